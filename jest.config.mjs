@@ -1,0 +1,16 @@
+// Two projects: `unit` (pure code and fakes, under a minute) and `real` (*.real.test.ts: real etcd, kube-apiserver, QEMU).
+const common = {
+  testEnvironment: 'node',
+  extensionsToTreatAsEsm: ['.ts'],
+  transform: { '\\.ts$': '<rootDir>/hack/jest/strip.mjs' },
+  modulePathIgnorePatterns: ['<rootDir>/\\.strato/'],
+};
+const real = '\\.real\\.test\\.ts$';
+
+export default {
+  reporters: ['default', '<rootDir>/hack/jest/tally.mjs'],
+  projects: [
+    { ...common, displayName: 'unit', testMatch: ['**/*.test.ts'], testPathIgnorePatterns: ['/node_modules/', real] },
+    { ...common, displayName: 'real', testRegex: [real] },
+  ],
+};
