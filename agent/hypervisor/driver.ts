@@ -1,0 +1,79 @@
+import type { NicBackend } from '../network/driver.ts';
+
+/** What executes guest code. */
+export type Accelerator = 'kvm' | 'hvf' | 'tcg';
+
+/** One disk of a machine. `file` is relative to the VM's directory; the guest sees `name` as the serial number. */
+export type MachineDisk = { name: string; file: string; format: 'qcow2' | 'raw'; readOnly: boolean; slot: number; bootIndex?: number };
+
+/** One network card of a machine. `slot` is its root port, kept for the life of the VM. */
+export type MachineNic = { name: string; mac: string; slot: number; backend: NicBackend };
+
+/** Everything that one start of a machine needs. All of it is data; the driver makes arguments from it. */
+export type MachineSpec = {
+  uid: string;
+  /** Identity of this start: a fresh random id, recorded before the process exists. */
+  startId: string;
+  epoch: number;
+  uuid: string;
+  cpus: number;
+  memoryMiB: number;
+  disks: readonly MachineDisk[];
+  nics: readonly MachineNic[];
+  /** The Unix user and group that the process runs as. */
+  unixId: number;
+};
+
+/** What a machine turned out to be; kept in the ledger, so that it stays the same over power cycles. */
+export type MachineFacts = { type: string; cpuModel: string; accelerator: Accelerator; cpus: number; memoryMiB: number };
+
+/** How a run ended, read from what is on disk. No `code` when the node went down with it. */
+export type RunEnd = {
+  startId: string;
+  /** guest: it powered itself off. stopped: we asked it to. crashed: neither said so. rebooted: the node did. */
+  cause: 'guest' | 'stopped' | 'crashed' | 'rebooted';
+  code?: number;
+  signal?: string;
+  /** Whether the guest had executed anything (its first `cont` was done). */
+  ran: boolean;
+  /** The last lines that QEMU wrote to stderr; for the message of a failed start. */
+  stderr: string;
+};
+
+/**
+ * What is seen of one machine.
+ *
+ *   gone      its lock was taken and given back: no process has its disks. `last` tells how the last run ended.
+ *   present   the lock is held, QMP answered, and it is the run `startId` of this VM.
+ *   unknown   the lock is held but nothing answered in time: touch nothing.
+ */
+export type Sight =
+  | { is: 'gone'; last?: RunEnd }
+  | { is: 'present'; startId: string; guest: 'prelaunch' | 'running' | 'paused' | 'io-error' | 'shutdown'; facts: MachineFacts; pid: number }
+  | { is: 'unknown'; why: string };
+
+/**
+ * Runs machines. Every verb is safe to do twice and ends within its signal or a deadline of its own.
+ * `gone` from `observe` is the only evidence on which files may be removed or another start be made.
+ */
+export type Hypervisor = {
+  /** What this node can do; proved, not guessed. */
+  capabilities: () => { version: string; accelerators: readonly Accelerator[] };
+  observe: (uid: string, signal: AbortSignal) => Promise<Sight>;
+  /**
+   * Starts a machine that is held before its first instruction (guest `prelaunch`). When one is present already
+   * the lock refuses and Fault AlreadyRunning is thrown. Other faults: StartFailed (with the last stderr lines).
+   */
+  start: (spec: MachineSpec, signal: AbortSignal) => Promise<void>;
+  /** Lets the guest run (`cont`), the first time or after `pause`. */
+  resume: (uid: string, signal: AbortSignal) => Promise<void>;
+  pause: (uid: string, signal: AbortSignal) => Promise<void>;
+  /** Presses the ACPI power button. The guest may ignore it. */
+  powerdown: (uid: string, signal: AbortSignal) => Promise<void>;
+  /** Ends the process (SIGKILL to the run that holds the lock). Returns when the lock is free, or throws StillThere. */
+  kill: (uid: string, signal: AbortSignal) => Promise<void>;
+  /** Frees what the node keeps for a machine that is gone: cgroups, sockets, run directories. */
+  forget: (uid: string, signal: AbortSignal) => Promise<void>;
+  /** Calls `changed` with a uid whenever something happened to its machine (an event, its end). A hint, not a promise. */
+  watch: (changed: (uid: string) => void) => Disposable;
+};

@@ -1,0 +1,27 @@
+import type { DesiredForward } from '#crds/wire/desired.ts';
+
+/** How a NIC is connected, as data for the hypervisor. A port of the node is bound by QEMU itself in user mode. */
+export type NicBackend = {
+  kind: 'user';
+  forwards: readonly { protocol: 'TCP' | 'UDP'; address: string; hostPort: number; port: number }[];
+};
+
+/** One interface of one VM, as it is wanted. */
+export type Port = { uid: string; name: string; mac: string; forwards: readonly DesiredForward[] };
+
+/** What a driver of this kind can do; the planner reads it. */
+export type NetworkCapabilities = { mode: 'user' | 'ovn'; forwards: { address: string; minPort: number; maxPort: number } };
+
+/**
+ * Connects VMs. Every verb is safe to do twice.
+ */
+export type Network = {
+  capabilities: () => NetworkCapabilities;
+  /**
+   * Makes a port ready and returns what QEMU needs. Faults: ForwardNotAllowed (outside of the agent's range, names the
+   * range), ForwardInUse (another VM or another process holds the port; names it).
+   */
+  attach: (port: Port, signal: AbortSignal) => Promise<NicBackend>;
+  /** Gives back everything that the VM holds. */
+  detach: (uid: string, signal: AbortSignal) => Promise<void>;
+};

@@ -1,0 +1,25 @@
+import type { ReadyImage } from '../image/store.ts';
+
+/** One disk of one VM, as it is wanted. `image` is the base; without it the disk starts empty and needs a size. */
+export type DiskSpec = { uid: string; name: string; image?: ReadyImage; sizeMiB?: number; unixId: number };
+
+/** What is there of one disk. `missing`: it was made once and its file is gone; never made anew silently. */
+export type DiskSight = { is: 'ready'; file: string; sizeMiB: number; format: 'qcow2' } | { is: 'absent' };
+
+/** What the guest's first boot is told by cloud-init NoCloud. */
+export type Seed = { instanceId: string; hostname: string; userData?: string; sshAuthorizedKeys: readonly string[] };
+
+/**
+ * Keeps the disks of VMs, each in its VM's own directory `vms/<uid>/`. Every verb is safe to do twice.
+ */
+export type Storage = {
+  observe: (uid: string, name: string, signal: AbortSignal) => Promise<DiskSight>;
+  /** Makes a disk that was never made: a hard link to the base and an overlay, or an empty qcow2. Faults: DiskTooSmall, NoSpace, StorageFailed. */
+  create: (disk: DiskSpec, signal: AbortSignal) => Promise<DiskSight>;
+  /** Writes the seed disk (`seed.img`, raw, read only). Replaces an older one. */
+  seed: (uid: string, seed: Seed, unixId: number, signal: AbortSignal) => Promise<void>;
+  /** Removes every file of the VM. Only after the hypervisor has said `gone`. */
+  remove: (uid: string, signal: AbortSignal) => Promise<void>;
+  /** Size and free space of the file system that holds the VMs, in MiB. */
+  space: () => Promise<{ sizeMiB: number; freeMiB: number }>;
+};

@@ -1,0 +1,150 @@
+import { z } from 'zod';
+import { conditions, type Kind, label, listMap, objectMeta, objectName, ruled, size, transition } from './meta.ts';
+
+const notYet = (field: string) => ({
+  rule: 'self == oldSelf',
+  message: `${field}: changing it is not supported yet; delete the VM and create it anew`,
+});
+
+const source = ruled(
+  z.strictObject({
+    name: label(20).describe('Name of the disk, unique in this VM. The guest sees it as the serial number of the device.'),
+    image: z.strictObject({
+      name: objectName().describe('Name of a VirtualMachineImage in the same namespace. It may come later: the VM waits for it.'),
+    }).describe('Start from an image.').optional(),
+    blank: z.strictObject({}).describe('Start empty.').optional(),
+    size: size('1Mi', '9Ti').describe('Size the guest sees: whole Mi, Gi or Ti. Required for a blank disk; for an image at least the size of the image, which is also the default.').optional(),
+  }),
+  { rule: 'has(self.image) != has(self.blank)', message: 'give exactly one of image and blank' },
+  (disk) => (disk.image === undefined) !== (disk.blank === undefined),
+);
+
+const disk = ruled(
+  source,
+  { rule: '!has(self.blank) || has(self.size)', message: 'a blank disk needs a size' },
+  (it) => it.blank === undefined || it.size !== undefined,
+).describe('One disk. The first of the list is the one that the machine boots from.');
+
+const forward = z.strictObject({
+  name: label(20).describe('Name of the forward, unique in this interface.'),
+  hostPort: z.int32().min(1).max(65535).describe("Port on the node. It must lie in the agent's forward_ports (1024 and up by default) and be used by no other VM of the node."),
+  port: z.int32().min(1).max(65535).describe('Port in the guest.'),
+  protocol: z.enum(['TCP', 'UDP']).describe('TCP when unset.').optional(),
+}).describe("One port of the node that leads into the guest. It is bound to the agent's forward_address (127.0.0.1 by default).");
+
+const networkInterface = z.strictObject({
+  name: label(15).describe('Name of the interface, unique in this VM. The MAC address is derived from it.'),
+  user: z.strictObject({
+    forwards: listMap(forward, 'name', { max: 32 }).describe('Ports of the node that lead into the guest.').optional(),
+  }).describe("User-mode network: the guest reaches out by the node's address, and is reached by forwards only."),
+}).describe('One network card.');
+
+const publicKey = z.string().min(1).max(8192).regex(/^[^\r\n]+$/).describe('One line as in authorized_keys.');
+
+/** What the user wants of one virtual machine. */
+export const vmSpec = transition(
+  z.strictObject({
+    powerState: z.enum(['Running', 'Stopped', 'Paused']).default('Running')
+      .describe('Whether the machine shall run. Applied at once. After a guest has ended by itself, set Stopped and then Running to start it again.'),
+    cpu: transition(
+      z.strictObject({ cores: z.int32().min(1).max(128).describe('Number of virtual CPUs.') }),
+      notYet('cpu'),
+    ).describe('Processors. Can not be changed yet.'),
+    memory: transition(
+      z.strictObject({ size: size('16Mi', '8Ti').describe('Memory of the guest: whole Mi, Gi or Ti.') }),
+      notYet('memory'),
+    ).describe('Memory. Can not be changed yet.'),
+    disks: transition(listMap(disk, 'name', { min: 1, max: 8 }), notYet('disks')).describe('Disks; the first one boots. Can not be changed yet. They are deleted with the VM.'),
+    interfaces: transition(listMap(networkInterface, 'name', { max: 7 }), notYet('interfaces')).describe('Network cards. Can not be changed yet.').optional(),
+    cloudInit: z.strictObject({
+      userData: z.string().max(262144).describe('cloud-init user-data (a #cloud-config document or a script beginning with #!). Do not put secrets here: everyone who may read the VM can read them.').optional(),
+      sshAuthorizedKeys: z.array(publicKey).max(64).meta({ 'x-kubernetes-list-type': 'atomic' }).describe('SSH public keys of the default user.').optional(),
+      hostname: label(63).describe('Host name of the guest; the name of the VM when unset.').optional(),
+    }).describe('Given to the guest as a cloud-init NoCloud seed at its first boot; later edits do not reach a guest that has booted.').optional(),
+    stop: z.strictObject({
+      mode: z.enum(['Graceful', 'Force']).default('Graceful').describe('Graceful presses the ACPI power button and forces the machine off after the grace period; Force switches it off at once.'),
+      gracePeriodSeconds: z.int32().min(0).max(86400).default(90).describe('How long a graceful stop may take.'),
+    }).prefault({}).describe('How the machine is stopped.'),
+    deletionProtection: z.boolean().describe('While true the API server refuses to delete this VM.').optional(),
+  }),
+  { rule: 'has(self.interfaces) == has(oldSelf.interfaces)', message: 'interfaces: changing it is not supported yet; delete the VM and create it anew' },
+).describe('What the user wants. No controller ever writes here.');
+
+/** Where a VM is in its life. See the state graph in docs/lifecycle.md. */
+export const vmPhase = z.enum(['Pending', 'Preparing', 'Starting', 'Running', 'Paused', 'Stopping', 'Stopped', 'Failed', 'Unknown', 'Terminating']);
+
+/** Why a guest's last run ended. */
+export const exitReason = z.enum(['GuestShutdown', 'QemuCrashed', 'NodeRebooted', 'Stopped', 'Forced']);
+
+/** What is true of one virtual machine; written by the operator alone. */
+export const vmStatus = z.object({
+  observedGeneration: z.int32().describe('The generation of the spec that this status is about; -1 before the operator has seen the VM.'),
+  phase: vmPhase.describe('Where the VM is in its life.').optional(),
+  nodeName: z.string().max(253).describe('The HypervisorNode that holds this VM.').optional(),
+  epoch: z.int32().describe('Counts the placements of this VM. An agent refuses commands of an older one.').optional(),
+  resolved: z.object({
+    uuid: z.string().max(36).describe('SMBIOS UUID of the machine; the same for a VM re-created under this name.'),
+    machine: z.string().max(64).describe('Versioned QEMU machine type.').optional(),
+    cpuModel: z.string().max(64).describe('QEMU CPU model.').optional(),
+    accelerator: z.enum(['kvm', 'hvf', 'tcg']).describe('What executes guest code; tcg is software emulation.').optional(),
+    cpus: z.int32().describe('Virtual CPUs of the machine.').optional(),
+    memory: z.string().max(16).describe('Memory of the machine.').optional(),
+    images: z.array(z.object({
+      name: z.string().max(253).describe('Name of the VirtualMachineImage.'),
+      digest: z.string().max(80).describe('Digest of the content that the disk started from.'),
+    })).max(8).describe('What the disks started from.').optional(),
+  }).describe('Derived values.').optional(),
+  interfaces: z.array(z.object({
+    name: z.string().max(15).describe('Name of the interface.'),
+    mac: z.string().max(17).describe('MAC address; the same for a VM re-created under this name.'),
+    forwards: z.array(z.object({
+      name: z.string().max(20).describe('Name of the forward.'),
+      address: z.string().max(45).describe('Address on the node.'),
+      hostPort: z.int32().describe('Port on the node.'),
+      port: z.int32().describe('Port in the guest.'),
+      protocol: z.enum(['TCP', 'UDP']).describe('Transport protocol.'),
+    })).max(32).describe('Open ways into the guest.'),
+  })).max(7).describe('Network cards.').optional(),
+  disks: z.array(z.object({
+    name: z.string().max(20).describe('Name of the disk.'),
+    size: z.string().max(16).describe('Size the guest sees.'),
+    format: z.string().max(16).describe('Format on the node.'),
+    state: z.enum(['Ready', 'Missing']).describe('Whether the file is there.'),
+  })).max(8).describe('Disks.').optional(),
+  lastExit: z.object({
+    reason: exitReason.describe('What ended the run.'),
+    code: z.int32().describe('Exit code of QEMU; 128 and the number when a signal ended it.').optional(),
+    signal: z.string().max(16).describe('The signal that ended QEMU.').optional(),
+    time: z.string().max(40).describe('When it was noticed (RFC 3339).'),
+  }).describe("How the guest's last run ended.").optional(),
+  conditions: conditions().optional(),
+}).describe('What is true. Written by the operator alone.');
+
+/** What the user wants of one virtual machine, defaults filled in. */
+export type VmSpec = z.output<typeof vmSpec>;
+/** What is true of one virtual machine. */
+export type VmStatus = z.output<typeof vmStatus>;
+/** Where a VM is in its life. */
+export type VmPhase = z.output<typeof vmPhase>;
+
+/** A VirtualMachine as it is read from the API server. */
+export const virtualMachine = z.object({ metadata: objectMeta.required({ namespace: true }), spec: vmSpec, status: vmStatus.default({ observedGeneration: -1 }) });
+/** A VirtualMachine as it is read from the API server. */
+export type VirtualMachine = z.output<typeof virtualMachine>;
+
+/** The CRD's facts. */
+export const virtualMachineKind = {
+  kind: 'VirtualMachine', plural: 'virtualmachines', singular: 'virtualmachine', shortNames: ['vm', 'svm'], scope: 'Namespaced',
+  description: 'A virtual machine.', spec: vmSpec, status: vmStatus,
+  columns: [
+    { name: 'Status', type: 'string', jsonPath: '.status.phase', description: 'Where the VM is in its life.' },
+    { name: 'Ready', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].status', description: 'Whether the declared state is reached.' },
+    { name: 'Node', type: 'string', jsonPath: '.status.nodeName', description: 'The node that holds the VM.' },
+    { name: 'CPU', type: 'integer', jsonPath: '.spec.cpu.cores', description: 'Virtual CPUs.' },
+    { name: 'Memory', type: 'string', jsonPath: '.spec.memory.size', description: 'Memory.' },
+    { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'Time since creation.' },
+    { name: 'Image', type: 'string', jsonPath: '.spec.disks[0].image.name', description: 'Image of the first disk.', wide: true },
+    { name: 'Forward', type: 'integer', jsonPath: '.status.interfaces[0].forwards[0].hostPort', description: 'First forwarded port of the node.', wide: true },
+    { name: 'Message', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].message', description: 'What the VM is waiting for, or what is wrong.', wide: true },
+  ],
+} satisfies Kind;

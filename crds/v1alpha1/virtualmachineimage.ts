@@ -1,0 +1,53 @@
+import { z } from 'zod';
+import { conditions, type Kind, objectMeta, transition } from './meta.ts';
+
+/** The content that the user wants to be known under a name. */
+export const imageSpec = transition(
+  z.strictObject({
+    source: z.strictObject({
+      http: z.strictObject({
+        url: z.string().min(1).max(2048).regex(/^https?:\/\/[^\s@\/]+\/[^\s]*$/).describe('Where to fetch it: http or https, without user name and password. A node fetches it once and keeps it.'),
+      }).describe('Fetched over HTTP(S).'),
+    }).describe('Where the content comes from.'),
+    checksum: z.string().max(140).regex(/^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/).describe('What the fetched bytes must hash to: sha256:HEX or sha512:HEX. Without it the first import fixes the content.').optional(),
+    format: z.enum(['qcow2', 'raw']).describe('Format of the fetched file. It is never guessed.'),
+  }),
+  { rule: 'self == oldSelf', message: 'the content of an image can not be changed; create another image' },
+).describe('What the user wants. Immutable.');
+
+/** What is true of one image; written by the operator alone. */
+export const imageStatus = z.object({
+  observedGeneration: z.int32().describe('The generation of the spec that this status is about; -1 before the operator has seen the image.'),
+  phase: z.enum(['Pending', 'Importing', 'Ready', 'Failed']).describe('Where the image is in its life.').optional(),
+  digest: z.string().max(80).describe('sha256:HEX of the fetched bytes. Fixed by the first import; later ones must match.').optional(),
+  size: z.int().describe('Size of the fetched file in bytes.').optional(),
+  virtualSize: z.string().max(24).describe('Size of the disk that it holds.').optional(),
+  progress: z.string().max(8).describe('How much of the import is done, in steps of 10 %.').optional(),
+  importingNode: z.string().max(253).describe('The node that imports it first.').optional(),
+  conditions: conditions().optional(),
+}).describe('What is true. Written by the operator alone.');
+
+/** The content that the user wants to be known under a name. */
+export type ImageSpec = z.output<typeof imageSpec>;
+/** What is true of one image. */
+export type ImageStatus = z.output<typeof imageStatus>;
+
+/** A VirtualMachineImage as it is read from the API server. */
+export const virtualMachineImage = z.object({ metadata: objectMeta.required({ namespace: true }), spec: imageSpec, status: imageStatus.default({ observedGeneration: -1 }) });
+/** A VirtualMachineImage as it is read from the API server. */
+export type VirtualMachineImage = z.output<typeof virtualMachineImage>;
+
+/** The CRD's facts. */
+export const virtualMachineImageKind = {
+  kind: 'VirtualMachineImage', plural: 'virtualmachineimages', singular: 'virtualmachineimage', shortNames: ['vmimage'], scope: 'Namespaced',
+  description: 'A disk image that virtual machines start from.', spec: imageSpec, status: imageStatus,
+  columns: [
+    { name: 'Status', type: 'string', jsonPath: '.status.phase', description: 'Where the image is in its life.' },
+    { name: 'Ready', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].status', description: 'Whether VMs can start from it.' },
+    { name: 'Progress', type: 'string', jsonPath: '.status.progress', description: 'How much of the import is done.' },
+    { name: 'Virtual-Size', type: 'string', jsonPath: '.status.virtualSize', description: 'Size of the disk that it holds.' },
+    { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'Time since creation.' },
+    { name: 'Digest', type: 'string', jsonPath: '.status.digest', description: 'Digest of the content.', wide: true },
+    { name: 'Message', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].message', description: 'What the image is waiting for, or what is wrong.', wide: true },
+  ],
+} satisfies Kind;

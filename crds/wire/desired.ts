@@ -1,0 +1,81 @@
+import { z } from 'zod';
+import { digestOf } from '#crds/kit/digest.ts';
+
+/** A Kubernetes uid. Paths on a node derive from it, so its form is strict. */
+export const uid = z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/);
+
+const name = z.string().regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/).max(253);
+const deviceName = z.string().regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/).max(20);
+
+/** An open way into a guest, as it is wanted. */
+export const desiredForward = z.strictObject({
+  name: deviceName,
+  hostPort: z.int().min(1).max(65535),
+  port: z.int().min(1).max(65535),
+  protocol: z.enum(['TCP', 'UDP']),
+});
+
+/** One disk, as it is wanted. `imageUid` names a desired image; without it the disk starts empty. Sizes in MiB. */
+export const desiredDisk = z.strictObject({
+  name: deviceName,
+  imageUid: uid.optional(),
+  sizeMiB: z.int().min(1).optional(),
+});
+
+/** One network card, as it is wanted. */
+export const desiredInterface = z.strictObject({
+  name: deviceName.max(15),
+  mac: z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/),
+  user: z.strictObject({ forwards: z.array(desiredForward).max(32) }),
+});
+
+/** Everything that an agent needs to run one VM with nobody to ask. Always whole, never a patch. */
+export const desiredVm = z.strictObject({
+  kind: z.literal('vm'),
+  uid,
+  namespace: name,
+  name,
+  generation: z.int(),
+  /** Counts the placements of this uid; an older one is refused. */
+  epoch: z.int().min(1),
+  uuid: uid,
+  powerState: z.enum(['Running', 'Stopped', 'Paused']),
+  cpus: z.int().min(1).max(128),
+  memoryMiB: z.int().min(16),
+  disks: z.array(desiredDisk).min(1).max(8),
+  interfaces: z.array(desiredInterface).max(7),
+  cloudInit: z.strictObject({
+    hostname: name,
+    userData: z.string().optional(),
+    sshAuthorizedKeys: z.array(z.string()),
+  }),
+  stop: z.strictObject({ mode: z.enum(['Graceful', 'Force']), gracePeriodSeconds: z.int().min(0) }),
+});
+
+/** One image that a node shall have. `digest` is set once the first import has fixed the content. */
+export const desiredImage = z.strictObject({
+  kind: z.literal('image'),
+  uid,
+  namespace: name,
+  name,
+  generation: z.int(),
+  url: z.string().max(2048),
+  checksum: z.string().max(140).optional(),
+  digest: z.string().max(80).optional(),
+  format: z.enum(['qcow2', 'raw']),
+});
+
+/** Anything that the operator wants of a node, told apart by `kind`. */
+export const desired = z.discriminatedUnion('kind', [desiredVm, desiredImage]);
+
+/** Everything that an agent needs to run one VM. */
+export type DesiredVm = z.output<typeof desiredVm>;
+/** One image that a node shall have. */
+export type DesiredImage = z.output<typeof desiredImage>;
+/** Anything that the operator wants of a node. */
+export type Desired = z.output<typeof desired>;
+/** An open way into a guest, as it is wanted. */
+export type DesiredForward = z.output<typeof desiredForward>;
+
+/** What two sides compare: equal digests mean the same desire, whatever its generation. */
+export const desireDigest = (object: Desired): string => digestOf(object);

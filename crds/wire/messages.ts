@@ -1,0 +1,72 @@
+import { z } from 'zod';
+import { desired, uid } from './desired.ts';
+import { nodeFacts, observedImage, observedVm } from './observed.ts';
+
+/** The protocol versions that this build speaks. One version of skew each way is kept working. */
+export const protocolRange = { min: 1, max: 1 } as const;
+
+/** Most bytes of one frame; larger sets are split. */
+export const maxFrameBytes = 1024 * 1024;
+/** Most entries of one `hello` or `holding` frame. */
+export const maxHeldPerFrame = 2000;
+/** Seconds between heartbeats, until a silent peer counts as gone, and between digest comparisons. */
+export const heartbeatSeconds = 10;
+export const silenceSeconds = 30;
+export const compareSeconds = 60;
+
+/** One object that an agent holds: which desire, or that it ended (a tombstone was accepted, teardown may still run). */
+export const held = z.object({
+  kind: z.enum(['vm', 'image']),
+  uid,
+  namespace: z.string().max(63),
+  name: z.string().max(253),
+  generation: z.int(),
+  epoch: z.int(),
+  digest: z.string().max(64),
+  ending: z.boolean(),
+});
+
+/** Orders commands: a leader with a higher epoch wins, then the higher revision of its node. */
+const order = { leaderEpoch: z.int().min(1), revision: z.int().min(1) };
+
+/** What an operator says to an agent. */
+export const toAgent = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('welcome'), protocol: z.int(), leaderEpoch: z.int().min(1), node: z.string().max(253) }),
+  /** The session can't be; the socket closes after it. Try again later unless an administrator must act. */
+  z.object({ type: z.literal('refused'), reason: z.enum(['ProtocolMismatch', 'IdentityConflict', 'TokenRefused', 'BadFrame', 'NotLeader']), message: z.string().max(4096) }),
+  /** The whole desire for one object. */
+  z.object({ type: z.literal('desire'), ...order, object: desired }),
+  /** Ends one uid for ever. Repeated until the agent says `absent`. */
+  z.object({ type: z.literal('tombstone'), ...order, kind: z.enum(['vm', 'image']), uid }),
+  /** Digest over everything that the node shall hold; on a difference the agent answers `holding`. */
+  z.object({ type: z.literal('compare'), leaderEpoch: z.int().min(1), digest: z.string().max(64) }),
+  z.object({ type: z.literal('alive') }),
+  z.object({ type: z.literal('renewed'), expiresAt: z.string().max(40) }),
+]);
+
+/** What an agent says to an operator. */
+export const toOperator = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('hello'),
+    protocol: z.object({ min: z.int(), max: z.int() }),
+    capabilities: z.array(z.string().max(64)).max(64),
+    agentId: z.string().min(1).max(64),
+    /** The highest leaderEpoch that this agent has seen; a leader must be above it. */
+    leaderEpochSeen: z.int().min(0),
+    facts: nodeFacts,
+  }),
+  /** Everything that the agent holds, split; `last` closes the list and only then it counts. */
+  z.object({ type: z.literal('holding'), held: z.array(held).max(maxHeldPerFrame), last: z.boolean() }),
+  z.object({ type: z.literal('report'), observed: z.discriminatedUnion('kind', [observedVm, observedImage]) }),
+  z.object({ type: z.literal('absent'), kind: z.enum(['vm', 'image']), uid }),
+  z.object({ type: z.literal('facts'), facts: nodeFacts }),
+  z.object({ type: z.literal('heartbeat') }),
+  z.object({ type: z.literal('renew'), token: z.string().max(16384) }),
+]);
+
+/** What an operator says to an agent. */
+export type ToAgent = z.output<typeof toAgent>;
+/** What an agent says to an operator. */
+export type ToOperator = z.output<typeof toOperator>;
+/** One object that an agent holds. */
+export type Held = z.output<typeof held>;
