@@ -1,0 +1,49 @@
+import { join } from 'node:path';
+
+/** The folders of an agent, from its configuration. */
+export type Folders = { stateDir: string; imageCacheDir: string; socketDir: string };
+
+/**
+ * Where everything of an agent lies. Paths of a VM derive from its uid, never from a name that a user chose.
+ *
+ *   stateDir/lock               held as long as an agent lives
+ *   stateDir/agent-id           identity of this agent
+ *   stateDir/ledger/UID.json    what the VM shall be, and what must be remembered of it
+ *   stateDir/ended/UID          a tombstone was carried out; the uid never returns
+ *   stateDir/quarantine/        ledger files that could not be read
+ *   stateDir/vms/UID/           root:unixId 0750
+ *     lock                      held by the process that has the disks; never unlinked while the VM exists
+ *     disks/NAME.qcow2          overlay or blank disk, owned by unixId, 0600
+ *     disks/NAME.base           hard link to the image, root, 0444
+ *     seed.img                  cloud-init NoCloud seed
+ *     serial.log, serial.in     record of the serial console since power-on; FIFO of its input
+ *     runs/STARTID/             one start: start.json, events, exit, stderr
+ *   socketDir/UID/              qmp.sock, tools.sock, vnc.sock (short: Unix socket paths end at 107 bytes)
+ */
+export const paths = (folders: Folders) => {
+  const vm = (uid: string) => join(folders.stateDir, 'vms', uid);
+  return {
+    agentLock: join(folders.stateDir, 'lock'),
+    agentId: join(folders.stateDir, 'agent-id'),
+    ballast: join(folders.stateDir, 'ballast'),
+    ledger: join(folders.stateDir, 'ledger'),
+    ended: join(folders.stateDir, 'ended'),
+    quarantine: join(folders.stateDir, 'quarantine'),
+    vms: join(folders.stateDir, 'vms'),
+    vm,
+    lock: (uid: string) => join(vm(uid), 'lock'),
+    disks: (uid: string) => join(vm(uid), 'disks'),
+    /** Relative to the VM's directory, as QEMU is given it. */
+    diskFile: (name: string) => `disks/${name}.qcow2`,
+    seedFile: 'seed.img',
+    serialLog: (uid: string) => join(vm(uid), 'serial.log'),
+    serialInput: (uid: string) => join(vm(uid), 'serial.in'),
+    runs: (uid: string) => join(vm(uid), 'runs'),
+    run: (uid: string, startId: string) => join(vm(uid), 'runs', startId),
+    sockets: (uid: string) => join(folders.socketDir, uid),
+    images: folders.imageCacheDir,
+  };
+};
+
+/** Where everything of an agent lies. */
+export type Paths = ReturnType<typeof paths>;
