@@ -1,0 +1,27 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/**
+ * Waits until `probe` answers with something truthy and returns that. Looks again each 50 ms; after `deadlineMs` it
+ * throws with `what` was awaited and the last error of the probe as cause. A probe that throws counts as "not yet".
+ */
+export const until = async <T>(
+  what: string,
+  probe: () => T | undefined | false | Promise<T | undefined | false>,
+  deadlineMs: number,
+): Promise<T> => {
+  const end = performance.now() + deadlineMs;
+  let cause: unknown;
+  for (;;) {
+    try {
+      const found = await probe();
+      if (found !== undefined && found !== false) return found;
+      cause = undefined;
+    } catch (thrown) {
+      cause = thrown;
+    }
+    if (performance.now() >= end) {
+      throw new Error(`waited ${deadlineMs} ms in vain for ${what}`, cause === undefined ? {} : { cause });
+    }
+    await delay(50);
+  }
+};
