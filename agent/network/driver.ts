@@ -19,9 +19,15 @@ export type Network = {
   capabilities: () => NetworkCapabilities;
   /**
    * Makes a port ready and returns what QEMU needs. Faults: ForwardNotAllowed (outside of the agent's range, names the
-   * range), ForwardInUse (another VM or another process holds the port; names it).
+   * range), ForwardInUse (another VM or another process holds the port; names it). An interface that already holds its
+   * forwards gets the same answer again. Call it before a start, not for a machine that runs: that is `adopt`.
    */
   attach: (port: Port, signal: AbortSignal) => Promise<NicBackend>;
+  /**
+   * Records what a machine that already runs has bound, without asking anybody: its own QEMU holds the ports. For
+   * adoption after a restart of the agent; call it for every running VM before the first `attach`.
+   */
+  adopt: (port: Port) => NicBackend;
   /** Gives back everything that the VM holds. */
   detach: (uid: string, signal: AbortSignal) => Promise<void>;
 };

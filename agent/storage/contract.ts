@@ -1,0 +1,95 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { ReadyImage } from '../image/store.ts';
+import type { DiskSpec, Storage } from './driver.ts';
+
+/** A storage under test, with one image that disks can start from. */
+export type StorageBench = {
+  storage: Storage;
+  image: ReadyImage;
+  /** Another driver over the same files, as after a restart of the agent. */
+  reopen: () => Storage;
+  unixId: number;
+  close: () => Promise<void>;
+};
+
+const uid = '00000000-0000-4000-8000-00000000000a';
+const other = '00000000-0000-4000-8000-00000000000b';
+
+/** What every storage driver keeps. */
+export const storageContract = (name: string, make: () => Promise<StorageBench>): void => {
+  describe(`storage contract: ${name}`, () => {
+    let bench: StorageBench;
+    const signal = AbortSignal.timeout(60_000);
+    const spec = (more: Partial<DiskSpec> = {}): DiskSpec => ({ uid, name: 'root', unixId: bench.unixId, ...more });
+    beforeEach(async () => {
+      bench = await make();
+    });
+    afterEach(() => bench.close());
+
+    test('a disk that nobody made is absent', async () => {
+      expect(await bench.storage.observe(uid, 'root', signal)).toEqual({ is: 'absent' });
+    });
+
+    test('a disk from an image is as large as the image, and it is there after a restart', async () => {
+      const made = await bench.storage.create(spec({ image: bench.image }), signal);
+      expect(made).toEqual({ is: 'ready', file: 'disks/root.qcow2', sizeMiB: bench.image.virtualSizeMiB, format: 'qcow2' });
+      expect(await bench.reopen().observe(uid, 'root', signal)).toEqual(made);
+    });
+
+    test('a disk is grown to its size', async () => {
+      const sizeMiB = bench.image.virtualSizeMiB + 512;
+      expect(await bench.storage.create(spec({ image: bench.image, sizeMiB }), signal)).toMatchObject({ is: 'ready', sizeMiB });
+    });
+
+    test('a blank disk has the size that was asked for', async () => {
+      expect(await bench.storage.create(spec({ sizeMiB: 300 }), signal)).toMatchObject({ is: 'ready', sizeMiB: 300 });
+    });
+
+    test('a disk smaller than its image is refused for ever; both sizes are named and nothing is left', async () => {
+      await expect(bench.storage.create(spec({ image: bench.image, sizeMiB: bench.image.virtualSizeMiB - 1 }), signal)).rejects.toMatchObject({
+        code: 'DiskTooSmall',
+        retry: 'never',
+        message: expect.stringMatching(new RegExp(`${bench.image.virtualSizeMiB - 1} MiB.*${bench.image.virtualSizeMiB} MiB`)),
+      });
+      expect(await bench.storage.observe(uid, 'root', signal)).toEqual({ is: 'absent' });
+    });
+
+    test('a blank disk without a size is refused', async () => {
+      await expect(bench.storage.create(spec(), signal)).rejects.toMatchObject({ code: 'DiskTooSmall', retry: 'never' });
+    });
+
+    test('making a disk twice keeps the first one', async () => {
+      const made = await bench.storage.create(spec({ sizeMiB: 300 }), signal);
+      expect(await bench.storage.create(spec({ sizeMiB: 900 }), signal)).toEqual(made);
+    });
+
+    test('removing a VM takes all of its disks and no others, and may be done twice', async () => {
+      await bench.storage.create(spec({ image: bench.image }), signal);
+      await bench.storage.create(spec({ name: 'data', sizeMiB: 10 }), signal);
+      await bench.storage.seed(uid, { instanceId: uid, hostname: 'a', sshAuthorizedKeys: [] }, bench.unixId, signal);
+      await bench.storage.create(spec({ uid: other, sizeMiB: 10 }), signal);
+      await bench.storage.remove(uid, signal);
+      await bench.storage.remove(uid, signal);
+      expect(await bench.storage.observe(uid, 'root', signal)).toEqual({ is: 'absent' });
+      expect(await bench.storage.observe(uid, 'data', signal)).toEqual({ is: 'absent' });
+      expect(await bench.storage.observe(other, 'root', signal)).toMatchObject({ is: 'ready' });
+    });
+
+    test('a seed can be written before any disk, and again', async () => {
+      await bench.storage.seed(uid, { instanceId: uid, hostname: 'a', sshAuthorizedKeys: [] }, bench.unixId, signal);
+      await bench.storage.seed(uid, { instanceId: uid, hostname: 'b', userData: '#!/bin/sh\n', sshAuthorizedKeys: ['ssh-ed25519 AAAA me'] }, bench.unixId, signal);
+    });
+
+    test('space is told in MiB', async () => {
+      const { sizeMiB, freeMiB } = await bench.storage.space();
+      expect(sizeMiB).toBeGreaterThan(0);
+      expect(freeMiB).toBeLessThanOrEqual(sizeMiB);
+      expect(Number.isInteger(sizeMiB) && Number.isInteger(freeMiB)).toBe(true);
+    });
+
+    test('an aborted call does nothing', async () => {
+      await expect(bench.storage.create(spec({ sizeMiB: 10 }), AbortSignal.abort())).rejects.toBeDefined();
+      expect(await bench.storage.observe(uid, 'root', signal)).toEqual({ is: 'absent' });
+    });
+  });
+};

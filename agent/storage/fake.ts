@@ -1,0 +1,74 @@
+import type { Fault } from '#crds/kit/fault.ts';
+import type { DiskSight, Seed, Storage } from './driver.ts';
+import { sizeOf } from './size.ts';
+
+/** Verbs of a storage that a test can make fail. */
+export type StorageVerb = 'observe' | 'create' | 'seed' | 'remove' | 'space';
+
+/** What lies on the pretend disk. It outlives the driver, as files outlive an agent. */
+export type DiskWorld = Map<string, VmFiles>;
+
+type VmFiles = { disks: Map<string, { sizeMiB: number; image?: string }>; seed?: Seed; unixId: number };
+
+/** A pretend storage with handles for tests. */
+export type FakeStorage = Storage & {
+  world: DiskWorld;
+  /** The next call of `verb` throws this. */
+  failNext: (verb: StorageVerb, fault: Fault) => void;
+  /** Makes the file of a disk vanish behind everybody's back. */
+  lose: (uid: string, name: string) => void;
+  /** Sets what `space` says, in MiB. */
+  setSpace: (space: { sizeMiB: number; freeMiB: number }) => void;
+};
+
+/** A storage in memory. Give the same `world` to a second one to play a restart of the agent. */
+export const makeFakeStorage = (world: DiskWorld = new Map()): FakeStorage => {
+  const faults = new Map<StorageVerb, Fault[]>();
+  let space = { sizeMiB: 1024 * 1024, freeMiB: 512 * 1024 };
+  const enter = (verb: StorageVerb, signal?: AbortSignal): void => {
+    signal?.throwIfAborted();
+    const fault = faults.get(verb)?.shift();
+    if (fault) throw fault;
+  };
+  const vm = (uid: string, unixId: number): VmFiles => {
+    const found: VmFiles = world.get(uid) ?? { disks: new Map(), unixId };
+    world.set(uid, found);
+    return found;
+  };
+  const see = (uid: string, name: string): DiskSight => {
+    const disk = world.get(uid)?.disks.get(name);
+    return disk ? { is: 'ready', file: `disks/${name}.qcow2`, sizeMiB: disk.sizeMiB, format: 'qcow2' } : { is: 'absent' };
+  };
+  return {
+    observe: async (uid, name, signal) => {
+      enter('observe', signal);
+      return see(uid, name);
+    },
+    create: async (disk, signal) => {
+      enter('create', signal);
+      const seen = see(disk.uid, disk.name);
+      if (seen.is === 'ready') return seen;
+      const sizeMiB = sizeOf(disk);
+      vm(disk.uid, disk.unixId).disks.set(disk.name, { sizeMiB, ...(disk.image ? { image: disk.image.digest } : {}) });
+      return see(disk.uid, disk.name);
+    },
+    seed: async (uid, seed, unixId, signal) => {
+      enter('seed', signal);
+      vm(uid, unixId).seed = seed;
+    },
+    remove: async (uid, signal) => {
+      enter('remove', signal);
+      world.delete(uid);
+    },
+    space: async () => {
+      enter('space');
+      return space;
+    },
+    world,
+    failNext: (verb, fault) => void faults.set(verb, [...(faults.get(verb) ?? []), fault]),
+    lose: (uid, name) => void world.get(uid)?.disks.delete(name),
+    setSpace: (next) => {
+      space = next;
+    },
+  };
+};
