@@ -1,0 +1,139 @@
+import { constants } from 'node:fs';
+import { chown, copyFile, link, lstat, open, rename, rm } from 'node:fs/promises';
+import type { Logger } from 'pino';
+import { asFault, Fault } from '#crds/kit/fault.ts';
+import type { Paths } from '../host/paths.ts';
+import { parseQcow2 } from '../image/inspect/qcow2.ts';
+import { ensureVmDirectory, removeVmDirectory, spaceOf } from './directory.ts';
+import type { DiskSight, DiskSpec, Storage } from './driver.ts';
+import { errnoOf, writeWhole } from './durable.ts';
+import { emptyQcow2 } from './qcow2.ts';
+import { seedImage } from './seed.ts';
+import { sizeOf } from './size.ts';
+
+const mebibyte = 1024 * 1024;
+// Our own headers end far below this, and QEMU never moves them.
+const headerRead = 65_536;
+
+/** What the file storage needs. */
+export type FileStorageOptions = { paths: Paths; log: Pick<Logger, 'info' | 'warn'> };
+
+/**
+ * Disks as files in the directory of each VM: a hard link to the image (so that eviction of the image is an unlink) and
+ * a qcow2 overlay on it, or an empty qcow2. Must run as root. Faults: DiskTooSmall, NoSpace, DiskMissing (an overlay
+ * whose base is gone), DiskDamaged (a header that we did not write), StorageFailed.
+ */
+export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => {
+  const overlay = (uid: string, name: string) => `${paths.vm(uid)}/${paths.diskFile(name)}`;
+  const base = (uid: string, name: string) => `${paths.disks(uid)}/${baseName(name)}`;
+
+  const observe = async (uid: string, name: string): Promise<DiskSight> => {
+    const found = await readHeader(overlay(uid, name));
+    if (!found) return { is: 'absent' };
+    const header = parseQcow2(found.head, found.fileBytes);
+    if (header.backing !== undefined && header.backing !== baseName(name)) {
+      throw new Fault('DiskDamaged', `disk ${name}: its header names the backing file ${JSON.stringify(header.backing)}, which we did not write`, { retry: 'never' });
+    }
+    if (header.backing !== undefined && !(await isFile(base(uid, name)))) {
+      throw new Fault('DiskMissing', `disk ${name}: the copy of its image, ${baseName(name)}, is gone; restore it or delete the VM`, { retry: 'never' });
+    }
+    return { is: 'ready', file: paths.diskFile(name), sizeMiB: Math.floor(header.virtualSizeBytes / mebibyte), format: 'qcow2' };
+  };
+
+  const create = async (disk: DiskSpec, signal: AbortSignal): Promise<DiskSight> => {
+    const { uid, name, image, unixId } = disk;
+    const seen = await observe(uid, name);
+    if (seen.is === 'ready') return seen;
+    const sizeMiB = sizeOf(disk);
+    await ensureVmDirectory(paths, uid, unixId);
+    signal.throwIfAborted();
+    if (image) await linkBase(image.file, base(uid, name), log);
+    const content = emptyQcow2(sizeMiB * mebibyte, image && baseName(name));
+    await writeWhole(overlay(uid, name), { mode: 0o600, uid: unixId, gid: unixId }, async (handle) => {
+      await handle.truncate(content.fileBytes);
+      for (const { at, bytes } of content.pieces) await handle.write(bytes, 0, bytes.byteLength, at);
+    });
+    return { is: 'ready', file: paths.diskFile(name), sizeMiB, format: 'qcow2' };
+  };
+
+  return {
+    observe: (uid, name, signal) => guarded(signal, `looking at disk ${name}`, () => observe(uid, name)),
+    create: (disk, signal) => guarded(signal, `making disk ${disk.name}`, () => create(disk, signal)),
+    seed: (uid, seed, unixId, signal) => guarded(signal, 'writing the cloud-init seed', async () => {
+      await ensureVmDirectory(paths, uid, unixId);
+      await writeWhole(`${paths.vm(uid)}/${paths.seedFile}`, { mode: 0o440, uid: rootId(), gid: unixId }, async (handle) => {
+        await handle.writeFile(seedImage(seed));
+      });
+    }),
+    remove: (uid, signal) => guarded(signal, 'removing the files of the VM', () => removeVmDirectory(paths, uid)),
+    space: () => spaceOf(paths),
+  };
+};
+
+const baseName = (disk: string): string => `${disk}.base`;
+
+const rootId = (): number => process.getuid?.() ?? 0;
+
+const guarded = async <T>(signal: AbortSignal, doing: string, act: () => Promise<T>): Promise<T> => {
+  signal.throwIfAborted();
+  try {
+    return await act();
+  } catch (thrown) {
+    if (signal.aborted) throw signal.reason;
+    const full = errnoOf(thrown) === 'ENOSPC' || errnoOf(thrown) === 'EDQUOT';
+    if (thrown instanceof Fault && thrown.code === 'ImageRefused') {
+      throw new Fault('DiskDamaged', `${doing}: the header of the file is not one that we wrote (${thrown.message})`, { cause: thrown, retry: 'never' });
+    }
+    throw asFault(thrown, full ? 'NoSpace' : 'StorageFailed', doing);
+  }
+};
+
+const isFile = async (file: string): Promise<boolean> =>
+  lstat(file).then((seen) => seen.isFile(), (thrown: unknown) => {
+    if (errnoOf(thrown) !== 'ENOENT') throw thrown;
+    return false;
+  });
+
+const readHeader = async (file: string): Promise<{ head: Uint8Array; fileBytes: number } | undefined> => {
+  const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((thrown: unknown) => {
+    if (errnoOf(thrown) !== 'ENOENT') throw thrown;
+    return undefined;
+  });
+  if (!handle) return undefined;
+  try {
+    const { size } = await handle.stat();
+    const head = Buffer.alloc(Math.min(headerRead, size));
+    const { bytesRead } = await handle.read(head, 0, head.byteLength, 0);
+    return { head: head.subarray(0, bytesRead), fileBytes: size };
+  } finally {
+    await handle.close();
+  }
+};
+
+/**
+ * Gives a VM its base. What a half-made attempt left behind is replaced: there is no overlay on it yet. The name
+ * becomes durable with that of the overlay, in the same directory.
+ */
+const linkBase = async (image: string, target: string, log: FileStorageOptions['log']): Promise<void> => {
+  const attempt = `${target}.new`;
+  await rm(attempt, { force: true });
+  try {
+    await link(image, attempt);
+  } catch (thrown) {
+    const code = errnoOf(thrown);
+    if (code !== 'EXDEV' && code !== 'EMLINK' && code !== 'EPERM') throw thrown;
+    log.warn({ image, target, code }, 'the image can not be linked into the directory of the VM: it is copied, which takes time and space');
+    await copyFile(image, attempt, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+    await chown(attempt, rootId(), rootId());
+    const handle = await open(attempt, constants.O_RDONLY);
+    try {
+      await handle.chmod(0o444);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  }
+  // rename does nothing when both names are links to one file, so the older name goes first.
+  await rm(target, { force: true });
+  await rename(attempt, target);
+};
