@@ -27,7 +27,8 @@ printf '#!/bin/sh\nexec /bin/sh "$@"\n' >"$root/bin/bash" # user-data scripts of
 chmod 755 "$root/bin/bash"
 cp -r "$here/root/." "$root/"
 ln -s /lib/strato/power "$root/etc/acpi/PWRF/00000080"
-echo 'root::0:0:root:/root:/bin/sh' >"$root/etc/passwd"
+# An empty password field would make busybox skip the line.
+echo 'root:*:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
 echo 'root:x:0:' >"$root/etc/group"
 echo /bin/sh >"$root/etc/shells"
 

@@ -1,12 +1,13 @@
 # SSH public keys of a cloud-config or of NoCloud meta-data, as lines "USER KEY". Keys at the top level, those of the
-# user `default` and those in one-line (flow) user lists are root's. Only lists under ssh_authorized_keys or public-keys count.
+# user `default` and those in one-line (flow) user lists are root's; a user whose
+# name is no account name gets none. Only lists under ssh_authorized_keys or public-keys count.
 function flush(  i) {
-  for (i = 1; i <= held; i++) print (user == "" || user == "default" ? "root" : user), keys[i]
+  for (i = 1; i <= held && user != "-"; i++) print (user == "" || user == "default" ? "root" : user), keys[i]
   held = 0
   user = ""
 }
 function take(text) {
-  while (match(text, /(ssh-(rsa|ed25519|dss)|ecdsa-sha2-nistp[0-9]+|sk-[a-z0-9-]+@openssh\.com) +[A-Za-z0-9+\/]+=*[^"',\]}]*/)) {
+  while (match(text, /(ssh-(rsa|ed25519|dss)|ecdsa-sha2-nistp[0-9]+|sk-[a-z0-9-]+@openssh\.com) +[A-Za-z0-9+\/]+=*[^]"',}]*/)) {
     keys[++held] = substr(text, RSTART, RLENGTH)
     sub(/ +$/, "", keys[held])
     text = substr(text, RSTART + RLENGTH)
@@ -26,7 +27,7 @@ function take(text) {
     user = line
     sub(/^ *["']?name["']? *: */, "", user)
     gsub(/["' ]/, "", user)
-    if (user !~ /^[a-z_][a-z0-9_-]*$/) user = ""
+    if (user !~ /^[a-z_][a-z0-9_-]*$/) user = "-"
   }
   if (line ~ /(ssh[_-]authorized[_-]keys|public[-_]keys)["']? *:/) { listing = 1; depth = indent; take(line); next }
   if (listing && indent <= depth && !dashed) listing = 0

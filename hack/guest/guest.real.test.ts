@@ -1,0 +1,148 @@
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { until } from '../bed/until.ts';
+import type { Guest } from './guest.ts';
+import { ensureGuest } from './guest.ts';
+import type { Machine } from './machine.ts';
+import { startMachine } from './machine.ts';
+
+const run = promisify(execFile);
+const bootMs = 120_000;
+jest.setTimeout(3 * bootMs);
+
+let dir = '';
+let guest: Guest;
+let port = 0;
+let sshPort = '';
+let first: Machine;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'strato-guest-'));
+  guest = await ensureGuest(() => undefined);
+  await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'tester', '-f', join(dir, 'key')]);
+  await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'alice', '-f', join(dir, 'alice')]);
+  await makeSeed();
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', guest.disk, '-F', 'qcow2', join(dir, 'root.qcow2')]);
+  await run('qemu-img', ['create', '-q', '-f', 'raw', join(dir, 'data.raw'), '32M']);
+  port = await freePort();
+  sshPort = `${port}`;
+  first = await boot();
+  await first.saw(/^STRATO ready/m, bootMs);
+});
+
+afterAll(async () => {
+  await first?.[Symbol.asyncDispose]();
+  await rm(dir, { recursive: true, force: true });
+});
+
+// A cloud-config and a script in one user-data, as cloud-init's multipart format has it.
+const makeSeed = async () => {
+  const key = (name: string) => readFile(join(dir, `${name}.pub`), 'utf8').then((text) => text.trim());
+  await writeFile(join(dir, 'meta-data'), `instance-id: i-0001\nlocal-hostname: first-vm\npublic-keys:\n  - ${await key('key')}\n`);
+  const parts = [
+    `#cloud-config\nusers:\n  - default\n  - name: alice\n    ssh_authorized_keys:\n      - ${await key('alice')}\n`,
+    '#!/bin/bash\necho "STRATO-TEST script on $(hostname)" >/dev/console\necho ran >>/root/ran\nexit 3\n',
+  ];
+  const types = ['text/cloud-config', 'text/x-shellscript'];
+  const body = parts.map((part, at) => `--XX\nContent-Type: ${types[at]}\n\n${part}`).join('');
+  await writeFile(join(dir, 'user-data'), `Content-Type: multipart/mixed; boundary="XX"\nMIME-Version: 1.0\n\n${body}--XX--\n`);
+  await run('mkfs.vfat', ['-n', 'CIDATA', '-C', join(dir, 'seed.img'), '1024'], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` } });
+  await run('mcopy', ['-i', join(dir, 'seed.img'), join(dir, 'meta-data'), join(dir, 'user-data'), '::']);
+};
+
+// The seed comes first on the bus: neither the firmware nor the guest may go by the order of disks.
+const boot = () =>
+  startMachine(dir, 256, [
+    '-blockdev', 'driver=raw,node-name=seed,read-only=on,file.driver=file,file.filename=seed.img', '-device', 'virtio-blk-pci,drive=seed',
+    '-blockdev', 'driver=raw,node-name=data,file.driver=file,file.filename=data.raw', '-device', 'virtio-blk-pci,drive=data,serial=data',
+    '-blockdev', 'driver=qcow2,node-name=root,file.driver=file,file.filename=root.qcow2',
+    '-device', 'virtio-blk-pci,drive=root,bootindex=0,serial=root',
+    '-netdev', `user,id=n0,hostfwd=tcp:127.0.0.1:${port}-:22`, '-device', 'virtio-net-pci,netdev=n0,romfile=',
+    '-netdev', 'user,id=n1,net=10.0.9.0/24', '-device', 'pcie-root-port,id=spare,slot=1',
+  ]);
+
+const ssh = async (user: string, key: string, command: string) => {
+  const options = ['StrictHostKeyChecking=no', `UserKnownHostsFile=${join(dir, 'known')}`, 'BatchMode=yes', 'ConnectTimeout=20'];
+  const flags = options.flatMap((option) => ['-o', option]);
+  const { stdout } = await run('ssh', [...flags, '-F', '/dev/null', '-i', join(dir, key), '-p', sshPort, `${user}@127.0.0.1`, command], { timeout: 60_000 });
+  return stdout;
+};
+
+const freePort = () =>
+  new Promise<number>((resolve, reject) => {
+    const server = createServer().once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => (address !== null && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port'))));
+    });
+  });
+
+describe('the guest image', () => {
+  test('is in the cache with its digest, and is not made twice', async () => {
+    expect(guest.digest).toBe(`sha256:${createHash('sha256').update(await readFile(guest.disk)).digest('hex')}`);
+    const told: string[] = [];
+    expect(await ensureGuest(({ is }) => told.push(is))).toEqual(guest);
+    expect(told).toEqual(['cached']);
+  });
+});
+
+describe('a first boot by BIOS', () => {
+  test('says what it did, each on a line of its own', () => {
+    const serial = first.serial();
+    expect(serial).toMatch(/^STRATO seed=\/dev\/vda instance-id=i-0001 hostname=first-vm keys=2$/m);
+    expect(serial).toMatch(/^STRATO dhcp eth0 ip=10\.0\.2\.15\/24 gw=10\.0\.2\.2 dns=10\.0\.2\.3$/m);
+    expect(serial).toMatch(/^STRATO ready host=first-vm$/m);
+  });
+
+  test('lets in the keys of the seed, each to its account', async () => {
+    expect(await ssh('root', 'key', 'hostname; id -un')).toBe('first-vm\nroot\n');
+    expect(await ssh('alice', 'alice', 'id -un; pwd')).toBe('alice\n/home/alice\n');
+    await expect(ssh('root', 'alice', 'id')).rejects.toThrow('Permission denied');
+  });
+
+  test('runs the script and says how it ended', async () => {
+    await first.saw(/^STRATO-TEST script on first-vm$/m, 30_000);
+    await first.saw(/^STRATO script=part-002 exit=3$/m, 30_000);
+    expect(await ssh('root', 'key', 'cat /root/ran')).toBe('ran\n');
+  });
+
+  test('has a root shell on the serial port', async () => {
+    first.type('cat /proc/uptime; id -un\n');
+    await first.saw(/^\d+\.\d+ \d+\.\d+\nroot$/m, 30_000);
+  });
+
+  test('can use a second disk, found by its serial', async () => {
+    const script = 'set -e; d=/dev/disk/by-id/virtio-data; mke2fs -F $d >/dev/null 2>&1; mount -t ext4 $d /mnt; echo kept >/mnt/f; umount /mnt; echo done';
+    expect(await ssh('root', 'key', script)).toBe('done\n');
+  });
+
+  test('gives a NIC that is plugged in later its address', async () => {
+    await first.qmp('device_add', { driver: 'virtio-net-pci', netdev: 'n1', id: 'late', bus: 'spare', romfile: '' });
+    await first.saw(/^STRATO dhcp eth1 ip=10\.0\.9\.15\/24 /m, 30_000);
+    expect(await ssh('root', 'key', 'ip route | head -n 1')).toContain('default via 10.0.2.2 dev eth0');
+  });
+});
+
+test('the power button ends it; on the next boot the script does not run again and the host key is the same', async () => {
+  await ssh('root', 'key', 'true');
+  const known = await readFile(join(dir, 'known'), 'utf8');
+  await first.qmp('system_powerdown');
+  await first.saw(/^STRATO acpi-power$/m, 30_000);
+  expect(await first.ended).toBe(0);
+
+  await using second = await boot();
+  await second.saw(/^STRATO ready host=first-vm$/m, bootMs);
+  const left = await until('SSH', () => ssh('root', 'key', 'ls /root/ran /run/scripts 2>&1; mount -t ext4 /dev/disk/by-id/virtio-data /mnt; cat /mnt/f'), 60_000);
+  expect(left).toMatch(/ran: No such file.*\n.*scripts: No such file.*\nkept\n/);
+  expect(second.serial()).not.toContain('script');
+  expect(await readFile(join(dir, 'known'), 'utf8')).toBe(known);
+  // From within: busybox init ends what runs, syncs, and powers off.
+  second.type('poweroff\n');
+  expect(await second.ended).toBe(0);
+});

@@ -1,0 +1,99 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { z } from 'zod';
+import { Fault } from '#crds/kit/fault.ts';
+import { until } from '../bed/until.ts';
+
+/** A bare QEMU for trying images: no agent, no ledger. Disposing it ends it. */
+export type Machine = AsyncDisposable & {
+  /** All that the guest has written on its serial port, with plain line ends. */
+  serial: () => string;
+  /** Waits for `pattern` on the serial port. */
+  saw: (pattern: RegExp, deadlineMs: number) => Promise<RegExpExecArray>;
+  /** Types on the serial port. */
+  type: (text: string) => void;
+  /** Executes a QMP command (QEMU QMP reference manual) and returns what it returned. Fault: Qmp. */
+  qmp: (execute: string, args?: Record<string, unknown>) => Promise<unknown>;
+  /** Resolves to the exit code when QEMU has ended. */
+  ended: Promise<number | null>;
+};
+
+const qmpMs = 15_000;
+const greeting = z.object({ QMP: z.unknown() });
+const answer = z.union([z.object({ error: z.object({ desc: z.string() }) }), z.object({ return: z.unknown() })]);
+
+/** Starts QEMU (q35, TCG, like the agent's) with its socket in `dir`; `args` bring the disks and NICs. */
+export const startMachine = async (dir: string, memoryMiB: number, args: readonly string[]): Promise<Machine> => {
+  const socketPath = join(dir, 'qmp.sock');
+  const child = spawn(
+    'qemu-system-x86_64',
+    [
+      '-M', 'q35', '-accel', 'tcg', '-cpu', 'max', '-m', `${memoryMiB}`,
+      '-nodefaults', '-no-user-config', '-display', 'none',
+      '-chardev', 'stdio,id=serial,signal=off', '-serial', 'chardev:serial', '-qmp', `unix:${socketPath},server=on,wait=off`,
+      ...args,
+    ],
+    { cwd: dir, stdio: ['pipe', 'pipe', 'pipe'] },
+  );
+  const ended = once(child, 'close').then(() => child.exitCode);
+  let serial = '';
+  let complaint = '';
+  child.stdin.on('error', () => undefined);
+  child.stdout.setEncoding('latin1').on('data', (text: string) => (serial += text.replaceAll('\r', '')));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text));
+  const isOver = () => child.exitCode !== null || child.signalCode !== null;
+
+  const saw: Machine['saw'] = (pattern, deadlineMs) =>
+    until(`${pattern} on the serial port`, () => pattern.exec(serial) ?? undefined, deadlineMs).catch((cause: unknown) => {
+      throw new Fault('Guest', `no ${pattern}; the guest said:\n${serial}\nQEMU said: ${complaint}`, { cause });
+    });
+
+  const qmp: Machine['qmp'] = async (execute, args_ = {}) => {
+    const signal = AbortSignal.timeout(qmpMs);
+    await until('the QMP socket', () => isOver() || tryConnect(socketPath), qmpMs);
+    const socket = connect(socketPath);
+    try {
+      const lines = createInterface({ input: socket, signal })[Symbol.asyncIterator]();
+      // Events come between the answers; the first answer is that of qmp_capabilities.
+      const next = async <T>(schema: z.ZodType<T>): Promise<T> => {
+        for (;;) {
+          const line = await lines.next();
+          if (line.done === true) throw new Fault('Qmp', `${execute}: QEMU hung up (${complaint.trim()})`);
+          const parsed = schema.safeParse(JSON.parse(line.value));
+          if (parsed.success) return parsed.data;
+        }
+      };
+      await next(greeting);
+      socket.write('{"execute":"qmp_capabilities"}\n');
+      await next(answer);
+      socket.write(`${JSON.stringify({ execute, arguments: args_ })}\n`);
+      const said = await next(answer);
+      if ('error' in said) throw new Fault('Qmp', `${execute}: ${said.error.desc}`);
+      return said.return;
+    } finally {
+      socket.destroy();
+    }
+  };
+
+  return {
+    serial: () => serial,
+    saw,
+    type: (text) => child.stdin.write(text),
+    qmp,
+    ended,
+    [Symbol.asyncDispose]: async () => {
+      if (!isOver()) child.kill('SIGKILL');
+      await ended;
+    },
+  };
+};
+
+const tryConnect = (path: string): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
