@@ -1,0 +1,75 @@
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:net';
+import { describe, expect, test } from '@jest/globals';
+import { networkContract } from './contract.ts';
+import { networks } from './registry.ts';
+
+const listenOn = async (port: number): Promise<Server> => {
+  const server = createServer();
+  server.listen({ host: '127.0.0.1', port });
+  await once(server, 'listening');
+  return server;
+};
+
+const portOf = (bound: { address: () => ReturnType<Server['address']> }): number => {
+  const address = bound.address();
+  return address !== null && typeof address === 'object' ? address.port : 0;
+};
+
+/** A pair of neighbours that are free now: the range of the bench. */
+const freePair = async (): Promise<[number, number]> => {
+  for (;;) {
+    const low = await listenOn(0);
+    const port = portOf(low);
+    const high = await listenOn(port + 1).catch(() => undefined);
+    low.close();
+    high?.close();
+    if (high) return [port, port + 1];
+  }
+};
+
+for (const [mode, make] of Object.entries(networks)) {
+  networkContract(mode, async () => {
+    const ports = await freePair();
+    const foreign = new Map<number, Server>();
+    const leaveForeign = async (port: number) => {
+      const server = foreign.get(port);
+      if (foreign.delete(port) && server) await once(server.close(), 'close');
+    };
+    return {
+      network: make({ forwards: { address: '127.0.0.1', minPort: ports[0], maxPort: ports[1] } }),
+      ports,
+      takeForeign: async (port) => void foreign.set(port, await listenOn(port)),
+      leaveForeign,
+      close: async () => {
+        for (const port of foreign.keys()) await leaveForeign(port);
+      },
+    };
+  });
+}
+
+describe('forwards on the node', () => {
+  const uid = '00000000-0000-4000-8000-000000000001';
+  const udp = (hostPort: number) => ({ uid, name: 'eth0', mac: '02:00:00:00:00:01', forwards: [{ name: 'dns', hostPort, port: 53, protocol: 'UDP' as const }] });
+  const make = () => networks.user({ forwards: { address: '127.0.0.1', minPort: 1024, maxPort: 65535 } });
+
+  test('a UDP port that a process holds is refused; TCP on the same number is another port', async () => {
+    const socket = createSocket('udp4');
+    socket.bind(0, '127.0.0.1');
+    await once(socket, 'listening');
+    const port = socket.address().port;
+    await expect(make().attach(udp(port), AbortSignal.timeout(5_000))).rejects.toMatchObject({ code: 'ForwardInUse' });
+    socket.close();
+    await once(socket, 'close');
+    await expect(make().attach(udp(port), AbortSignal.timeout(5_000))).resolves.toMatchObject({ forwards: [{ protocol: 'UDP' }] });
+  });
+
+  test('two VMs that ask for one port at the same moment: exactly one gets it', async () => {
+    const network = make();
+    const [port] = await freePair();
+    const ask = (of: string) => network.attach({ ...udp(port), uid: of }, AbortSignal.timeout(5_000));
+    const ends = await Promise.allSettled([ask(uid), ask('00000000-0000-4000-8000-000000000002')]);
+    expect(ends.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+  });
+});

@@ -1,0 +1,70 @@
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { Fault, messageOf } from '#crds/kit/fault.ts';
+import type { NicBackend, Port } from '../driver.ts';
+import type { MakeNetwork } from '../registry.ts';
+import { backendOf, inUse, record, release, reserve, type Table } from './reserve.ts';
+
+type Forward = NicBackend['forwards'][number];
+
+const probeMs = 5_000;
+
+/**
+ * User-mode networking: QEMU itself binds the forwards, so that the node needs nothing. This driver keeps who holds
+ * which port, in memory (after a restart the caller adopts what runs), and asks the node whether a port is free.
+ */
+export const makeUserNetwork: MakeNetwork = ({ forwards: range }) => {
+  let table: Table = new Map();
+  const unbound = (port: Port, forward: Forward, cause: unknown): Fault =>
+    Error.isError(cause) && 'code' in cause && cause.code === 'EADDRINUSE'
+      ? inUse(port, forward, range, 'another process of the node', cause)
+      : new Fault('ForwardNotAllowed', `interface ${port.name}: port ${forward.hostPort} on ${range.address} can not be bound: ${messageOf(cause)}`, { cause });
+  return {
+    capabilities: () => ({ mode: 'user', forwards: range }),
+    attach: async (port, signal) => {
+      signal.throwIfAborted();
+      const before = table;
+      const wanted = reserve(before, port, range);
+      // Held from now on, so that nobody gets these ports while the node is asked.
+      table = wanted.table;
+      try {
+        for (const forward of wanted.fresh) {
+          await probe(forward, AbortSignal.any([signal, AbortSignal.timeout(probeMs)])).catch((cause: unknown) => {
+            signal.throwIfAborted();
+            throw unbound(port, forward, cause);
+          });
+        }
+      } catch (thrown) {
+        const held = [...before].filter(([, holder]) => holder.uid === port.uid && holder.name === port.name);
+        table = new Map([...release(table, (holder) => holder.uid === port.uid && holder.name === port.name), ...held]);
+        throw thrown;
+      }
+      return backendOf(port, range);
+    },
+    adopt: (port) => {
+      table = record(table, port, range);
+      return backendOf(port, range);
+    },
+    detach: async (uid, signal) => {
+      signal.throwIfAborted();
+      table = release(table, (holder) => holder.uid === uid);
+    },
+  };
+};
+
+/** Binds the port for a moment, in the way QEMU will. Throws when it is taken. */
+const probe = async ({ protocol, address, hostPort }: Forward, signal: AbortSignal): Promise<void> => {
+  if (protocol === 'TCP') {
+    // An error after the signal has ended the wait has no other listener.
+    const server = createServer().on('error', () => {});
+    const listening = once(server, 'listening', { signal });
+    server.listen({ host: address, port: hostPort, exclusive: true });
+    await listening.finally(() => server.close());
+    return;
+  }
+  const socket = createSocket({ type: address.includes(':') ? 'udp6' : 'udp4' }).on('error', () => {});
+  const listening = once(socket, 'listening', { signal });
+  socket.bind({ port: hostPort, address, exclusive: true });
+  await listening.finally(() => socket.close());
+};
