@@ -1,0 +1,173 @@
+import { describe, expect, test } from '@jest/globals';
+import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { vmFinalizer } from '#crds/v1alpha1/names.ts';
+import { type VirtualMachine, virtualMachine, type VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
+import { desireDigest } from '#crds/wire/desired.ts';
+import type { ObservedVm } from '#crds/wire/observed.ts';
+import { decide } from './decide.ts';
+import { desireOf } from './desire.ts';
+import type { VmFacts } from './facts.ts';
+import { interfaceMac, machineUuid } from './identity.ts';
+import { type Candidate, place } from './place.ts';
+
+const now = new Date('2030-01-02T03:04:05Z');
+const uid = '11111111-2222-4333-8444-555555555555';
+const imageUid = '11111111-2222-4333-8444-666666666666';
+
+const candidate = (over: Partial<Candidate> = {}): Candidate => ({
+  name: 'node-1', connected: true, schedulable: true, accelerator: 'tcg', capacity: { cpus: 2, memoryMiB: 8192 }, taken: { cpus: 0, memoryMiB: 0 },
+  ports: { min: 1024, max: 65535, used: new Map() }, ...over,
+});
+
+type Over = { spec?: object; metadata?: object; status?: Partial<VmStatus> };
+
+const machine = ({ spec, metadata, status }: Over = {}): VirtualMachine => virtualMachine.parse({
+  metadata: { name: 'a', namespace: 'default', uid, resourceVersion: '1', generation: 3, ...metadata },
+  spec: { cpu: { cores: 1 }, memory: { size: '256Mi' }, disks: [{ name: 'root', image: { name: 'guest' } }], ...spec },
+  ...(status ? { status: { observedGeneration: -1, ...status } } : {}),
+});
+
+const facts = (vm: VirtualMachine, over: Partial<VmFacts> = {}): VmFacts => ({
+  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', absent: false,
+  images: new Map([['guest', { name: 'guest', uid: imageUid }]]), everyNodeReported: true, ...over,
+});
+
+const placed = { metadata: { finalizers: [vmFinalizer] }, status: { nodeName: 'node-1', epoch: 1 } };
+
+const report = (vm: VirtualMachine, over: Partial<ObservedVm> = {}): ObservedVm => {
+  const desire = desireOf(facts(vm));
+  if ('missing' in desire) throw new Error('the test needs a complete desire');
+  return { kind: 'vm', uid, generation: 3, epoch: 1, digest: desireDigest(desire), state: 'running', disks: [], forwards: [], ...over };
+};
+
+const ready = (status: VmStatus | undefined) => {
+  const found = conditionOf(status?.conditions, 'Ready');
+  return found && `${found.status} ${found.reason}`;
+};
+
+describe('a binding', () => {
+  test('is written to status first, then comes the finalizer, and only then a desire', () => {
+    const first = decide(facts(machine()), now);
+    expect(first).toMatchObject({ binds: true, tell: { is: 'keep' }, status: { nodeName: 'node-1', epoch: 1, observedGeneration: 3 } });
+    expect(first.finalizer).toBeUndefined();
+    const second = decide(facts(machine({ status: first.status ?? {} })), now);
+    expect(second).toMatchObject({ finalizer: 'add', tell: { is: 'keep' } });
+    const third = decide(facts(machine({ status: first.status ?? {}, metadata: { finalizers: [vmFinalizer] } })), now);
+    expect(third.finalizer).toBeUndefined();
+    expect(third.tell).toMatchObject({ is: 'desire', vm: { uid, epoch: 1, generation: 3, memoryMiB: 256 } });
+  });
+
+  test('of a stopped VM is not made: Ready, Stopped, no node', () => {
+    const { status, binds, tell } = decide(facts(machine({ spec: { powerState: 'Stopped' } })), now);
+    expect([ready(status), status?.phase, status?.nodeName, binds, tell.is]).toEqual(['True Stopped', 'Stopped', undefined, false, 'keep']);
+  });
+
+  test('waits while an older uid of the name lives on a node', () => {
+    const { status, binds } = decide(facts(machine(), { elder: { node: 'node-2', uid: 'old' } }), now);
+    expect(binds).toBe(false);
+    expect(ready(status)).toBe('False NameHeldByOrphan');
+  });
+
+  test('goes to the node that holds the uid already, whatever fits better', () => {
+    expect(decide(facts(machine(), { heldBy: { node: 'node-7', epoch: 4 } }), now).status).toMatchObject({ nodeName: 'node-7', epoch: 4 });
+  });
+
+  test.each([[false, false], [true, true]])('that was lost is never made anew (all reported: %s)', (everyNodeReported, stalled) => {
+    const { status, binds, tell } = decide(facts(machine({ metadata: { finalizers: [vmFinalizer] } }), { everyNodeReported }), now);
+    expect([binds, tell.is, ready(status), status?.phase]).toEqual([false, 'keep', 'Unknown BindingLost', 'Unknown']);
+    expect(conditionOf(status?.conditions, 'Stalled') !== undefined).toBe(stalled);
+  });
+
+  test('whose finalizer was stripped gets it back and tears nothing down', () => {
+    expect(decide(facts(machine({ status: placed.status })), now)).toMatchObject({ finalizer: 'add', tell: { is: 'keep' } });
+  });
+});
+
+describe('a bound VM', () => {
+  const vm = machine(placed);
+  test.each([
+    ['running', {}, 'True Running', 'Running'],
+    ['preparing', { state: 'preparing' as const }, 'False Preparing', 'Preparing'],
+    ['an older desire', { digest: 'x' }, 'False Applying', 'Running'],
+    ['ended by the guest', { state: 'ended' as const, lastExit: { reason: 'GuestShutdown' as const, time: 't' } }, 'False GuestShutdown', 'Stopped'],
+    ['ended by a crash', { state: 'ended' as const, lastExit: { reason: 'QemuCrashed' as const, signal: 'SIGKILL', time: 't' } }, 'False QemuCrashed', 'Failed'],
+    ['hanging', { state: 'unknown' as const }, 'Unknown GuestUnknown', 'Unknown'],
+    ['in trouble', { state: 'preparing' as const, trouble: { reason: 'ForwardInUse', message: 'm', final: false } }, 'False ForwardInUse', 'Preparing'],
+  ])('that is %s', (_, over, wantReady, phase) => {
+    const { status } = decide(facts(vm, { report: report(vm, over) }), now);
+    expect([ready(status), status?.phase]).toEqual([wantReady, phase]);
+  });
+
+  test('on a silent node is Unknown, NodeUnreachable, and keeps what was known of it', () => {
+    const running = decide(facts(vm, { report: report(vm, { machine: { type: 'q', cpuModel: 'max', accelerator: 'tcg', cpus: 1, memoryMiB: 256 } }) }), now).status;
+    const silent = decide(facts(machine({ ...placed, status: running ?? {} }), { link: 'silent' }), now);
+    expect([ready(silent.status), silent.status?.phase, silent.status?.resolved?.machine]).toEqual(['Unknown NodeUnreachable', 'Unknown', 'q']);
+    expect(silent.tell.is).toBe('desire');
+  });
+
+  test('keeps its last status while a node that is joining has not spoken', () => {
+    expect(decide(facts(vm, { link: 'joining' }), now).status).toBeUndefined();
+  });
+
+  test('waits for an image that is not there, and says its name', () => {
+    const { status, tell } = decide(facts(vm, { images: new Map() }), now);
+    expect([ready(status), tell.is]).toEqual(['False ImageNotFound', 'keep']);
+    expect(conditionOf(status?.conditions, 'Ready')?.message).toContain('guest');
+  });
+
+  test('gives the same status twice for the same facts, so nothing is written', () => {
+    const first = decide(facts(vm, { report: report(vm) }), now).status;
+    const again = decide(facts(machine({ ...placed, status: first ?? {} }), { report: report(vm) }), new Date('2031-01-01T00:00:00Z')).status;
+    expect(again).toEqual(first);
+  });
+});
+
+describe('a deleted VM', () => {
+  const deleted = { finalizers: [vmFinalizer], deletionTimestamp: '2030-01-01T00:00:00Z' };
+  test('is ended on its node, and the finalizer goes only when the node says absent', () => {
+    const vm = machine({ metadata: deleted, status: placed.status });
+    expect(decide(facts(vm), now)).toMatchObject({ tell: { is: 'end' }, status: { phase: 'Terminating' } });
+    expect(decide(facts(vm), now).finalizer).toBeUndefined();
+    expect(decide(facts(vm, { absent: true }), now).finalizer).toBe('remove');
+  });
+
+  test('on a silent node waits', () => {
+    const { finalizer, status } = decide(facts(machine({ metadata: deleted, status: placed.status }), { link: 'silent' }), now);
+    expect([finalizer, ready(status)]).toEqual([undefined, 'Unknown NodeUnreachable']);
+  });
+
+  test('that is protected runs on', () => {
+    const { tell, status } = decide(facts(machine({ metadata: deleted, status: placed.status, spec: { deletionProtection: true } })), now);
+    expect(tell.is).toBe('desire');
+    expect(conditionOf(status?.conditions, 'DeletionProtected')?.status).toBe('True');
+  });
+});
+
+describe('placement', () => {
+  const need = { cpus: 1, memoryMiB: 256, ports: [{ protocol: 'TCP' as const, hostPort: 2222 }] };
+  test.each([
+    ['no node', [], 'NoNodeReady', 'no node has joined'],
+    ['a silent node', [candidate({ connected: false })], 'NoNodeReady', 'not connected'],
+    ['a closed node', [candidate({ schedulable: false })], 'NoNodeReady', 'not schedulable'],
+    ['too little memory', [candidate({ capacity: { cpus: 2, memoryMiB: 300 } })], 'NoNodeFits', '300Mi is free'],
+    ['too few processors', [candidate({ taken: { cpus: 8, memoryMiB: 0 } })], 'NoNodeFits', '0 are free'],
+    ['a port that another VM has', [candidate({ ports: { min: 1024, max: 65535, used: new Map([['TCP/2222', 'default/b']]) } })], 'ForwardConflict', 'default/b'],
+    ['a port outside of the range', [candidate({ ports: { min: 3000, max: 4000, used: new Map() } })], 'ForwardNotAllowed', '3000-4000'],
+  ])('with %s is refused with the reason and the gap', (_, candidates, reason, words) => {
+    const placement = place(need, candidates);
+    expect(placement).toMatchObject({ is: 'nowhere', reason, message: expect.stringContaining(words) });
+  });
+
+  test('takes the node with the most memory left', () => {
+    expect(place(need, [candidate({ taken: { cpus: 0, memoryMiB: 4096 } }), candidate({ name: 'node-2' })])).toEqual({ is: 'node', name: 'node-2' });
+  });
+});
+
+describe('derived names', () => {
+  test('are the same for the same names and differ for others', () => {
+    expect(machineUuid('c', 'a', 'b')).toBe(machineUuid('c', 'a', 'b'));
+    expect(new Set([machineUuid('c', 'a', 'b'), machineUuid('c', 'b', 'a'), machineUuid('d', 'a', 'b')]).size).toBe(3);
+    expect(machineUuid('c', 'a', 'b')).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    expect(interfaceMac('c', 'a', 'b', 'n')).toMatch(/^[0-9a-f][26ae](:[0-9a-f]{2}){5}$/);
+  });
+});

@@ -1,0 +1,150 @@
+import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
+import { toMiB } from '#crds/kit/quantity.ts';
+import type { Verdict } from '#crds/v1alpha1/condition.ts';
+import { vmFinalizer } from '#crds/v1alpha1/names.ts';
+import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
+import type { DesiredVm } from '#crds/wire/desired.ts';
+import { desireOf } from './desire.ts';
+import type { VmFacts } from './facts.ts';
+import { place } from './place.ts';
+import { type Standing, standingOf, statusOf } from './status.ts';
+
+/**
+ * What is to be done about one VM. At most one of its parts needs a write before the next look.
+ *
+ * Order of a binding: status (nodeName, epoch), then the finalizer, then the first frame; so that a VM which may exist on a
+ * node is always bound in the API.
+ */
+export type Decision = {
+  /** The status that is true now; undefined leaves it alone. */
+  status?: VmStatus;
+  /** The status records a new binding: write it at once, and look again. */
+  binds: boolean;
+  finalizer?: 'add' | 'remove';
+  /** What the bound node shall be told. `keep`: say nothing new and end nothing. */
+  tell: { is: 'desire'; vm: DesiredVm } | { is: 'end' } | { is: 'keep' };
+  /** A progress status may wait a moment for a better one. */
+  passing: boolean;
+  outcome: Outcome;
+};
+
+/** Decides about one VM. */
+export const decide = (facts: VmFacts, now: Date): Decision => {
+  const { metadata, spec, status } = facts.vm;
+  const deleting = metadata.deletionTimestamp !== undefined;
+  const finalized = metadata.finalizers.includes(vmFinalizer);
+  if (status.nodeName === undefined && finalized) return bindingLost(facts, now);
+  if (deleting && spec.deletionProtection !== true) return status.nodeName === undefined ? nothing : end(facts, now);
+  if (status.nodeName === undefined) return deleting ? nothing : unbound(facts, now);
+  // A stripped finalizer is put back; the API server refuses that only while the object is being deleted.
+  if (!finalized && !deleting) return { binds: false, finalizer: 'add', tell: { is: 'keep' }, passing: false, outcome: settled };
+  return bound(facts, now);
+};
+
+const nothing: Decision = { binds: false, tell: { is: 'keep' }, passing: false, outcome: settled };
+
+const notScheduled = (reason: Verdict['reason'], message: string): Verdict[] => [
+  { type: 'Scheduled', status: 'False', reason, message },
+  { type: 'AgentConnected', status: 'Unknown', reason: 'NotBound', message: 'the VM has no node yet' },
+];
+
+const unbound = (facts: VmFacts, now: Date): Decision => {
+  const { spec, status } = facts.vm;
+  const pause = (standing: Standing, verdicts: Verdict[], outcome: Outcome): Decision =>
+    ({ ...nothing, status: statusOf(facts, standing, verdicts, now), outcome });
+  const pending = (reason: Verdict['reason'], message: string) =>
+    pause({ phase: 'Pending', ready: 'False', reason, message, progress: 'reconciling' }, notScheduled(reason, message), waiting(message, 30_000));
+  if (spec.powerState === 'Stopped') {
+    const message = 'a stopped VM that never ran needs no node';
+    return pause({ phase: 'Stopped', ready: 'True', reason: 'Stopped', message: 'the machine is stopped' }, notScheduled('NotNeeded', message), settled);
+  }
+  if (facts.heldBy) return bind(facts, facts.heldBy.node, facts.heldBy.epoch, now);
+  if (facts.elder) return pending('NameHeldByOrphan', `node ${facts.elder.node} still holds uid ${facts.elder.uid} of this name`);
+  const placement = place({
+    cpus: spec.cpu.cores,
+    memoryMiB: toMiB(spec.memory.size),
+    ports: (spec.interfaces ?? []).flatMap(({ user }) => (user.forwards ?? []).map(({ hostPort, protocol }) => ({ hostPort, protocol: protocol ?? 'TCP' }))),
+  }, facts.candidates);
+  return placement.is === 'node' ? bind(facts, placement.name, (status.epoch ?? 0) + 1, now) : pending(placement.reason, placement.message);
+};
+
+const bind = (facts: VmFacts, nodeName: string, epoch: number, now: Date): Decision => {
+  const message = `placed on ${nodeName}`;
+  const standing: Standing = { phase: 'Pending', ready: 'False', reason: 'Scheduled', message, progress: 'reconciling' };
+  const verdicts: Verdict[] = [{ type: 'Scheduled', status: 'True', reason: 'Scheduled', message }];
+  return { ...nothing, binds: true, status: statusOf(facts, standing, verdicts, now, { nodeName, epoch }) };
+};
+
+/** A finalizer without a node: where it runs was recorded and is lost. It is never placed anew. */
+const bindingLost = (facts: VmFacts, now: Date): Decision => {
+  const deleting = facts.vm.metadata.deletionTimestamp !== undefined;
+  if (facts.heldBy) return bind(facts, facts.heldBy.node, facts.heldBy.epoch, now);
+  if (facts.everyNodeReported && deleting) return { ...nothing, finalizer: 'remove' };
+  const message = facts.everyNodeReported ? 'no node holds this VM any more; delete it to start anew' : 'waiting until every node has reported what it holds';
+  const standing: Standing = { phase: 'Unknown', ready: 'Unknown', reason: 'BindingLost', message, ...(facts.everyNodeReported ? { progress: 'stalled' as const } : {}) };
+  return { ...nothing, status: statusOf(facts, standing, notScheduled('BindingLost', message), now), outcome: waiting(message, 30_000) };
+};
+
+const end = (facts: VmFacts, now: Date): Decision => {
+  if (facts.absent) return { ...nothing, tell: { is: 'end' }, finalizer: 'remove' };
+  const { nodeName } = facts.vm.status;
+  const message = facts.link === 'silent' ? `node ${nodeName} is silent; the VM is ended when it is back` : `node ${nodeName} is ending the VM`;
+  const standing: Standing = { phase: 'Terminating', ready: facts.link === 'silent' ? 'Unknown' : 'False', reason: facts.link === 'silent' ? 'NodeUnreachable' : 'Terminating', message, progress: 'reconciling' };
+  return { ...nothing, tell: { is: 'end' }, passing: true, status: statusOf(facts, standing, linkVerdicts(facts), now), outcome: waiting(message, 30_000) };
+};
+
+const bound = (facts: VmFacts, now: Date): Decision => {
+  const desire = desireOf(facts);
+  const tell: Decision['tell'] = 'missing' in desire ? { is: 'keep' } : { is: 'desire', vm: desire };
+  const write = (standing: Standing, verdicts: Verdict[], outcome: Outcome): Decision => ({
+    ...nothing, tell, outcome, status: statusOf(facts, standing, [...linkVerdicts(facts), ...verdicts, ...protectedVerdict(facts)], now),
+    passing: standing.progress === 'reconciling' && (standing.phase === 'Preparing' || standing.phase === 'Starting' || standing.reason === 'Applying'),
+  });
+  if (facts.link === 'silent') {
+    const message = `the agent of ${facts.vm.status.nodeName} is silent; the guest may well run`;
+    return write({ phase: 'Unknown', ready: 'Unknown', reason: 'NodeUnreachable', message }, [], waiting(message, 30_000));
+  }
+  // Just connected, or an operator that has just started: the last status stands until the node has spoken.
+  if (facts.link === 'joining' && !facts.report) return { ...nothing, tell, outcome: waiting('the node to report', 5_000) };
+  if ('missing' in desire && !facts.report) {
+    const message = `image ${desire.missing.join(', ')} does not exist`;
+    const standing: Standing = { phase: 'Pending', ready: 'False', reason: 'ImageNotFound', message, progress: 'reconciling' };
+    return write(standing, [{ type: 'DisksReady', status: 'False', reason: 'ImageNotFound', message }], waiting(message, 60_000));
+  }
+  if ('missing' in desire) return { ...nothing, outcome: settled };
+  const standing = failedImage(facts) ?? standingOf(desire, facts.report);
+  const outcome = standing.progress === 'reconciling' ? waiting(standing.message, 30_000) : settled;
+  return write(standing, partVerdicts(standing, facts), facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
+};
+
+/** Deleted round the policy (a namespace or the CRD went) while protected: it runs on until the field is cleared. */
+const protectedVerdict = ({ vm }: VmFacts): Verdict[] =>
+  vm.metadata.deletionTimestamp === undefined ? [] : [{ type: 'DeletionProtected', status: 'True', reason: 'DeletionProtected', message: 'deleted, but spec.deletionProtection is true; nothing is torn down' }];
+
+const failedImage = ({ images, vm, report }: VmFacts): Standing | undefined => {
+  if (report !== undefined && report.state !== 'preparing') return undefined;
+  const failed = vm.spec.disks.flatMap(({ image }) => images.get(image?.name ?? '') ?? []).find((each) => each.failed !== undefined);
+  return failed && { phase: 'Pending', ready: 'False', reason: 'ImageFailed', message: `image ${failed.name}: ${failed.failed}`, progress: 'stalled' };
+};
+
+const diskReasons = new Set<Verdict['reason']>(['ImageNotFound', 'ImageNotReady', 'ImageFailed', 'DiskMissing', 'DiskTooSmall', 'NoSpace', 'StorageFailed']);
+const networkReasons = new Set<Verdict['reason']>(['ForwardConflict', 'ForwardNotAllowed', 'ForwardInUse']);
+
+const partVerdicts = (standing: Standing, { report }: VmFacts): Verdict[] => {
+  const part = (type: 'DisksReady' | 'NetworkReady', bad: ReadonlySet<Verdict['reason']>): Verdict => {
+    if (bad.has(standing.reason)) return { type, status: 'False', reason: standing.reason, message: standing.message };
+    const started = report !== undefined && report.state !== 'preparing';
+    return started
+      ? { type, status: 'True', reason: type, message: type === 'DisksReady' ? 'all disks are there' : 'all interfaces are connected' }
+      : { type, status: 'Unknown', reason: 'Preparing', message: 'not reported yet' };
+  };
+  return [part('DisksReady', diskReasons), part('NetworkReady', networkReasons)];
+};
+
+const linkVerdicts = ({ vm, link }: VmFacts): Verdict[] => {
+  const node = vm.status.nodeName ?? '';
+  const connected: Verdict = link === 'silent'
+    ? { type: 'AgentConnected', status: 'False', reason: 'NodeUnreachable', message: `the agent of ${node} is silent` }
+    : { type: 'AgentConnected', status: 'True', reason: 'Connected', message: `the agent of ${node} is connected` };
+  return [{ type: 'Scheduled', status: 'True', reason: 'Scheduled', message: `placed on ${node}` }, connected];
+};

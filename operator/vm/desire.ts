@@ -1,0 +1,34 @@
+import { toMiB } from '#crds/kit/quantity.ts';
+import type { DesiredVm } from '#crds/wire/desired.ts';
+import type { VmFacts } from './facts.ts';
+import { interfaceMac, machineUuid } from './identity.ts';
+
+/** The whole desire for the bound node, or the names of the images that are not there yet. */
+export const desireOf = ({ vm, clusterId, images }: Pick<VmFacts, 'vm' | 'clusterId' | 'images'>): DesiredVm | { missing: string[] } => {
+  const { metadata: { namespace, name, uid, generation }, spec, status } = vm;
+  const missing = spec.disks.flatMap(({ image }) => (image && !images.has(image.name) ? [image.name] : []));
+  if (missing.length > 0) return { missing: [...new Set(missing)] };
+  return {
+    kind: 'vm', uid, namespace, name, generation,
+    epoch: status.epoch ?? 1,
+    uuid: machineUuid(clusterId, namespace, name),
+    powerState: spec.powerState,
+    cpus: spec.cpu.cores,
+    memoryMiB: toMiB(spec.memory.size),
+    disks: spec.disks.map(({ name: disk, image, size }) => {
+      const imageUid = image && images.get(image.name)?.uid;
+      return { name: disk, ...(imageUid === undefined ? {} : { imageUid }), ...(size === undefined ? {} : { sizeMiB: toMiB(size) }) };
+    }),
+    interfaces: (spec.interfaces ?? []).map(({ name: nic, user }) => ({
+      name: nic,
+      mac: interfaceMac(clusterId, namespace, name, nic),
+      user: { forwards: (user.forwards ?? []).map((forward) => ({ ...forward, protocol: forward.protocol ?? ('TCP' as const) })) },
+    })),
+    cloudInit: {
+      hostname: spec.cloudInit?.hostname ?? name.split('.')[0]?.slice(0, 63) ?? name,
+      ...(spec.cloudInit?.userData === undefined ? {} : { userData: spec.cloudInit.userData }),
+      sshAuthorizedKeys: spec.cloudInit?.sshAuthorizedKeys ?? [],
+    },
+    stop: spec.stop,
+  };
+};

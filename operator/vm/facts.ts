@@ -1,0 +1,37 @@
+import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+import type { ObservedVm } from '#crds/wire/observed.ts';
+import type { Candidate } from './place.ts';
+
+/** What is known of one image that a VM refers to. */
+export type ImageFact = { name: string; uid: string; digest?: string; failed?: string };
+
+/**
+ * What is known of the node that a VM is bound to.
+ *
+ *   connected   its session is joined: what it holds is known
+ *   joining     there is no complete list yet (just connected, or this operator has just started)
+ *   silent      it was not heard for 30 s
+ */
+export type Link = 'connected' | 'joining' | 'silent';
+
+/** Everything that a decision about one VM rests on; read once, before it. */
+export type VmFacts = {
+  vm: VirtualMachine;
+  clusterId: string;
+  /** Every node, for a VM that has none. */
+  candidates: readonly Candidate[];
+  /** The bound node. */
+  link: Link;
+  /** The latest report of the bound node about this uid. */
+  report?: ObservedVm;
+  /** The bound node has said that this uid is not there, after it was told to end it. */
+  absent: boolean;
+  /** Images that the disks refer to, by name; a missing entry means that the object is not there. */
+  images: ReadonlyMap<string, ImageFact>;
+  /** A node that says it holds this uid, whatever the status says. */
+  heldBy?: { node: string; epoch: number };
+  /** Another uid of this namespace and name that still lives on a node. */
+  elder?: { node: string; uid: string };
+  /** Every HypervisorNode has a joined session, so nothing is hidden from us. */
+  everyNodeReported: boolean;
+};

@@ -1,0 +1,71 @@
+import type { Reason } from '#crds/v1alpha1/reasons.ts';
+import { fromMiB } from '#crds/kit/quantity.ts';
+import { cpuOvercommit, memoryOnNodeMiB } from './overhead.ts';
+
+/** A node as placement sees it. `taken` counts every VM that is bound there and every orphan. */
+export type Candidate = {
+  name: string;
+  connected: boolean;
+  schedulable: boolean;
+  /** A fault that keeps new VMs away, for instance a ledger that can't be read. */
+  trouble?: string;
+  accelerator: 'kvm' | 'hvf' | 'tcg';
+  capacity: { cpus: number; memoryMiB: number };
+  taken: { cpus: number; memoryMiB: number };
+  /** Ports that may be forwarded, and who has which: `TCP/2222` -> `namespace/name`. */
+  ports: { min: number; max: number; used: ReadonlyMap<string, string> };
+};
+
+/** What a VM needs. */
+export type Need = { cpus: number; memoryMiB: number; ports: readonly { protocol: 'TCP' | 'UDP'; hostPort: number }[] };
+
+/** Where a VM goes, or why nowhere. */
+export type Placement = { is: 'node'; name: string } | { is: 'nowhere'; reason: Reason; message: string };
+
+type Refusal = { node: string; rule: 'disconnected' | 'unschedulable' | 'trouble' | 'cpu' | 'memory' | 'ports'; by: number; text: string; conflict?: boolean };
+
+/** Chooses the node with the most memory left, names break ties; a refusal names the best node's gap. */
+export const place = (need: Need, candidates: readonly Candidate[]): Placement => {
+  const judged = candidates.map((candidate) => ({ candidate, refusal: refuse(need, candidate) }));
+  const fitting = judged.filter(({ refusal }) => refusal === undefined).map(({ candidate }) => candidate);
+  const [best] = fitting.toSorted((a, b) => freeMemory(b) - freeMemory(a) || (a.name < b.name ? -1 : 1));
+  if (best) return { is: 'node', name: best.name };
+  const refusals = judged.flatMap(({ refusal }) => refusal ?? []);
+  return explain(refusals);
+};
+
+const freeMemory = ({ capacity, taken }: Candidate): number => capacity.memoryMiB - taken.memoryMiB;
+
+const refuse = (need: Need, node: Candidate): Refusal | undefined => {
+  const no = (rule: Refusal['rule'], by: number, text: string): Refusal => ({ node: node.name, rule, by, text });
+  if (!node.connected) return no('disconnected', Infinity, 'is not connected');
+  if (!node.schedulable) return no('unschedulable', Infinity, 'is not schedulable');
+  if (node.trouble !== undefined) return no('trouble', Infinity, node.trouble);
+  const wantMiB = memoryOnNodeMiB(need.memoryMiB, need.cpus, node.accelerator);
+  const memoryGap = wantMiB - freeMemory(node);
+  if (memoryGap > 0) return no('memory', memoryGap, `needs ${fromMiB(wantMiB)} of memory with overhead and ${fromMiB(Math.max(0, freeMemory(node)))} is free`);
+  const freeCpus = node.capacity.cpus * cpuOvercommit - node.taken.cpus;
+  if (need.cpus > freeCpus) return no('cpu', need.cpus - freeCpus, `needs ${need.cpus} vCPUs and ${Math.max(0, freeCpus)} are free`);
+  const port = need.ports.map((each) => portTrouble(each, node)).find((text) => text !== undefined);
+  return port === undefined ? undefined : { ...no('ports', 1, port.message), conflict: port.reason === 'ForwardConflict' };
+};
+
+/** Why a port can't be forwarded on a node; undefined when it can. */
+const portTrouble = ({ protocol, hostPort }: Need['ports'][number], { ports }: Candidate): { reason: Reason; message: string } | undefined => {
+  if (hostPort < ports.min || hostPort > ports.max) {
+    return { reason: 'ForwardNotAllowed', message: `host port ${hostPort} is outside of ${ports.min}-${ports.max}` };
+  }
+  const owner = ports.used.get(`${protocol}/${hostPort}`);
+  return owner === undefined ? undefined : { reason: 'ForwardConflict', message: `host port ${hostPort}/${protocol} is used by VM ${owner}` };
+};
+
+const explain = (refusals: readonly Refusal[]): Placement => {
+  const ready = refusals.filter(({ rule }) => rule !== 'disconnected' && rule !== 'unschedulable');
+  const [closest] = ready.toSorted((a, b) => a.by - b.by || (a.node < b.node ? -1 : 1));
+  if (!closest) {
+    const each = refusals.map(({ node, text }) => `${node} ${text}`).slice(0, 5).join('; ');
+    return { is: 'nowhere', reason: 'NoNodeReady', message: refusals.length === 0 ? 'no node has joined yet' : each };
+  }
+  const reason: Reason = ready.every(({ rule }) => rule === 'ports') ? (closest.conflict ? 'ForwardConflict' : 'ForwardNotAllowed') : 'NoNodeFits';
+  return { is: 'nowhere', reason, message: `closest of ${ready.length} ready nodes is ${closest.node}: ${closest.text}` };
+};

@@ -1,0 +1,99 @@
+import { fromMiB } from '#crds/kit/quantity.ts';
+import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
+import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
+import type { VmPhase, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
+import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
+import type { ObservedVm, VmState } from '#crds/wire/observed.ts';
+import type { VmFacts } from './facts.ts';
+import { interfaceMac, machineUuid } from './identity.ts';
+
+/** One verdict on the whole VM, from which phase and the conditions Ready, Reconciling and Stalled all follow. */
+export type Standing = { phase: VmPhase; ready: Verdict['status']; reason: Reason; message: string; progress?: 'reconciling' | 'stalled' };
+
+const phases: Record<VmState, VmPhase> = {
+  preparing: 'Preparing', starting: 'Starting', running: 'Running', paused: 'Paused', stopping: 'Stopping', stopped: 'Stopped',
+  ended: 'Stopped', unknown: 'Unknown', deleting: 'Terminating',
+};
+
+const goals: Record<DesiredVm['powerState'], VmState> = { Running: 'running', Stopped: 'stopped', Paused: 'paused' };
+
+const progressReasons: Partial<Record<VmState, Reason>> = { preparing: 'Preparing', starting: 'Starting', stopping: 'Stopping', deleting: 'Terminating' };
+
+/** How a VM stands, from what its connected node reports about the desire that it was given. */
+export const standingOf = (desire: DesiredVm, report: ObservedVm | undefined): Standing => {
+  if (!report) return { phase: 'Preparing', ready: 'False', reason: 'Applying', message: 'the node has not reported yet', progress: 'reconciling' };
+  const phase = phases[report.state];
+  if (report.state === 'unknown') {
+    return { phase, ready: 'Unknown', reason: 'GuestUnknown', message: report.trouble?.message ?? 'QEMU does not answer' };
+  }
+  if (report.trouble) {
+    const reason = isReason(report.trouble.reason) ? report.trouble.reason : 'NodeTrouble';
+    return { phase: report.trouble.final ? 'Failed' : phase, ready: 'False', reason, message: report.trouble.message, progress: report.trouble.final ? 'stalled' : 'reconciling' };
+  }
+  if (report.digest !== desireDigest(desire)) {
+    return { phase, ready: 'False', reason: 'Applying', message: 'the node has not applied the latest edit yet', progress: 'reconciling' };
+  }
+  if (report.state === 'ended') return endedStanding(report);
+  if (report.state === goals[desire.powerState]) return { phase, ready: 'True', reason: desire.powerState, message: `the machine is ${report.state}` };
+  return { phase, ready: 'False', reason: progressReasons[report.state] ?? 'Applying', message: `the machine is ${report.state}`, progress: 'reconciling' };
+};
+
+const endedStanding = ({ lastExit }: ObservedVm): Standing => {
+  const again = 'set powerState to Stopped and then to Running to start it again';
+  switch (lastExit?.reason) {
+    case 'QemuCrashed':
+      return { phase: 'Failed', ready: 'False', reason: 'QemuCrashed', message: `QEMU ended with ${lastExit.signal ?? `code ${lastExit.code ?? 'unknown'}`}; ${again}`, progress: 'stalled' };
+    case 'NodeRebooted':
+      return { phase: 'Failed', ready: 'False', reason: 'NodeRebooted', message: `the node went down with the guest; ${again}`, progress: 'stalled' };
+    case 'GuestShutdown':
+    case 'Stopped':
+    case 'Forced':
+    case undefined:
+      return { phase: 'Stopped', ready: 'False', reason: 'GuestShutdown', message: `the guest powered itself off; ${again}`, progress: 'stalled' };
+  }
+};
+
+/** The whole status that follows from a standing. Nothing in it counts or ticks. */
+export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly Verdict[], now: Date, binding?: { nodeName: string; epoch: number }): VmStatus => {
+  const { vm, report, clusterId } = facts;
+  const { metadata: { namespace, name, generation }, spec, status: old } = vm;
+  const bound = binding ?? (old.nodeName === undefined ? undefined : { nodeName: old.nodeName, epoch: old.epoch ?? 1 });
+  const images = spec.disks.flatMap(({ image }) => {
+    const digest = image && facts.images.get(image.name)?.digest;
+    return image && digest !== undefined ? [{ name: image.name, digest }] : [];
+  });
+  const machine = report?.machine;
+  const all: Verdict[] = [
+    { type: 'Ready', status: standing.ready, reason: standing.reason, message: standing.message },
+    ...verdicts,
+    ...(standing.progress === 'reconciling' ? [{ type: 'Reconciling', status: 'True' as const, reason: standing.reason, message: standing.message }] : []),
+    ...(standing.progress === 'stalled' ? [{ type: 'Stalled', status: 'True' as const, reason: standing.reason, message: standing.message }] : []),
+  ];
+  const lastExit = report ? report.lastExit : old.lastExit;
+  return {
+    observedGeneration: generation,
+    phase: standing.phase,
+    ...(bound ? { nodeName: bound.nodeName, epoch: bound.epoch } : {}),
+    resolved: {
+      uuid: machineUuid(clusterId, namespace, name),
+      ...(machine
+        ? { machine: machine.type, cpuModel: machine.cpuModel, accelerator: machine.accelerator, cpus: machine.cpus, memory: fromMiB(machine.memoryMiB) }
+        : report === undefined && old.resolved
+          ? { ...old.resolved }
+          : {}),
+      ...(images.length > 0 ? { images } : old.resolved?.images ? { images: old.resolved.images } : {}),
+    },
+    interfaces: (spec.interfaces ?? []).map(({ name: nic }) => ({
+      name: nic,
+      mac: interfaceMac(clusterId, namespace, name, nic),
+      forwards: report
+        ? report.forwards.filter((each) => each.interface === nic).map(({ name: forward, address, hostPort, port, protocol }) => ({ name: forward, address, hostPort, port, protocol }))
+        : (old.interfaces?.find((each) => each.name === nic)?.forwards ?? []),
+    })),
+    ...(report
+      ? { disks: report.disks.map(({ sizeMiB, ...disk }) => ({ ...disk, size: fromMiB(sizeMiB) })) }
+      : old.disks ? { disks: old.disks } : {}),
+    ...(lastExit ? { lastExit } : {}),
+    conditions: dated(all, old.conditions ?? [], generation, now),
+  };
+};
