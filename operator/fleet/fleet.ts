@@ -1,0 +1,108 @@
+import { silenceSeconds } from '#crds/wire/messages.ts';
+import type { Held } from '#crds/wire/messages.ts';
+import { type Desired, desireDigest } from '#crds/wire/desired.ts';
+import type { NodeFacts, ObservedImage, ObservedVm } from '#crds/wire/observed.ts';
+import { type AgentView, joining } from '#crds/wire/sync.ts';
+
+/** What this operator knows of one node, over all its connections since the operator started. */
+export type Member = {
+  node: string;
+  agentId?: string;
+  facts?: NodeFacts;
+  protocol?: number;
+  /** The session that speaks for this node now; an older socket's end means nothing. */
+  session?: { id: number; wake: () => void; close: (why: string) => void };
+  view: AgentView;
+  /** Monotonic milliseconds of the last frame; of the operator's start when there was none. */
+  lastHeardMs: number;
+  wanted: Map<string, { object: Desired; held: Held }>;
+  doomed: Map<string, Held['kind']>;
+  absent: Set<string>;
+  vms: Map<string, ObservedVm>;
+  images: Map<string, ObservedImage>;
+};
+
+/** Who wants to hear of changes. Handlers only enqueue. */
+export type FleetListener = { vm: (held: { uid: string; namespace: string; name: string } | { uid: string }) => void; image: (uid: string) => void; node: (node: string) => void };
+
+/**
+ * All nodes as this operator knows them: what they are wanted to hold, and what they said. Kept in memory only: the API
+ * holds the truth, and an agent says everything again when it connects.
+ */
+export const makeFleet = (monotonicMs: () => number) => {
+  const startedMs = monotonicMs();
+  const members = new Map<string, Member>();
+  const listeners: FleetListener[] = [];
+  const member = (node: string): Member => {
+    const known = members.get(node);
+    if (known) return known;
+    const fresh: Member = {
+      node, view: joining, lastHeardMs: startedMs, wanted: new Map(), doomed: new Map(), absent: new Set(), vms: new Map(), images: new Map(),
+    };
+    members.set(node, fresh);
+    return fresh;
+  };
+  const silent = ({ lastHeardMs }: Member) => monotonicMs() - lastHeardMs > silenceSeconds * 1000;
+  return {
+    member,
+    members: (): readonly Member[] => [...members.values()],
+    listen: (listener: FleetListener) => { listeners.push(listener); },
+    tellListeners: (call: (listener: FleetListener) => void) => { for (const listener of listeners) call(listener); },
+
+    /** Says what a node shall hold of one uid. Equal desires are not sent again. */
+    want: (node: string, object: Desired) => {
+      const it = member(node);
+      const digest = desireDigest(object);
+      if (it.wanted.get(object.uid)?.held.digest === digest) return;
+      const held: Held = {
+        kind: object.kind, uid: object.uid, namespace: object.namespace, name: object.name, generation: object.generation,
+        epoch: object.kind === 'vm' ? object.epoch : 1, digest, ending: false,
+      };
+      it.wanted.set(object.uid, { object, held });
+      it.session?.wake();
+    },
+    /** Ends one uid on a node for ever; repeated until it says absent. */
+    doom: (node: string, uid: string, kind: Held['kind']) => {
+      const it = member(node);
+      it.wanted.delete(uid);
+      if (it.doomed.has(uid) || it.absent.has(uid)) return;
+      it.doomed.set(uid, kind);
+      it.session?.wake();
+    },
+    /** No longer wants a uid there, and ends nothing. */
+    release: (node: string, uid: string) => {
+      const it = member(node);
+      it.wanted.delete(uid);
+      it.doomed.delete(uid);
+      it.absent.delete(uid);
+    },
+    link: (node: string): 'connected' | 'joining' | 'silent' => {
+      const it = members.get(node);
+      if (!it) return monotonicMs() - startedMs > silenceSeconds * 1000 ? 'silent' : 'joining';
+      if (silent(it)) return 'silent';
+      return it.session && it.view.is === 'joined' ? 'connected' : 'joining';
+    },
+    report: (node: string, uid: string): ObservedVm | undefined => members.get(node)?.vms.get(uid),
+    isAbsent: (node: string, uid: string): boolean => members.get(node)?.absent.has(uid) ?? false,
+    /** The node that holds a uid, by its own word. */
+    holderOf: (uid: string): { node: string; epoch: number } | undefined => {
+      for (const { node, view } of members.values()) {
+        const told = view.told.get(uid);
+        if (told && !told.ending) return { node, epoch: told.epoch };
+      }
+      return undefined;
+    },
+    /** A VM of this name under another uid that a node still holds. */
+    elderOf: ({ namespace, name, uid }: { namespace: string; name: string; uid: string }): { node: string; uid: string } | undefined => {
+      for (const { node, view } of members.values()) {
+        for (const told of view.told.values()) {
+          if (told.kind === 'vm' && told.uid !== uid && told.namespace === namespace && told.name === name) return { node, uid: told.uid };
+        }
+      }
+      return undefined;
+    },
+  };
+};
+
+/** All nodes as this operator knows them. */
+export type Fleet = ReturnType<typeof makeFleet>;

@@ -1,0 +1,209 @@
+import { parseFrame, writeFrame } from '#crds/wire/frame.ts';
+import { holdingDigest } from '#crds/wire/judge.ts';
+import { compareSeconds, type Held, protocolRange, silenceSeconds, type ToAgent, toOperator, type ToOperator } from '#crds/wire/messages.ts';
+import { afterEnd, afterFrame, afterSend, joining, negotiate, planSync } from '#crds/wire/sync.ts';
+import type { AgentIdentity } from './auth.ts';
+import type { Fleet, Member } from './fleet.ts';
+
+/** The part of a WebSocket that a session needs. */
+export type Wire = { send: (text: string) => void; close: (code: number, reason: string) => void };
+
+/** What a session needs from its house. Only `admit` and `reviewToken` may take time. */
+export type SessionHouse = {
+  fleet: Fleet;
+  monotonicMs: () => number;
+  now: () => Date;
+  log: { info: (fields: object, text: string) => void; warn: (fields: object, text: string) => void };
+  /**
+   * Checks the agent's identity against its HypervisorNode, creating that when it is new, and raises our leaderEpoch above
+   * what the agent has seen. Returns the leaderEpoch, or why the agent is refused.
+   */
+  admit: (hello: Extract<ToOperator, { type: 'hello' }>, node: string) => Promise<{ leaderEpoch: number } | { refused: 'IdentityConflict' | 'NotLeader'; message: string }>;
+  reviewToken: (token: string) => Promise<AgentIdentity>;
+  /** The agent is alive: its Lease is renewed (at most each 10 s). */
+  heard: (node: string) => void;
+};
+
+let sessions = 0;
+
+/**
+ * One connection of one agent. `receive` takes each text frame in its order, `tick` is called each second, `ended` when the
+ * socket has closed.
+ *
+ *   greeting -> hello -> listing -> holding, last -> joined -> closed
+ */
+export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: Wire) => {
+  const { fleet, log } = house;
+  const { node } = identity;
+  const id = ++sessions;
+  let expiresAt = identity.expiresAt;
+  let leaderEpoch: number | undefined;
+  let revision = 0;
+  let pending: readonly Held[] = [];
+  let lastCompareMs = house.monotonicMs();
+  let lastFrameMs = house.monotonicMs();
+  let closed = false;
+
+  const member = (): Member => fleet.member(node);
+  const mine = () => !closed && member().session?.id === id;
+  const say = (message: ToAgent) => { if (!closed) wire.send(writeFrame(message)); };
+  const close = (code: number, why: string) => {
+    if (closed) return;
+    closed = true;
+    wire.close(code, why.slice(0, 120));
+  };
+  const refuse = (reason: Extract<ToAgent, { type: 'refused' }>['reason'], message: string) => {
+    log.warn({ node, reason }, message);
+    say({ type: 'refused', reason, message });
+    close(4000, reason);
+  };
+
+  const sync = () => {
+    if (!mine() || leaderEpoch === undefined) return;
+    const it = member();
+    const objects = new Map([...it.wanted].map(([uid, { held }]) => [uid, held]));
+    const plan = planSync({ objects, doomed: it.doomed }, it.view);
+    for (const uid of plan.send) {
+      const wanted = it.wanted.get(uid);
+      if (!wanted) continue;
+      say({ type: 'desire', leaderEpoch, revision: ++revision, object: wanted.object });
+      it.view = afterSend(it.view, wanted.held);
+    }
+    for (const { uid, kind } of plan.end) {
+      if (it.view.told.get(uid)?.ending) continue;
+      say({ type: 'tombstone', leaderEpoch, revision: ++revision, uid, kind });
+      it.view = afterEnd(it.view, uid);
+    }
+  };
+
+  /** Tombstones are repeated with each comparison until the agent says absent. */
+  const repeatTombstones = () => {
+    const it = member();
+    if (leaderEpoch === undefined || it.view.is !== 'joined') return;
+    for (const [uid, kind] of it.doomed) say({ type: 'tombstone', leaderEpoch, revision: ++revision, uid, kind });
+  };
+
+  const hello = async (message: Extract<ToOperator, { type: 'hello' }>) => {
+    const protocol = negotiate(protocolRange, message.protocol);
+    if (protocol === undefined) return refuse('ProtocolMismatch', `we speak ${protocolRange.min}-${protocolRange.max}, the agent ${message.protocol.min}-${message.protocol.max}`);
+    const admitted = await house.admit(message, node);
+    if (closed) return;
+    if ('refused' in admitted) return refuse(admitted.refused, admitted.message);
+    const it = member();
+    it.session?.close('a newer session of this node');
+    Object.assign(it, { agentId: message.agentId, facts: message.facts, protocol, view: joining, session: { id, wake: sync, close: (why: string) => close(4001, why) } });
+    leaderEpoch = admitted.leaderEpoch;
+    pending = [];
+    log.info({ node, protocol }, 'agent connected');
+    say({ type: 'welcome', protocol, leaderEpoch, node });
+    fleet.tellListeners((listener) => listener.node(node));
+  };
+
+  const joinedNow = () => {
+    const it = member();
+    const holds = it.view.told;
+    for (const uid of it.vms.keys()) if (!holds.has(uid)) it.vms.delete(uid);
+    // What was doomed and is not held is gone: the agent's own complete list says so.
+    for (const [uid, kind] of it.doomed) if (!holds.has(uid)) ended(it, uid, kind);
+    sync();
+    fleet.tellListeners((listener) => {
+      listener.node(node);
+      for (const held of holds.values()) if (held.kind === 'vm') listener.vm(held);
+      for (const uid of it.wanted.keys()) listener.vm({ uid });
+    });
+  };
+
+  const ended = (it: Member, uid: string, kind: Held['kind']) => {
+    it.doomed.delete(uid);
+    it.absent.add(uid);
+    it.vms.delete(uid);
+    it.images.delete(uid);
+    fleet.tellListeners((listener) => (kind === 'vm' ? listener.vm({ uid }) : listener.image(uid)));
+  };
+
+  const hear = async (message: ToOperator) => {
+    if (message.type === 'hello') return hello(message);
+    if (!mine()) return refuse('BadFrame', `${message.type} before hello`);
+    const it = member();
+    const before = it.view.is;
+    const next = afterFrame(it.view, pending, message);
+    it.view = next.view;
+    pending = next.pending;
+    switch (message.type) {
+      case 'holding':
+        if (message.last) joinedNow();
+        else if (before === 'joined' && pending.length > 100_000) refuse('BadFrame', 'the list of what the agent holds does not end');
+        return;
+      case 'report': {
+        const { observed } = message;
+        if (observed.kind === 'vm') {
+          it.vms.set(observed.uid, observed);
+          fleet.tellListeners((listener) => listener.vm(it.view.told.get(observed.uid) ?? { uid: observed.uid }));
+        } else {
+          it.images.set(observed.uid, observed);
+          fleet.tellListeners((listener) => listener.image(observed.uid));
+        }
+        return;
+      }
+      case 'absent':
+        if (it.doomed.has(message.uid)) ended(it, message.uid, message.kind);
+        else fleet.tellListeners((listener) => listener.vm({ uid: message.uid }));
+        return;
+      case 'facts':
+        it.facts = message.facts;
+        fleet.tellListeners((listener) => listener.node(node));
+        return;
+      case 'heartbeat':
+        say({ type: 'alive' });
+        return;
+      case 'renew': {
+        const renewed = await house.reviewToken(message.token);
+        if (renewed.node !== node || renewed.nodeUid !== identity.nodeUid) return refuse('TokenRefused', 'the renewed token is of another node');
+        expiresAt = renewed.expiresAt;
+        say({ type: 'renewed', expiresAt: expiresAt.toISOString() });
+        return;
+      }
+    }
+  };
+
+  return {
+    node,
+    receive: async (text: string): Promise<void> => {
+      if (closed) return;
+      lastFrameMs = house.monotonicMs();
+      const parsed = parseFrame<ToOperator>(toOperator, text);
+      if (parsed.is === 'unknown') return log.info({ node, type: parsed.type }, 'unknown frame ignored');
+      if (parsed.is === 'bad') return refuse('BadFrame', parsed.why);
+      if (mine()) {
+        const it = member();
+        const wasSilent = fleet.link(node) === 'silent';
+        it.lastHeardMs = lastFrameMs;
+        house.heard(node);
+        if (wasSilent) fleet.tellListeners((listener) => listener.node(node));
+      } else if (parsed.message.type === 'hello') {
+        member().lastHeardMs = lastFrameMs;
+      }
+      await hear(parsed.message);
+    },
+    tick: () => {
+      if (closed) return;
+      const nowMs = house.monotonicMs();
+      if (house.now() >= expiresAt) return refuse('TokenRefused', 'the token expired and was not renewed');
+      if (nowMs - lastFrameMs > silenceSeconds * 1000) return close(4002, 'silent');
+      if (mine() && leaderEpoch !== undefined && member().view.is === 'joined' && nowMs - lastCompareMs >= compareSeconds * 1000) {
+        lastCompareMs = nowMs;
+        repeatTombstones();
+        say({ type: 'compare', leaderEpoch, digest: holdingDigest(member().view.told.values()) });
+      }
+    },
+    ended: () => {
+      closed = true;
+      const it = member();
+      if (it.session?.id !== id) return;
+      delete it.session;
+      it.view = { is: 'joining', told: it.view.told };
+      log.info({ node }, 'agent disconnected');
+      fleet.tellListeners((listener) => listener.node(node));
+    },
+  };
+};

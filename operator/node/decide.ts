@@ -1,0 +1,75 @@
+import { fromMiB } from '#crds/kit/quantity.ts';
+import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
+import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
+import type { Held } from '#crds/wire/messages.ts';
+import type { NodeFacts as AgentFacts } from '#crds/wire/observed.ts';
+
+/** Everything that a decision about one node rests on. */
+export type NodeFacts = {
+  node: HypervisorNode;
+  link: 'connected' | 'joining' | 'silent';
+  agentId?: string;
+  protocol?: number;
+  agent?: AgentFacts;
+  /** What the VMs that are bound here take. */
+  allocated: { cpus: number; memoryMiB: number };
+  vmCount: number;
+  /** VMs that the node holds and a synced cache does not know; undefined while that can't be known. */
+  orphans?: readonly Held[];
+  /** Uids that an administrator wants ended. */
+  discard: readonly string[];
+};
+
+/** The node's status, and the orphans to end. A uid is only ended when it is an orphan now. */
+export type NodeDecision = { status?: NodeStatus; end: readonly string[] };
+
+/** Decides about one node. Nothing in its status ticks: liveness is in its Lease. */
+export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
+  const { node, link, agent } = facts;
+  const old = node.status;
+  // An operator that has just started knows nothing yet: what the last one wrote stands.
+  if (link === 'joining' && agent === undefined && old.observedGeneration >= 0) return { end: [] };
+  const orphans = facts.orphans?.map(({ uid, namespace, name }) => ({ uid, namespace, name, state: 'held' })).toSorted((a, b) => (a.uid < b.uid ? -1 : 1)) ?? old.orphans ?? [];
+  const status: NodeStatus = {
+    observedGeneration: node.metadata.generation,
+    ...(facts.agentId === undefined ? (old.agentId === undefined ? {} : { agentId: old.agentId }) : { agentId: facts.agentId }),
+    ...(agent && facts.protocol !== undefined ? fromAgent(agent, facts.protocol) : known(old)),
+    allocated: { cpu: facts.allocated.cpus, memory: fromMiB(facts.allocated.memoryMiB) },
+    vmCount: facts.vmCount,
+    orphans: orphans.slice(0, 512),
+    conditions: dated(verdicts(facts, orphans.length), old.conditions ?? [], node.metadata.generation, now),
+  };
+  const present = new Set(facts.orphans?.map(({ uid }) => uid));
+  return { status, end: facts.discard.filter((uid) => present.has(uid)) };
+};
+
+const fromAgent = (agent: AgentFacts, protocol: number): Partial<NodeStatus> => ({
+  versions: { agent: agent.agentVersion, protocol, qemu: agent.qemuVersion, kernel: agent.kernel },
+  os: agent.os, architecture: agent.architecture, accelerators: agent.accelerators, networkMode: agent.networkMode,
+  capacity: { cpu: agent.capacity.cpus, memory: fromMiB(agent.capacity.memoryMiB), storage: fromMiB(agent.capacity.storageMiB) },
+});
+
+const known = ({ versions, os, architecture, accelerators, networkMode, capacity }: NodeStatus): Partial<NodeStatus> => ({
+  ...(versions ? { versions } : {}), ...(os === undefined ? {} : { os }), ...(architecture ? { architecture } : {}),
+  ...(accelerators ? { accelerators } : {}), ...(networkMode ? { networkMode } : {}), ...(capacity ? { capacity } : {}),
+});
+
+const verdicts = ({ link, agent }: NodeFacts, orphans: number): Verdict[] => {
+  const connected: Verdict = link === 'silent'
+    ? { type: 'AgentConnected', status: 'False', reason: 'NodeUnreachable', message: 'the agent is silent' }
+    : { type: 'AgentConnected', status: 'True', reason: 'Connected', message: 'the agent is connected' };
+  const [trouble] = agent?.troubles ?? [];
+  const ready: Verdict = link === 'silent'
+    ? { type: 'Ready', status: 'Unknown', reason: 'NodeUnreachable', message: 'the agent is silent; guests may well run' }
+    : trouble
+      ? { type: 'Ready', status: 'False', reason: 'NodeTrouble', message: `${trouble.reason}: ${trouble.message}` }
+      : { type: 'Ready', status: 'True', reason: 'Ready', message: 'VMs can run here' };
+  const [best] = agent?.accelerators ?? [];
+  const accelerator: Verdict[] = best === undefined ? [] : [best === 'tcg'
+    ? { type: 'AcceleratorAvailable', status: 'False', reason: 'SoftwareEmulation', message: 'guests run under TCG, software emulation' }
+    : { type: 'AcceleratorAvailable', status: 'True', reason: 'AcceleratorProved', message: `a probe guest ran under ${best}` }];
+  const lost: Verdict = orphans > 0
+    ? { type: 'OrphansPresent', status: 'True', reason: 'OrphansPresent', message: `${orphans} VMs run here that the cluster does not know; see status.orphans` }
+    : { type: 'OrphansPresent', status: 'False', reason: 'NoOrphans', message: 'every VM on the node is known' };
+  return [ready, connected, ...accelerator, lost];
+};
