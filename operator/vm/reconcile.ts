@@ -1,0 +1,95 @@
+import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
+import { canonical } from '#crds/kit/digest.ts';
+import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { vmFinalizer } from '#crds/v1alpha1/names.ts';
+import type { VirtualMachine, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
+import { decide, type Decision } from './decide.ts';
+import { observe, type VmSources } from './observe.ts';
+
+/** What a VM's reconciler may do. The writers put what the API server answered into the cache before they return. */
+export type VmHands = VmSources & {
+  writeStatus: (vm: VirtualMachine, status: VmStatus) => Promise<void>;
+  writeFinalizers: (vm: VirtualMachine, finalizers: readonly string[]) => Promise<void>;
+  event: (vm: VirtualMachine, event: { type: 'Normal' | 'Warning'; reason: string; note: string }) => void;
+  now: () => Date;
+  monotonicMs: () => number;
+};
+
+/** How long a status that tells only of progress waits for a better one, so that a quick start costs one write. */
+const passingMs = 1_000;
+/** Passes that one call may make: binding, finalizer, desire. */
+const maxPasses = 4;
+
+/** Makes the function that brings one VM a step closer to what its user wants. Safe to call at any time, for any key. */
+export const makeVmReconciler = (hands: VmHands) => {
+  // When a passing status was first seen; lost with the process, which costs one write more at most.
+  const passingSince = new Map<string, number>();
+  // Bindings that are being written: two VMs that are placed at the same time must see each other's.
+  const assumed = new Map<string, VirtualMachine>();
+  const vms: VmSources['vms'] = { get: hands.vms.get, list: () => hands.vms.list().map((vm) => assumed.get(vm.metadata.uid) ?? vm) };
+
+  const mayWait = (uid: string, decision: Decision): number => {
+    if (!decision.passing) {
+      passingSince.delete(uid);
+      return 0;
+    }
+    const since = passingSince.get(uid) ?? hands.monotonicMs();
+    passingSince.set(uid, since);
+    return Math.max(0, since + passingMs - hands.monotonicMs());
+  };
+
+  const tell = (vm: VirtualMachine, { tell: it }: Decision): void => {
+    const { nodeName } = vm.status;
+    if (nodeName === undefined) return;
+    if (it.is === 'desire') hands.fleet.want(nodeName, it.vm);
+    if (it.is === 'end') hands.fleet.doom(nodeName, vm.metadata.uid, 'vm');
+  };
+
+  /** One decision and at most one write. True when there is to be another look at once. */
+  const pass = async (key: string): Promise<Outcome | 'again'> => {
+    const vm = hands.vms.get(key);
+    if (!vm) return settled;
+    const decision = decide(observe(vm, { ...hands, vms }), hands.now());
+    tell(vm, decision);
+    if (decision.finalizer) {
+      const others = vm.metadata.finalizers.filter((each) => each !== vmFinalizer);
+      await hands.writeFinalizers(vm, decision.finalizer === 'add' ? [...others, vmFinalizer] : others);
+      if (decision.finalizer === 'add') return 'again';
+      if (vm.status.nodeName !== undefined) hands.fleet.release(vm.status.nodeName, vm.metadata.uid);
+      passingSince.delete(vm.metadata.uid);
+      return settled;
+    }
+    if (!decision.status || canonical(decision.status) === canonical(vm.status)) return decision.outcome;
+    const waitMs = mayWait(vm.metadata.uid, decision);
+    if (waitMs > 0) return waiting('progress', waitMs);
+    if (decision.binds) assumed.set(vm.metadata.uid, { ...vm, status: decision.status });
+    try {
+      await hands.writeStatus(vm, decision.status);
+    } finally {
+      assumed.delete(vm.metadata.uid);
+    }
+    passingSince.delete(vm.metadata.uid);
+    announce(vm, decision.status, hands);
+    return decision.binds ? 'again' : decision.outcome;
+  };
+
+  return async (key: string): Promise<Outcome> => {
+    for (let count = 0; count < maxPasses; count++) {
+      const outcome = await pass(key);
+      if (outcome !== 'again') return outcome;
+    }
+    return waiting('the cache to catch up', 1_000);
+  };
+};
+
+/** Two events for a VM that starts well: where it was placed, and that it runs; one for each way of failing. */
+const announce = (vm: VirtualMachine, next: VmStatus, { event }: VmHands): void => {
+  const before = conditionOf(vm.status.conditions, 'Ready');
+  const after = conditionOf(next.conditions, 'Ready');
+  if (vm.status.nodeName === undefined && next.nodeName !== undefined) event(vm, { type: 'Normal', reason: 'Scheduled', note: `placed on ${next.nodeName}` });
+  if (!after || before?.reason === after.reason) return;
+  if (after.status === 'True' && next.nodeName !== undefined) event(vm, { type: 'Normal', reason: after.reason, note: after.message });
+  const forced = next.lastExit?.reason === 'Forced' && canonical(next.lastExit) !== canonical(vm.status.lastExit ?? null);
+  if (forced) event(vm, { type: 'Warning', reason: 'Forced', note: 'the guest did not power off within its grace period and was forced off' });
+  if (conditionOf(next.conditions, 'Stalled')) event(vm, { type: 'Warning', reason: after.reason, note: after.message });
+};
