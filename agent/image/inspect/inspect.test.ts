@@ -29,7 +29,7 @@ describe('a qcow2', () => {
   });
 
   test.each<[string, (file: Buffer) => void, RegExp]>([
-    ['a backing file', (file) => void file.set(fileOf(gibibyte, '../../etc/shadow').subarray(0, 300)), /backing file \("..\/..\/etc\/shadow"\)/],
+    ['a backing file', (file) => file.set(fileOf(gibibyte, '../../etc/shadow').subarray(0, 300)), /backing file \("..\/..\/etc\/shadow"\)/],
     ['a backing file outside of the header', both(u64(8, 70_000n), u32(16, 5)), /backing file name lies outside/],
     ['a backing file over the header', both(u64(8, 8n), u32(16, 5)), /backing file name lies outside/],
     ['a backing file of no length', u64(8, 200n), /backing file name lies outside/],

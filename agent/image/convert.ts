@@ -1,0 +1,67 @@
+import { Fault } from '#crds/kit/fault.ts';
+import { runConfined, type ToolEnd } from './tool.ts';
+
+/** Bounds of one conversion. */
+export type ConvertLimits = { deadlineMs: number; addressSpaceBytes: number; cpuSeconds: number };
+
+/** A conversion: `fetched` becomes `converted.qcow2`, both in `directory`, which the user `unixId` may enter. */
+export type ConvertTask = {
+  directory: string;
+  format: 'qcow2' | 'raw';
+  virtualSizeBytes: number;
+  unixId: number;
+  limits: ConvertLimits;
+  /** Percent. */
+  progress: (percent: number) => void;
+};
+
+/** Names of the files of one attempt, in its directory. */
+export const attemptFiles = { fetched: 'fetched', converted: 'converted.qcow2' };
+
+const mebibyte = 1024 * 1024;
+
+// The format is said, and a backing file is ruled out a second time; nothing of it comes from the user.
+const source = (format: 'qcow2' | 'raw'): string => {
+  const file = { driver: 'file', filename: attemptFiles.fetched };
+  return `json:${JSON.stringify(format === 'qcow2' ? { driver: 'qcow2', backing: null, file } : { driver: 'raw', file })}`;
+};
+
+/** The qemu-img command that reads all tables of a qcow2. Pure. Source: QEMU, docs/tools/qemu-img.rst. */
+export const checkArgv = (): string[] => ['qemu-img', 'check', '-q', source('qcow2')];
+
+/** The qemu-img command of a conversion. Pure. Source: QEMU, docs/tools/qemu-img.rst. */
+export const convertArgv = (format: 'qcow2' | 'raw'): string[] =>
+  ['qemu-img', 'convert', '-p', '-O', 'qcow2', source(format), attemptFiles.converted];
+
+/**
+ * Converts an inspected file into an uncompressed qcow2 as an unprivileged user, under limits and one deadline. A qcow2
+ * is checked first: what lies beyond the end of a cut-off file would be read as zeros without a word. Faults:
+ * ImageRefused (qemu-img says that the content is broken, or is larger than it said), ConvertFailed (all else; later).
+ */
+export const convert = async (task: ConvertTask, signal: AbortSignal): Promise<void> => {
+  const { limits, virtualSizeBytes, unixId, directory } = task;
+  // Room for the tables beside the data: 1/8192 for L2 and 1/32768 for refcounts, rounded up generously.
+  const fileBytes = virtualSizeBytes + Math.ceil(virtualSizeBytes / 512) + 64 * mebibyte;
+  const late = AbortSignal.timeout(limits.deadlineMs);
+  const run = async (argv: string[], hear: (text: string) => void, good: readonly number[], bad: readonly number[]): Promise<void> => {
+    const to = { unixId, addressSpaceBytes: limits.addressSpaceBytes, fileBytes, cpuSeconds: limits.cpuSeconds };
+    const end = await runConfined(argv, to, directory, hear, AbortSignal.any([signal, late]));
+    signal.throwIfAborted();
+    if (late.aborted) throw new Fault('ConvertFailed', `converting the image took longer than ${limits.deadlineMs / 1000} s`);
+    if (end.code === undefined || !good.includes(end.code)) throw faultOf(argv, end, bad);
+  };
+  // 2: corruption. 3: leaked clusters only, which harm nobody.
+  if (task.format === 'qcow2') await run(checkArgv(), () => {}, [0, 3], [1, 2]);
+  await run(convertArgv(task.format), (text) => {
+    const percent = [...text.matchAll(/\((\d+)\.\d+\/100%\)/g)].at(-1)?.[1];
+    if (percent !== undefined) task.progress(Number(percent));
+  }, [0], [1]);
+};
+
+// A code of qemu-img itself is a verdict on the image. Anything else came from outside: a limit, a lack of memory, a missing tool.
+const faultOf = (argv: readonly string[], { code, signal, said }: ToolEnd, bad: readonly number[]): Fault => {
+  const what = `${argv.slice(0, 2).join(' ')} ended with ${code === undefined ? signal : `code ${code}`}${said === '' ? '' : `: ${said}`}`;
+  return code !== undefined && bad.includes(code)
+    ? new Fault('ImageRefused', `the image is refused: ${what}`, { retry: 'never' })
+    : new Fault('ConvertFailed', `converting the image: ${what}`);
+};

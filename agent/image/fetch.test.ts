@@ -1,0 +1,109 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { type FetchLimits, fetchTo, parseSource } from './fetch.ts';
+import { openTestWeb, type TestWeb } from './testweb.ts';
+
+const limits: FetchLimits = { connectMs: 5_000, idleMs: 5_000, totalMs: 20_000, maxRedirects: 3, maxBytes: 10_000_000, keepFreeBytes: 0 };
+const bytes = Buffer.from(Array.from({ length: 300_000 }, (_, at) => at % 251));
+const hash = (kind: string) => createHash(kind).update(bytes).digest('hex');
+
+describe('fetching', () => {
+  let web: TestWeb;
+  let folder: string;
+  beforeEach(async () => {
+    web = await openTestWeb();
+    folder = await mkdtemp(join(tmpdir(), 'strato-fetch-'));
+  });
+  afterEach(async () => {
+    await web.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const fetchIt = async (url: string, more: { limits?: Partial<FetchLimits>; free?: number; sha512?: boolean; signal?: AbortSignal; heard?: number[] } = {}) => {
+    await using file = await open(join(folder, 'file'), 'w+');
+    return await fetchTo({
+      url, file, sha512: more.sha512 ?? false, limits: { ...limits, ...more.limits },
+      freeBytes: async () => more.free ?? Number.MAX_SAFE_INTEGER,
+      progress: (received) => void more.heard?.push(received),
+    }, more.signal ?? AbortSignal.timeout(30_000));
+  };
+
+  test('the bytes are hashed on the way and written as they came', async () => {
+    const heard: number[] = [];
+    const url = web.serve('/a', { is: 'bytes', bytes });
+    expect(await fetchIt(url, { sha512: true, heard })).toEqual({ sizeBytes: bytes.byteLength, sha256: hash('sha256'), sha512: hash('sha512') });
+    expect((await readFile(join(folder, 'file'))).equals(bytes)).toBe(true);
+    expect(heard.at(-1)).toBe(bytes.byteLength);
+  });
+
+  test('a length that is not said in advance is no matter', async () => {
+    expect(await fetchIt(web.serve('/a', { is: 'bytes', bytes, chunked: true }))).toMatchObject({ sha256: hash('sha256') });
+  });
+
+  test('redirects are followed, up to a bound', async () => {
+    web.serve('/c', { is: 'bytes', bytes });
+    web.serve('/b', { is: 'status', status: 307, location: '/c' });
+    expect(await fetchIt(web.serve('/a', { is: 'status', status: 302, location: './b' }))).toMatchObject({ sha256: hash('sha256') });
+    await expect(fetchIt(web.serve('/loop', { is: 'status', status: 302, location: '/loop' }))).rejects.toMatchObject({ code: 'DownloadFailed', message: expect.stringContaining('redirects') });
+    expect(web.requests('/loop')).toBe(4);
+  });
+
+  test.each(['file:///etc/passwd', 'ftp://127.0.0.1/x', 'http://me:secret@127.0.0.1/x'])('a redirect to %s is not followed', async (location) => {
+    await expect(fetchIt(web.serve('/a', { is: 'status', status: 302, location }))).rejects.toMatchObject({ code: 'DownloadFailed', retry: 'later' });
+  });
+
+  test.each([404, 403, 500, 206, 304])('HTTP %i is named and tried again later', async (status) => {
+    await expect(fetchIt(web.serve('/a?token=secret', { is: 'status', status }))).rejects.toMatchObject({ code: 'DownloadFailed', retry: 'later', message: expect.stringContaining(`HTTP ${status}`) });
+  });
+
+  test('no message holds the query of a URL, which may be a secret', async () => {
+    await expect(fetchIt(web.serve('/a?token=secret', { is: 'status', status: 404 }))).rejects.toMatchObject({ message: expect.not.stringContaining('secret') });
+  });
+
+  test.each([[false], [true]])('a connection that is cut in mid-body fails (chunked: %s)', async (chunked) => {
+    await expect(fetchIt(web.serve('/a', { is: 'bytes', bytes, midway: 'cut', chunked }))).rejects.toMatchObject({ code: 'DownloadFailed', retry: 'later' });
+  });
+
+  test('nobody listening fails', async () => {
+    const url = web.serve('/a', { is: 'bytes', bytes });
+    await web.close();
+    await expect(fetchIt(url)).rejects.toMatchObject({ code: 'DownloadFailed', message: expect.stringContaining('ECONNREFUSED') });
+    web = await openTestWeb();
+  });
+
+  test('a server that says nothing is given up', async () => {
+    await expect(fetchIt(web.serve('/a', { is: 'silent' }), { limits: { connectMs: 50 } })).rejects.toMatchObject({ code: 'DownloadFailed', message: expect.stringContaining('no answer') });
+  });
+
+  test('a server that stops in mid-body is given up', async () => {
+    await expect(fetchIt(web.serve('/a', { is: 'bytes', bytes, midway: 'hold' }), { limits: { idleMs: 50 } })).rejects.toMatchObject({ code: 'DownloadFailed', message: expect.stringContaining('no byte arrived') });
+  });
+
+  test('the whole download has a deadline', async () => {
+    await expect(fetchIt(web.serve('/a', { is: 'bytes', bytes, midway: 'hold' }), { limits: { totalMs: 50 } })).rejects.toMatchObject({ code: 'DownloadFailed' });
+  });
+
+  test('the caller can end it', async () => {
+    const controller = new AbortController();
+    const url = web.serve('/a', { is: 'bytes', bytes, midway: 'hold' });
+    const end = fetchIt(url, { signal: controller.signal });
+    controller.abort(new Error('removed'));
+    await expect(end).rejects.toThrow('removed');
+  });
+
+  test.each([[false], [true]])('a file that is too large is refused for ever (chunked: %s)', async (chunked) => {
+    await expect(fetchIt(web.serve('/a', { is: 'bytes', bytes, chunked }), { limits: { maxBytes: 1_000 } })).rejects.toMatchObject({ code: 'ImageRefused', retry: 'never' });
+  });
+
+  test('a file that does not fit on the disk waits', async () => {
+    const url = web.serve('/a', { is: 'bytes', bytes });
+    await expect(fetchIt(url, { free: 1_000_000, limits: { keepFreeBytes: 900_000 } })).rejects.toMatchObject({ code: 'NoSpace', retry: 'later' });
+  });
+
+  test.each(['file:///etc/passwd', 'ftp://a/b', 'http://me@a/b', 'http://me:pw@a/b', 'gopher://a', 'nonsense', ''])('%j is refused for ever', (url) => {
+    expect(() => parseSource(url)).toThrow(expect.objectContaining({ code: 'SourceRefused', retry: 'never' }));
+  });
+});

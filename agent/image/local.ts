@@ -1,0 +1,233 @@
+import type { Logger } from 'pino';
+import { type Backoff, jittered } from '#crds/kit/backoff.ts';
+import type { Clock } from '#crds/kit/clock.ts';
+import { asFault, type Fault } from '#crds/kit/fault.ts';
+import { type DesiredImage, desireDigest } from '#crds/wire/desired.ts';
+import type { ObservedImage } from '#crds/wire/observed.ts';
+import type { Paths } from '../host/paths.ts';
+import { type Content, fits, openCache } from './cache.ts';
+import { type ImportKit, type ImportLimits, importOnce } from './import.ts';
+import { slots } from './slots.ts';
+import type { ImageStore } from './store.ts';
+
+const mebibyte = 1024 * 1024;
+
+/** Bounds that suit most nodes; `maxVirtualBytes` and `fetch.maxBytes` come from the configuration. */
+export const defaultLimits: ImportLimits = {
+  fetch: { connectMs: 30_000, idleMs: 60_000, totalMs: 6 * 3_600_000, maxRedirects: 5, maxBytes: 256 * 1024 * mebibyte, keepFreeBytes: 512 * mebibyte },
+  convert: { deadlineMs: 3_600_000, addressSpaceBytes: 2048 * mebibyte, cpuSeconds: 1800 },
+  maxVirtualBytes: 9 * mebibyte * mebibyte,
+};
+
+/** What the image store of a node needs. `chance` gives numbers in [0, 1) for the jitter of retries. */
+export type ImageStoreOptions = {
+  paths: Pick<Paths, 'images'>;
+  /** The Unix user that conversions run as: one of the agent's range that no VM ever gets. */
+  unixId: number;
+  clock: Clock;
+  chance: () => number;
+  log: Pick<Logger, 'info' | 'warn'>;
+  limits?: ImportLimits;
+  backoff?: Backoff;
+  conversionsAtOnce?: number;
+};
+
+/**
+ *   importing -> ready      with `trouble`: it failed and is tried again
+ *   importing -> failed     for ever, until the desire changes
+ */
+type Entry = {
+  desire: DesiredImage;
+  state: ObservedImage['state'];
+  progress: number;
+  content?: Content;
+  trouble?: NonNullable<ObservedImage['trouble']>;
+  abort: AbortController;
+  done: Promise<void>;
+};
+
+type Flight = { end: Promise<Content | undefined>; progress: Set<(percent: number) => void> };
+
+/** A store that stops its imports when it is disposed; what they fetched so far is lost, what is wanted is not. */
+export type LocalImageStore = ImageStore & AsyncDisposable;
+
+/**
+ * Opens the images of this node. What was wanted before a restart is known at once, what was imported is ready without a
+ * download, and unfinished imports begin anew. Must run as root (conversions change to `unixId`).
+ */
+export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalImageStore> => {
+  const { clock, chance, log, unixId, limits = defaultLimits, backoff = { baseMs: 1_000, maxMs: 300_000 } } = options;
+  const { cache, claims } = await openCache(options.paths.images, log);
+  const kit: ImportKit = { cache, limits, unixId, turn: slots(options.conversionsAtOnce ?? 2) };
+  const entries = new Map<string, Entry>();
+  const flights = new Map<string, Flight>();
+  const watchers = new Set<(uid: string) => void>();
+
+  const changed = (entry: Entry): void => {
+    const { uid } = entry.desire;
+    if (entries.get(uid) === entry) for (const watcher of watchers) watcher(uid);
+  };
+  const progressed = (entry: Entry, percent: number): void => {
+    const progress = Math.floor(percent / 10) * 10;
+    if (entry.state !== 'importing' || progress === entry.progress) return;
+    entry.progress = progress;
+    changed(entry);
+  };
+  const becomeReady = (entry: Entry, content: Content): void => {
+    entry.content = content;
+    entry.state = 'ready';
+    entry.progress = 100;
+    delete entry.trouble;
+  };
+  const becomeTroubled = (entry: Entry, fault: Fault): void => {
+    const { name, namespace, uid } = entry.desire;
+    if (entry.trouble?.reason !== fault.code) log.warn({ uid, namespace, name, reason: fault.code, err: fault }, 'an image import failed');
+    const final = fault.retry === 'never';
+    entry.trouble = { reason: fault.code, message: fault.message.slice(0, 4096), final };
+    entry.state = final ? 'failed' : 'importing';
+    entry.progress = 0;
+    changed(entry);
+  };
+
+  /** One flight, led by this entry. Followers of it hear its progress and, when it ends, look for themselves. */
+  const lead = async (key: string, entry: Entry): Promise<Content> => {
+    const progress: Flight['progress'] = new Set([(percent) => progressed(entry, percent)]);
+    const landed = importOnce(kit, { desire: () => entry.desire, progress: (percent) => progress.forEach((hear) => hear(percent)) }, entry.abort.signal);
+    flights.set(key, { end: landed.catch(() => undefined), progress });
+    try {
+      return await landed;
+    } finally {
+      flights.delete(key);
+    }
+  };
+  const follow = async (flight: Flight, entry: Entry): Promise<void> => {
+    const hear = (percent: number): void => progressed(entry, percent);
+    flight.progress.add(hear);
+    try {
+      await orAborted(flight.end, entry.abort.signal);
+    } finally {
+      flight.progress.delete(hear);
+    }
+  };
+  const obtain = async (entry: Entry, known?: string): Promise<void> => {
+    for (;;) {
+      entry.abort.signal.throwIfAborted();
+      const found = cache.find(entry.desire, known);
+      if (found) return becomeReady(entry, found);
+      const key = flightKey(entry.desire);
+      const flight = flights.get(key);
+      if (flight) await follow(flight, entry);
+      else {
+        const content = await lead(key, entry);
+        // It may have been pinned to something else while the bytes were on their way: then the next round says so.
+        if (fits(entry.desire, content) !== false) return becomeReady(entry, content);
+      }
+    }
+  };
+  const save = async (entry: Entry): Promise<void> => {
+    // A store that was given up, or an entry that was replaced or removed, has no say any more.
+    if (entries.get(entry.desire.uid) !== entry) return;
+    await cache.claim({ desire: entry.desire, ...(entry.content ? { sha256: entry.content.sha256 } : {}) });
+  };
+  const work = async (entry: Entry, known?: string): Promise<void> => {
+    const { signal } = entry.abort;
+    for (let attempt = 0; !signal.aborted; attempt += 1) {
+      try {
+        await save(entry);
+        await obtain(entry, known);
+        await save(entry);
+        const { uid, namespace, name } = entry.desire;
+        log.info({ uid, namespace, name, digest: entry.content?.sha256 }, 'an image is ready');
+        return changed(entry);
+      } catch (thrown) {
+        if (signal.aborted) return;
+        becomeTroubled(entry, asFault(thrown, 'ImportFailed', 'importing the image'));
+        if (entry.state === 'failed') return;
+        await clock.sleep(jittered(backoff, attempt, chance()), signal).catch(() => {});
+      }
+    }
+  };
+  const begin = (desire: DesiredImage, after: Promise<void>, known?: string): Entry => {
+    const entry: Entry = { desire, state: 'importing', progress: 0, abort: new AbortController(), done: after };
+    entries.set(desire.uid, entry);
+    const found = known === undefined ? undefined : cache.find(desire, known);
+    if (found) becomeReady(entry, found);
+    entry.done = after.then(() => (entry.state === 'ready' ? save(entry) : work(entry, known))).catch((thrown: unknown) => {
+      log.warn({ uid: desire.uid, err: thrown }, 'what is known of an image could not be written down');
+    });
+    changed(entry);
+    return entry;
+  };
+  const observe = (uid: string): ObservedImage | undefined => {
+    const entry = entries.get(uid);
+    if (!entry) return undefined;
+    const { desire, state, progress, content, trouble } = entry;
+    return {
+      kind: 'image', uid, generation: desire.generation, digest: desireDigest(desire), state, progress,
+      ...(content ? { content: { digest: `sha256:${content.sha256}`, sizeBytes: content.sizeBytes, virtualSizeBytes: content.virtualSizeBytes } } : {}),
+      ...(trouble ? { trouble } : {}),
+    };
+  };
+  for (const { desire, sha256 } of claims) begin(desire, Promise.resolve(), sha256);
+
+  return {
+    want: (desire) => {
+      const old = entries.get(desire.uid);
+      if (old && desireDigest(old.desire) === desireDigest(desire)) return;
+      if (old && old.state !== 'failed' && sameSource(old.desire, desire) && (!old.content || fits(desire, old.content) === true)) {
+        old.desire = desire;
+        old.done = old.done.then(() => save(old)).catch(() => {});
+        changed(old);
+        return;
+      }
+      old?.abort.abort();
+      begin(desire, old?.done ?? Promise.resolve(), old?.desire.url === desire.url ? old.content?.sha256 : undefined);
+    },
+    ready: (uid) => {
+      const entry = entries.get(uid);
+      if (entry?.state !== 'ready' || !entry.content) return undefined;
+      const { sha256, virtualSizeBytes } = entry.content;
+      return { file: cache.file(sha256), digest: `sha256:${sha256}`, virtualSizeMiB: Math.ceil(virtualSizeBytes / mebibyte) };
+    },
+    observe,
+    list: () => [...entries.keys()].flatMap((uid) => observe(uid) ?? []),
+    remove: async (uid, signal) => {
+      signal.throwIfAborted();
+      const entry = entries.get(uid);
+      entries.delete(uid);
+      if (entry) for (const watcher of watchers) watcher(uid);
+      entry?.abort.abort();
+      if (entry) await orAborted(entry.done, signal);
+      if (entries.has(uid)) return;
+      await cache.unclaim(uid);
+      const sha256 = entry?.content?.sha256;
+      if (sha256 !== undefined && ![...entries.values()].some((each) => each.content?.sha256 === sha256)) await cache.evict(sha256);
+    },
+    watch: (listener) => {
+      watchers.add(listener);
+      return { [Symbol.dispose]: () => void watchers.delete(listener) };
+    },
+    [Symbol.asyncDispose]: async () => {
+      const all = [...entries.values()];
+      for (const { abort } of all) abort.abort();
+      await Promise.all(all.map(({ done }) => done));
+    },
+  };
+};
+
+/** What makes two images one download: bytes that are known to be the same, else only the image itself. */
+const flightKey = ({ uid, format, digest, checksum }: DesiredImage): string => `${format} ${digest ?? checksum ?? uid}`;
+
+const sameSource = (a: DesiredImage, b: DesiredImage): boolean => a.url === b.url && a.format === b.format && a.checksum === b.checksum;
+
+const orAborted = async <T>(wait: Promise<T>, signal: AbortSignal): Promise<T> => {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const leave = (): void => reject(signal.reason);
+  signal.throwIfAborted();
+  signal.addEventListener('abort', leave, { once: true });
+  try {
+    return await Promise.race([wait, promise]);
+  } finally {
+    signal.removeEventListener('abort', leave);
+  }
+};
