@@ -1,0 +1,186 @@
+import { describe, expect, test } from '@jest/globals';
+import { Fault } from '#crds/kit/fault.ts';
+import type { DesiredImage } from '#crds/wire/desired.ts';
+import { type Held, type ToAgent, toAgent, type ToOperator } from '#crds/wire/messages.ts';
+import type { NodeFacts } from '#crds/wire/observed.ts';
+import type { AgentIdentity } from './auth.ts';
+import { makeFleet } from './fleet.ts';
+import { makeSession, type SessionHouse } from './session.ts';
+
+const uid = '11111111-2222-4333-8444-555555555555';
+const identity: AgentIdentity = { node: 'node-1', nodeUid: 'n', expiresAt: new Date('2030-01-01T01:00:00Z') };
+
+const facts: NodeFacts = {
+  agentVersion: '1', qemuVersion: '7.2', kernel: 'k', os: 'o', architecture: 'amd64', accelerators: ['tcg'], networkMode: 'user', bootId: 'b',
+  capacity: { cpus: 2, memoryMiB: 1024, storageMiB: 1024 }, forwards: { address: '127.0.0.1', minPort: 1024, maxPort: 65535 }, troubles: [],
+};
+const hello: ToOperator = { type: 'hello', protocol: { min: 1, max: 1 }, capabilities: [], agentId: 'a', leaderEpochSeen: 0, facts };
+const holding = (...held: Held[]): ToOperator => ({ type: 'holding', held, last: true });
+const image: DesiredImage = { kind: 'image', uid, namespace: 'default', name: 'i', generation: 1, url: 'http://h/i', format: 'raw' };
+const heldVm: Held = { kind: 'vm', uid, namespace: 'default', name: 'v', generation: 1, epoch: 2, digest: 'd', ending: false };
+
+const lab = (over: Partial<SessionHouse> = {}) => {
+  const time = { ms: 0 };
+  const fleet = makeFleet(() => time.ms);
+  const house: SessionHouse = {
+    fleet, monotonicMs: () => time.ms, now: () => new Date(Date.UTC(2030, 0, 1) + time.ms),
+    log: { info: () => undefined, warn: () => undefined },
+    admit: async () => ({ leaderEpoch: 7 }),
+    reviewToken: async () => identity,
+    heard: () => undefined,
+    ...over,
+  };
+  const connect = () => {
+    const heard: ToAgent[] = [];
+    const closed: number[] = [];
+    const session = makeSession(house, identity, { send: (text) => { heard.push(toAgent.parse(JSON.parse(text))); }, close: (code) => { closed.push(code); } });
+    const say = async (...messages: ToOperator[]) => { for (const message of messages) await session.receive(JSON.stringify(message)); };
+    return { heard, closed, session, say, types: () => heard.map(({ type }) => type) };
+  };
+  return { time, fleet, connect };
+};
+
+describe('a session', () => {
+  test('says nothing of what is wanted before the agent has said all that it holds', async () => {
+    const { fleet, connect } = lab();
+    fleet.want('node-1', image);
+    const { say, types } = connect();
+    await say(hello, { type: 'holding', held: [], last: false });
+    expect(types()).toEqual(['welcome']);
+    await say(holding());
+    expect(types()).toEqual(['welcome', 'desire']);
+  });
+
+  test('sends what is wanted later at once, each under a higher revision', async () => {
+    const { fleet, connect } = lab();
+    const { say, heard } = connect();
+    await say(hello, holding());
+    fleet.want('node-1', image);
+    fleet.want('node-1', image);
+    fleet.want('node-1', { ...image, generation: 2 });
+    expect(heard.flatMap((message) => (message.type === 'desire' ? [[message.leaderEpoch, message.revision, message.object.generation]] : []))).toEqual([[7, 1, 1], [7, 2, 2]]);
+  });
+
+  test('leaves a VM alone that nobody wants', async () => {
+    const { connect } = lab();
+    const { say, types } = connect();
+    await say(hello, holding(heldVm));
+    expect(types()).toEqual(['welcome']);
+  });
+
+  test('repeats a tombstone with each comparison until the agent says absent', async () => {
+    const { fleet, connect, time } = lab();
+    const { say, heard, session } = connect();
+    await say(hello, holding(heldVm));
+    fleet.doom('node-1', uid, 'vm');
+    time.ms = 20_000;
+    await say({ type: 'heartbeat' });
+    time.ms = 40_000;
+    await say({ type: 'heartbeat' });
+    time.ms = 61_000;
+    session.tick();
+    expect(heard.filter(({ type }) => type === 'tombstone')).toHaveLength(2);
+    expect(fleet.isAbsent('node-1', uid)).toBe(false);
+    await say({ type: 'absent', kind: 'vm', uid });
+    expect(fleet.isAbsent('node-1', uid)).toBe(true);
+    time.ms = 80_000;
+    await say({ type: 'heartbeat' });
+    time.ms = 122_000 - 21_000;
+    await say({ type: 'heartbeat' });
+    time.ms = 122_000;
+    session.tick();
+    expect(heard.filter(({ type }) => type === 'tombstone')).toHaveLength(2);
+  });
+
+  test('sends again what an agent lost, after a comparison that differed', async () => {
+    const { fleet, connect } = lab();
+    fleet.want('node-1', image);
+    const { say, types } = connect();
+    await say(hello, holding(), holding());
+    expect(types()).toEqual(['welcome', 'desire', 'desire']);
+  });
+
+  test('is replaced by a newer one of the same node, and its late end changes nothing', async () => {
+    const { fleet, connect } = lab();
+    const old = connect();
+    await old.say(hello, holding());
+    const fresh = connect();
+    await fresh.say(hello, holding());
+    expect(old.closed).toEqual([4001]);
+    old.session.ended();
+    expect(fleet.link('node-1')).toBe('connected');
+    fleet.want('node-1', image);
+    expect(fresh.types()).toContain('desire');
+    expect(old.types()).not.toContain('desire');
+  });
+
+  test('makes its node silent 30 s after the last frame, not before', async () => {
+    const { fleet, connect, time } = lab();
+    const { say } = connect();
+    await say(hello, holding());
+    time.ms = 30_000;
+    expect(fleet.link('node-1')).toBe('connected');
+    time.ms = 30_001;
+    expect(fleet.link('node-1')).toBe('silent');
+    await say({ type: 'heartbeat' });
+    expect(fleet.link('node-1')).toBe('connected');
+  });
+
+  test('ends when its token expires, unless it was renewed for the same node', async () => {
+    const later = { ...identity, expiresAt: new Date('2030-01-01T02:00:00Z') };
+    const { connect, time } = lab({ reviewToken: async () => later });
+    const { say, session, closed } = connect();
+    await say(hello, holding(), { type: 'renew', token: 't' });
+    time.ms = 3_600_000;
+    await say({ type: 'heartbeat' });
+    session.tick();
+    expect(closed).toEqual([]);
+    time.ms = 7_200_000;
+    await say({ type: 'heartbeat' });
+    session.tick();
+    expect(closed).toEqual([4000]);
+  });
+
+  test.each([
+    ['another node', async () => ({ ...identity, node: 'node-2' })],
+    ['another node of the same name', async () => ({ ...identity, nodeUid: 'm' })],
+  ])('refuses a renewed token of %s', async (_, reviewToken) => {
+    const { connect } = lab({ reviewToken });
+    const { say, closed, types } = connect();
+    await say(hello, holding(), { type: 'renew', token: 't' });
+    expect([closed, types().at(-1)]).toEqual([[4000], 'refused']);
+  });
+
+  test('passes on a fault of the review, so that the connection ends', async () => {
+    const { connect } = lab({ reviewToken: async () => { throw new Fault('Unauthenticated', 'no'); } });
+    const { say } = connect();
+    await say(hello, holding());
+    await expect(say({ type: 'renew', token: 't' })).rejects.toThrow('no');
+  });
+
+  test.each([
+    ['a frame before hello', '{"type":"heartbeat"}'],
+    ['no JSON', '{'],
+    ['a frame that breaks its rules', '{"type":"absent","kind":"vm","uid":"../../etc"}'],
+  ])('ends at %s', async (_, text) => {
+    const { connect } = lab();
+    const { session, closed } = connect();
+    await session.receive(text);
+    expect(closed).toEqual([4000]);
+  });
+
+  test('ignores a frame of a type that it does not know', async () => {
+    const { connect } = lab();
+    const { session, closed, say } = connect();
+    await say(hello, holding());
+    await session.receive('{"type":"from-the-future"}');
+    expect(closed).toEqual([]);
+  });
+
+  test('is refused when the ranges of the protocol do not meet', async () => {
+    const { connect } = lab();
+    const { say, heard } = connect();
+    await say({ ...hello, protocol: { min: 2, max: 3 } });
+    expect(heard).toMatchObject([{ type: 'refused', reason: 'ProtocolMismatch' }]);
+  });
+});

@@ -1,0 +1,65 @@
+import { canonical } from '#crds/kit/digest.ts';
+import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
+import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
+import { discardOrphanAnnotation } from '#crds/v1alpha1/names.ts';
+import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+import type { Cache } from '../cache.ts';
+import type { Fleet } from '../fleet/fleet.ts';
+import { takenOn } from '../vm/observe.ts';
+import { decide, type NodeFacts } from './decide.ts';
+
+/** What a node's reconciler may do. */
+export type NodeHands = {
+  nodes: Cache<HypervisorNode>;
+  vms: Cache<VirtualMachine>;
+  /** Uids of every VM object, those that can't be parsed too: none of them is an orphan. */
+  knownUids: () => ReadonlySet<string>;
+  fleet: Fleet;
+  writeStatus: (node: HypervisorNode, status: NodeStatus) => Promise<void>;
+  now: () => Date;
+  monotonicMs: () => number;
+};
+
+/** A node's status is written at most this often, unless a condition changes. */
+const coalesceMs = 10_000;
+
+/** Reads everything that a decision about a node needs. */
+export const observe = (node: HypervisorNode, { fleet, vms, knownUids }: NodeHands): NodeFacts => {
+  const { name } = node.metadata;
+  const member = fleet.members().find((each) => each.node === name);
+  const { cpus, memoryMiB, count } = takenOn(name, vms.list(), member);
+  const known = knownUids();
+  const orphans = member?.view.is === 'joined'
+    ? [...member.view.told.values()].filter(({ kind, uid, ending }) => kind === 'vm' && !ending && !known.has(uid))
+    : undefined;
+  return {
+    node,
+    link: fleet.link(name),
+    ...(member?.agentId === undefined ? {} : { agentId: member.agentId }),
+    ...(member?.protocol === undefined ? {} : { protocol: member.protocol }),
+    ...(member?.facts ? { agent: member.facts } : {}),
+    allocated: { cpus, memoryMiB },
+    vmCount: count,
+    ...(orphans ? { orphans } : {}),
+    discard: (node.metadata.annotations[discardOrphanAnnotation] ?? '').split(',').map((uid) => uid.trim()).filter((uid) => uid !== ''),
+  };
+};
+
+/** Makes the function that keeps one HypervisorNode's status true. */
+export const makeNodeReconciler = (hands: NodeHands) => {
+  const writtenMs = new Map<string, number>();
+  return async (key: string): Promise<Outcome> => {
+    const node = hands.nodes.get(key);
+    if (!node) return settled;
+    const { status, end } = decide(observe(node, hands), hands.now());
+    for (const uid of end) hands.fleet.doom(key, uid, 'vm');
+    const look = waiting('the next look at its silence', coalesceMs);
+    if (!status || canonical(status) === canonical(node.status)) return look;
+    const urgent = canonical(status.conditions) !== canonical(node.status.conditions ?? []) || canonical(status.orphans) !== canonical(node.status.orphans ?? []);
+    const sinceMs = hands.monotonicMs() - (writtenMs.get(key) ?? -Infinity);
+    if (!urgent && sinceMs < coalesceMs) return waiting('changes to gather', coalesceMs - sinceMs);
+    await hands.writeStatus(node, status);
+    writtenMs.set(key, hands.monotonicMs());
+    return look;
+  };
+};
