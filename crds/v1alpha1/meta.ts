@@ -35,6 +35,13 @@ export const listMap = <T extends z.ZodType<Record<string, unknown>>>(item: T, k
     .refine((items) => new Set(items.map((each) => each[key])).size === items.length, { error: `two items have the same ${key}` })
     .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': [key] });
 
+/**
+ * Free text of at most `max` characters. zod's own `max` counts UTF-16 units, the API server counts code points: an emoji
+ * is two of the former and one of the latter.
+ */
+export const text = (max: number, min = 0) =>
+  z.string().min(min).refine((value) => value.length <= max || Array.from(value).length <= max, { error: `too long: at most ${max} characters` }).meta({ maxLength: max });
+
 /** A DNS label (RFC 1123): lower-case letters, digits and dashes. */
 export const label = (maxLength: number) => z.string().min(1).max(maxLength).regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/);
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { conditions, type Kind, label, listMap, objectMeta, objectName, ruled, size, transition } from './meta.ts';
+import { conditions, type Kind, label, listMap, objectMeta, objectName, ruled, size, text, transition } from './meta.ts';
 
 const notYet = (field: string) => ({
   rule: 'self == oldSelf',
@@ -39,7 +39,7 @@ const networkInterface = z.strictObject({
   }).describe("User-mode network: the guest reaches out by the node's address, and is reached by forwards only."),
 }).describe('One network card.');
 
-const publicKey = z.string().min(1).max(8192).regex(/^[^\r\n]+$/).describe('One line as in authorized_keys.');
+const publicKey = text(8192, 1).regex(/^[^\r\n]+$/).describe('One line as in authorized_keys.');
 
 /** What the user wants of one virtual machine. */
 export const vmSpec = transition(
@@ -57,7 +57,7 @@ export const vmSpec = transition(
     disks: transition(listMap(disk, 'name', { min: 1, max: 8 }), notYet('disks')).describe('Disks; the first one boots. Can not be changed yet. They are deleted with the VM.'),
     interfaces: transition(listMap(networkInterface, 'name', { max: 7 }), notYet('interfaces')).describe('Network cards. Can not be changed yet.').optional(),
     cloudInit: z.strictObject({
-      userData: z.string().max(262144).describe('cloud-init user-data (a #cloud-config document or a script beginning with #!). Do not put secrets here: everyone who may read the VM can read them.').optional(),
+      userData: text(262144).describe('cloud-init user-data (a #cloud-config document or a script beginning with #!). Do not put secrets here: everyone who may read the VM can read them.').optional(),
       sshAuthorizedKeys: z.array(publicKey).max(64).meta({ 'x-kubernetes-list-type': 'atomic' }).describe('SSH public keys of the default user.').optional(),
       hostname: label(63).describe('Host name of the guest; the name of the VM when unset.').optional(),
     }).describe('Given to the guest as a cloud-init NoCloud seed at its first boot; later edits do not reach a guest that has booted.').optional(),

@@ -6,7 +6,7 @@ export const imageSpec = transition(
   z.strictObject({
     source: z.strictObject({
       http: z.strictObject({
-        url: z.string().min(1).max(2048).regex(/^https?:\/\/[^\s@\/]+\/[^\s]*$/).describe('Where to fetch it: http or https, without user name and password. A node fetches it once and keeps it.'),
+        url: z.string().min(1).max(2048).regex(/^https?:\/\/([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?\/[!-~]*$/).describe('Where to fetch it: http or https, without user name and password. A node fetches it once and keeps it.'),
       }).describe('Fetched over HTTP(S).'),
     }).describe('Where the content comes from.'),
     checksum: z.string().max(140).regex(/^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/).describe('What the fetched bytes must hash to: sha256:HEX or sha512:HEX. Without it the first import fixes the content.').optional(),

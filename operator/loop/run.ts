@@ -1,0 +1,135 @@
+import { setMaxListeners } from 'node:events';
+import type { Clock } from '#crds/kit/clock.ts';
+import { asFault, type Fault } from '#crds/kit/fault.ts';
+import { blocked, type Outcome } from '#crds/kit/outcome.ts';
+import { isConflict, KubeFault } from '../kube/kube.ts';
+import type { Log } from './log.ts';
+import type { Queue } from './queue.ts';
+
+/** One pass over one key: looks at the world and brings it nearer to what is wanted. Safe to repeat; never runs twice at once for a key. */
+export type Reconcile = (key: string, signal: AbortSignal) => Promise<Outcome>;
+
+/** What `run` needs. `name` is in every log line and in the faults' texts (`vm`, `node`). */
+export type RunOptions = {
+  name: string;
+  reconcile: Reconcile;
+  queue: Queue;
+  workers: number;
+  log: Log;
+  clock: Clock;
+  /** Ends the run: no new pass begins, running ones may finish within `graceMs`, then their signal is aborted. */
+  signal: AbortSignal;
+  /** How long one pass may take before its signal is aborted; 60 s when unset. */
+  passMs?: number;
+  /** How long running passes may go on after the end was asked for; 10 s when unset. */
+  graceMs?: number;
+  /** Told after each pass; for metrics. */
+  onPass?: (key: string, outcome: Outcome, tookMs: number) => void;
+};
+
+/** A conflict means that our cache is a moment behind: it is no reason to wait long. */
+const conflictMaxMs = 250;
+
+/**
+ * Hands keys of the queue to `reconcile`, each to one worker at a time, until `signal` aborts; resolves when the last pass has ended.
+ * settled forgets the key's failures; waiting looks again after `afterMs`; blocked retries with backoff (not before a Retry-After)
+ * unless the fault says `never`. Anything thrown is a fault ReconcileFailed. One log line per change of a key's outcome.
+ */
+export const run = async (options: RunOptions): Promise<void> => {
+  const { name, queue, log, clock, signal } = options;
+  const said = new Map<string, string>();
+  const finished = new AbortController();
+  const hard = new AbortController();
+  setMaxListeners(0, signal, hard.signal);
+
+  const stop = (): void => {
+    queue.close();
+    clock.sleep(options.graceMs ?? 10_000, finished.signal).then(() => hard.abort(new Error(`${name}: stopping`)), () => {});
+  };
+  if (signal.aborted) stop();
+  else signal.addEventListener('abort', stop, { once: true });
+
+  const speak = (key: string, outcome: Outcome): void => {
+    const sentence = fingerprint(outcome);
+    if ((said.get(key) ?? 'settled') === sentence) return;
+    if (outcome.is === 'settled') said.delete(key);
+    else said.set(key, sentence);
+    switch (outcome.is) {
+      case 'settled':
+        return log.info({ loop: name, key }, 'settled');
+      case 'waiting':
+        return log.info({ loop: name, key, on: outcome.on, afterMs: outcome.afterMs }, 'waiting');
+      case 'blocked':
+        return log.warn({ loop: name, key, code: outcome.by.code, retry: outcome.by.retry, err: outcome.by }, 'blocked');
+      default:
+        return outcome satisfies never;
+    }
+  };
+
+  const pass = async (key: string): Promise<void> => {
+    const startMs = clock.monotonicMs();
+    const ended = new AbortController();
+    const late = new AbortController();
+    clock.sleep(options.passMs ?? 60_000, ended.signal).then(() => late.abort(new Error(`${name} ${key}: the pass took too long`)), () => {});
+    let outcome: Outcome;
+    try {
+      outcome = await options.reconcile(key, AbortSignal.any([hard.signal, late.signal]));
+    } catch (thrown) {
+      outcome = blocked(asFault(thrown, 'ReconcileFailed', `reconcile ${name} ${key}`));
+    }
+    ended.abort();
+    requeue(queue, key, outcome);
+    speak(key, outcome);
+    options.onPass?.(key, outcome, clock.monotonicMs() - startMs);
+  };
+
+  const worker = async (): Promise<void> => {
+    for (let key = await queue.take(); key !== undefined; key = await queue.take()) {
+      try {
+        await pass(key);
+      } catch (thrown) {
+        // Only the logger or a metric can throw here; neither may end the worker.
+        log.error({ loop: name, key, err: thrown }, 'the loop itself failed');
+      } finally {
+        queue.done(key);
+      }
+    }
+  };
+
+  await Promise.all(Array.from({ length: options.workers }, worker));
+  signal.removeEventListener('abort', stop);
+  finished.abort();
+};
+
+const requeue = (queue: Queue, key: string, outcome: Outcome): void => {
+  switch (outcome.is) {
+    case 'settled':
+      return queue.forget(key);
+    case 'waiting':
+      queue.forget(key);
+      return queue.addAfter(key, outcome.afterMs);
+    case 'blocked':
+      return requeueBlocked(queue, key, outcome.by);
+    default:
+      return outcome satisfies never;
+  }
+};
+
+const requeueBlocked = (queue: Queue, key: string, by: Fault): void => {
+  if (by.retry === 'never') return queue.forget(key);
+  const delayMs = queue.retry(key, by instanceof KubeFault ? by.retryAfterMs : undefined);
+  if (delayMs > conflictMaxMs && isConflict(by)) queue.addAfter(key, conflictMaxMs);
+};
+
+const fingerprint = (outcome: Outcome): string => {
+  switch (outcome.is) {
+    case 'settled':
+      return 'settled';
+    case 'waiting':
+      return `waiting ${outcome.on}`;
+    case 'blocked':
+      return `blocked ${outcome.by.code} ${outcome.by.message}`;
+    default:
+      return outcome satisfies never;
+  }
+};
