@@ -1,0 +1,156 @@
+import { asFault, Fault } from '#crds/kit/fault.ts';
+import type { DesiredVm } from '#crds/wire/desired.ts';
+import type { VmEntry } from './entry.ts';
+import type { Step } from './facts.ts';
+import type { Hands, Scratch } from './hands.ts';
+import { machineSpec } from './machine.ts';
+import { rivalOf } from './rival.ts';
+
+/** What a step works on. */
+type Work = { hands: Hands; scratch: Scratch; entry: VmEntry; uid: string; signal: AbortSignal };
+
+/** How long each step may take, in milliseconds. */
+export const deadlineMs = (step: Step['do']): number => {
+  switch (step) {
+    case 'createDisk':
+    case 'removeFiles':
+      return 60_000;
+    case 'start':
+    case 'kill':
+    case 'seed':
+      return 30_000;
+    case 'allot':
+    case 'intend':
+    case 'remember':
+    case 'beginStop':
+    case 'clearStop':
+    case 'settle':
+    case 'end':
+      return 30_000;
+    case 'attach':
+    case 'detach':
+    case 'forget':
+    case 'resume':
+    case 'pause':
+    case 'powerdown':
+      return 15_000;
+  }
+};
+
+/** Does one step. Every step is safe to do twice. Its faults are those of the driver it calls. */
+export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, step: Step, signal: AbortSignal): Promise<void> => {
+  const { ledger, hypervisor, storage } = hands;
+  const entry = ledger.vm(uid);
+  if (!entry) return;
+  const work: Work = { hands, scratch, entry, uid, signal };
+  switch (step.do) {
+    case 'allot':
+      return ledger.allot(uid);
+    case 'intend':
+      return intend(work, step.startId);
+    case 'remember':
+      return ledger.change(uid, (mine) => ({ ...mine, run: { startId: step.startId, ran: step.ran }, machine: step.machine }));
+    case 'beginStop':
+      return ledger.change(uid, (mine) => ({ ...mine, stopping: { sinceMs: Math.trunc(step.sinceMs), forced: step.forced } }));
+    case 'clearStop':
+      return ledger.change(uid, (mine) => ({ ...mine, stopping: null }));
+    case 'settle':
+      return settle(work, step);
+    case 'createDisk':
+      return createDisk(work, step.name);
+    case 'seed':
+      return seed(work);
+    case 'attach':
+      return attach(work, step.name);
+    case 'start':
+      return start(work, step.startId);
+    case 'resume':
+      return hypervisor.resume(uid, signal);
+    case 'pause':
+      return hypervisor.pause(uid, signal);
+    case 'powerdown':
+      await hypervisor.powerdown(uid, signal);
+      scratch.pressedMs = hands.hostMs();
+      return;
+    case 'kill':
+      return hypervisor.kill(uid, signal);
+    case 'detach':
+      return detach(work);
+    case 'forget':
+      return hypervisor.forget(uid, signal);
+    case 'removeFiles':
+      return storage.remove(uid, signal);
+    case 'end':
+      await ledger.end(uid);
+      hands.absent(uid);
+      return;
+  }
+};
+
+const desiredOf = ({ desired, uid }: VmEntry): DesiredVm => {
+  if (desired) return desired;
+  throw new Fault('LedgerFailed', `the ledger holds no desire for ${uid}`);
+};
+
+const unixIdOf = ({ unixId, uid }: VmEntry): number => {
+  if (unixId !== null) return unixId;
+  throw new Fault('NoUnixId', `VM ${uid} has no Unix id yet`);
+};
+
+/** Every disk and the seed were made before: from here on a missing file is a loss, not something to make. */
+const intend = ({ hands, entry, uid }: Work, startId: string): Promise<void> => {
+  const made = desiredOf(entry).disks.map(({ name }) => name);
+  return hands.ledger.change(uid, (mine) => ({
+    ...mine, disks: [...new Set([...mine.disks, ...made])], seeded: true, run: { startId, ran: false }, stopping: null,
+  }));
+};
+
+const settle = async ({ hands, scratch, uid }: Work, { exit, ended, failed }: Extract<Step, { do: 'settle' }>): Promise<void> => {
+  // Stopped may have been asked for since this was planned; then nothing is held back.
+  await hands.ledger.change(uid, (mine) => ({ ...mine, run: null, stopping: null, ended: ended && mine.desired?.powerState !== 'Stopped', lastExit: exit }));
+  scratch.pressedMs = undefined;
+  // A start that failed under our eyes has said so already.
+  if (failed !== undefined && scratch.failure === undefined) throw new Fault('StartFailed', failed);
+};
+
+const createDisk = async ({ hands, scratch, entry, uid, signal }: Work, name: string): Promise<void> => {
+  const disk = desiredOf(entry).disks.find((each) => each.name === name);
+  if (!disk) return;
+  const image = disk.imageUid === undefined ? undefined : hands.images.ready(disk.imageUid);
+  if (disk.imageUid !== undefined && !image) throw new Fault('ImageNotReady', `disk ${name}: its image is not on the node any more`);
+  const sight = await hands.storage.create({
+    uid, name, unixId: unixIdOf(entry), ...(image ? { image } : {}), ...(disk.sizeMiB === undefined ? {} : { sizeMiB: disk.sizeMiB }),
+  }, signal);
+  if (sight.is === 'ready') scratch.places.set(name, { file: sight.file, format: sight.format });
+};
+
+const seed = ({ hands, entry, uid, signal }: Work): Promise<void> => {
+  const { hostname, userData, sshAuthorizedKeys } = desiredOf(entry).cloudInit;
+  return hands.storage.seed(uid, { instanceId: uid, hostname, sshAuthorizedKeys, ...(userData === undefined ? {} : { userData }) }, unixIdOf(entry), signal);
+};
+
+const attach = async ({ hands, scratch, entry, uid, signal }: Work, name: string): Promise<void> => {
+  const nic = desiredOf(entry).interfaces.find((each) => each.name === name);
+  if (!nic) return;
+  scratch.holdsPorts = true;
+  try {
+    scratch.backends.set(name, await hands.network.attach({ uid, name, mac: nic.mac, forwards: nic.user.forwards }, signal));
+  } catch (thrown) {
+    const fault = asFault(thrown, 'NetworkFailed', `attaching interface ${name}`);
+    const rival = fault.code === 'ForwardInUse' ? rivalOf(nic.user.forwards, uid, hands.ledger.entries().values()) : undefined;
+    if (!rival) throw fault;
+    throw new Fault('ForwardConflict', `interface ${name}: ${rival.forward.protocol} port ${rival.forward.hostPort} is used by VM ${rival.vm}; choose another hostPort`, { cause: fault });
+  }
+};
+
+const detach = async ({ hands, scratch, uid, signal }: Work): Promise<void> => {
+  await hands.network.detach(uid, signal);
+  scratch.backends.clear();
+  scratch.holdsPorts = false;
+};
+
+const start = async ({ hands, scratch, entry, signal }: Work, startId: string): Promise<void> => {
+  const spec = machineSpec(entry, startId, scratch.places, scratch.backends);
+  if (!spec) throw new Fault('StartFailed', `VM ${entry.uid}: a disk or an interface was not made ready`);
+  await hands.hypervisor.start(spec, signal);
+};

@@ -1,0 +1,98 @@
+import { z } from 'zod';
+import { digestOf } from '#crds/kit/digest.ts';
+import { messageOf } from '#crds/kit/fault.ts';
+import { desiredImage, desiredVm, desireDigest, uid } from '#crds/wire/desired.ts';
+import type { Remembered } from '#crds/wire/judge.ts';
+import { lastExit, observedVm } from '#crds/wire/observed.ts';
+
+/** Version of the files that this build writes. A file of a later one is left alone and its VM is not touched. */
+export const ledgerVersion = 1;
+
+const order = z.strictObject({ leaderEpoch: z.int().min(0), revision: z.int().min(0) });
+
+/**
+ * What must be remembered of one VM.
+ *
+ *   desired    what it shall be; null when only an end was ordered
+ *   order      place in history of the command that said so
+ *   ending     a tombstone was accepted; never taken back
+ *   unixId     the Unix user of its processes and disks, unique while its directory exists
+ *   slots      root port of each device (`disk/NAME`, `nic/NAME`, `seed`), kept over power cycles
+ *   disks      names that were made before a start was ever tried: their files must be there
+ *   seeded     the cloud-init seed was written
+ *   run        a start was ordered and its end is not dealt with yet; `ran` once its guest has executed anything
+ *   stopping   a stop is under way: since when (milliseconds of the node's monotonic clock) and whether by force
+ *   ended      the guest ended by itself: not started again before a desire says Stopped
+ */
+export const vmEntry = z.strictObject({
+  kind: z.literal('vm'),
+  uid,
+  desired: desiredVm.nullable(),
+  order,
+  ending: z.boolean(),
+  unixId: z.int().min(1).nullable(),
+  slots: z.record(z.string().max(32), z.int().min(0).max(63)),
+  disks: z.array(z.string().max(20)).max(64),
+  seeded: z.boolean(),
+  run: z.strictObject({ startId: z.string().min(1).max(64), ran: z.boolean() }).nullable(),
+  stopping: z.strictObject({ sinceMs: z.int(), forced: z.boolean() }).nullable(),
+  ended: z.boolean(),
+  lastExit: lastExit.nullable(),
+  machine: observedVm.shape.machine.unwrap().nullable(),
+});
+
+/** What must be remembered of one image. */
+export const imageEntry = z.strictObject({ kind: z.literal('image'), uid, desired: desiredImage, order, ending: z.boolean() });
+
+const entry = z.discriminatedUnion('kind', [vmEntry, imageEntry]);
+const envelope = z.object({ version: z.int(), checksum: z.string(), entry: z.unknown() });
+
+/** What must be remembered of one VM. */
+export type VmEntry = z.output<typeof vmEntry>;
+/** What must be remembered of one image. */
+export type ImageEntry = z.output<typeof imageEntry>;
+/** What must be remembered of one object. */
+export type Entry = z.output<typeof entry>;
+
+/** A VM of which nothing is known but its uid. */
+export const blankVm = (of: string): VmEntry => ({
+  kind: 'vm', uid: of, desired: null, order: { leaderEpoch: 0, revision: 0 }, ending: false, unixId: null, slots: {}, disks: [], seeded: false,
+  run: null, stopping: null, ended: false, lastExit: null, machine: null,
+});
+
+/** An entry as the text of its file. */
+export const writeEntry = (of: Entry): string => `${JSON.stringify({ version: ledgerVersion, checksum: digestOf(of), entry: of })}\n`;
+
+/** What a ledger file turned out to hold. `later`: a newer build wrote it. `bad`: it is damaged. */
+export type ReadEntry = { is: 'entry'; entry: Entry } | { is: 'later'; version: number } | { is: 'bad'; why: string };
+
+/** Reads the text of a ledger file. */
+export const readEntry = (text: string): ReadEntry => {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    return { is: 'bad', why: messageOf(error) };
+  }
+  const outer = envelope.safeParse(json);
+  if (!outer.success) return { is: 'bad', why: 'no version and checksum' };
+  if (outer.data.version > ledgerVersion) return { is: 'later', version: outer.data.version };
+  if (digestOf(outer.data.entry) !== outer.data.checksum) return { is: 'bad', why: 'the checksum differs' };
+  const inner = entry.safeParse(outer.data.entry);
+  if (inner.success) return { is: 'entry', entry: inner.data };
+  const issue = inner.error.issues[0];
+  return { is: 'bad', why: `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}` };
+};
+
+/** What both sides compare of an entry, and what later commands are judged by. */
+export const rememberedOf = (of: Entry): Remembered => ({
+  kind: of.kind,
+  uid: of.uid,
+  namespace: of.desired?.namespace ?? '',
+  name: of.desired?.name ?? '',
+  generation: of.desired?.generation ?? 0,
+  epoch: of.kind === 'vm' ? (of.desired?.epoch ?? 0) : 1,
+  digest: of.desired ? desireDigest(of.desired) : '',
+  ending: of.ending,
+  ...of.order,
+});

@@ -1,0 +1,59 @@
+import type { Fault } from '#crds/kit/fault.ts';
+import type { ObservedImage, ObservedVm, VmState } from '#crds/wire/observed.ts';
+import type { MachineFacts, Sight } from '../hypervisor/driver.ts';
+import type { DiskSight } from '../storage/driver.ts';
+import type { VmEntry } from './entry.ts';
+
+/** What is seen of one disk; a fault when it could not be looked at. */
+export type DiskFact = DiskSight | { is: 'fault'; fault: Fault };
+
+/** Everything that a decision about one VM rests on; read once, before it. */
+export type VmFacts = {
+  entry: VmEntry;
+  sight: Sight;
+  /** Wanted disks, by name. */
+  disks: ReadonlyMap<string, DiskFact>;
+  /** Images that wanted disks start from, by uid. */
+  images: ReadonlyMap<string, { ready: boolean; observed?: ObservedImage }>;
+  /** Interfaces that the network has made ready for a start. */
+  attached: ReadonlySet<string>;
+  /** Whether the network may hold anything of this VM. */
+  holdsPorts: boolean;
+  now: Date;
+  /** Milliseconds of the node's monotonic clock: it goes on over restarts of the agent. */
+  nowMs: number;
+  /** When the power button was last pressed, on that clock; unknown after a restart of the agent. */
+  pressedMs: number | undefined;
+  /** A random id for the start that may come of this. */
+  freshId: string;
+};
+
+/** What keeps a VM from its desired state. */
+export type Trouble = NonNullable<ObservedVm['trouble']>;
+
+/** One thing to be done; `apply` has one function for each. `settle` and those before it in this list change only the ledger. */
+export type Step =
+  | { do: 'allot' }
+  | { do: 'intend'; startId: string }
+  | { do: 'remember'; startId: string; ran: boolean; machine: MachineFacts }
+  | { do: 'beginStop'; sinceMs: number; forced: boolean }
+  | { do: 'clearStop' }
+  | { do: 'settle'; exit: VmEntry['lastExit']; ended: boolean; failed?: string }
+  | { do: 'createDisk'; name: string }
+  | { do: 'seed' }
+  | { do: 'attach'; name: string }
+  | { do: 'start'; startId: string }
+  | { do: 'resume' }
+  | { do: 'pause' }
+  | { do: 'powerdown' }
+  | { do: 'kill' }
+  | { do: 'detach' }
+  | { do: 'forget' }
+  | { do: 'removeFiles' }
+  | { do: 'end' };
+
+/**
+ * What follows from the facts: how the VM is said to stand, what to do now (in this order, each on the success of the one
+ * before), what keeps it from its desired state, and when to look again although nothing has happened.
+ */
+export type Plan = { state: VmState; steps: readonly Step[]; trouble?: Trouble; lookAfterMs?: number };

@@ -1,0 +1,66 @@
+import { Fault } from '#crds/kit/fault.ts';
+import type { Shelf, ShelfFile } from './shelf.ts';
+
+/** What lies on a pretend node. It outlives the shelf, as files outlive an agent. */
+export type ShelfWorld = {
+  files: Map<string, string>;
+  ended: Set<string>;
+  quarantined: Set<string>;
+  /** Files that can not be read at all, and why. */
+  unreadable: Map<string, string>;
+  /** The VM directories of the node; give it the keys of a pretend storage. */
+  vms: () => readonly { uid: string; unixId: number | undefined }[];
+  /** While true no file can be written, unless `ballast` is there to be dropped. */
+  full: boolean;
+  ballast: boolean;
+  /** Set to make `load` fail. */
+  broken?: string;
+  writes: number;
+};
+
+/** An empty pretend node. */
+export const shelfWorld = (vms: ShelfWorld['vms'] = () => []): ShelfWorld => ({
+  files: new Map(), ended: new Set(), quarantined: new Set(), unreadable: new Map(), vms, full: false, ballast: false, writes: 0,
+});
+
+/** A ledger's files in memory, for tests and for simulated agents. */
+export const makeFakeShelf = (world: ShelfWorld = shelfWorld()): Shelf => {
+  const room = (doing: string) => {
+    if (world.full) throw new Fault('LedgerFull', `${doing}: no space is left for the agent's ledger`);
+  };
+  return {
+    load: async () => {
+      if (world.broken !== undefined) throw new Fault('LedgerUnreadable', world.broken, { retry: 'never' });
+      const readable: ShelfFile[] = [...world.files].filter(([name]) => !world.unreadable.has(name)).map(([name, text]) => ({ name, text }));
+      const unreadable: ShelfFile[] = [...world.unreadable].map(([name, why]) => ({ name, unreadable: why }));
+      return { files: [...readable, ...unreadable], ended: [...world.ended], quarantined: [...world.quarantined], vms: world.vms() };
+    },
+    write: async (name, text) => {
+      room(`writing ${name}`);
+      world.writes += 1;
+      world.files.set(name, text);
+    },
+    remove: async (name) => void world.files.delete(name),
+    quarantine: async (name) => {
+      world.files.delete(name);
+      world.quarantined.add(name);
+    },
+    end: async (uid) => {
+      room(`recording the end of ${uid}`);
+      world.ended.add(uid);
+    },
+    ballast: {
+      keep: async () => {
+        world.ballast = world.ballast || !world.full;
+        return world.ballast;
+      },
+      drop: async () => {
+        const there = world.ballast;
+        world.ballast = false;
+        // What was dropped is room for a while; a test fills it again by hand.
+        if (there) world.full = false;
+        return there;
+      },
+    },
+  };
+};

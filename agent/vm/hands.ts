@@ -1,0 +1,54 @@
+import type { Fault } from '#crds/kit/fault.ts';
+import type { ObservedVm } from '#crds/wire/observed.ts';
+import type { Hypervisor } from '../hypervisor/driver.ts';
+import type { ImageStore } from '../image/store.ts';
+import type { NicBackend, Network } from '../network/driver.ts';
+import type { Storage } from '../storage/driver.ts';
+import type { Step } from './facts.ts';
+import type { Ledger } from './ledger.ts';
+import type { DiskPlace } from './machine.ts';
+
+/** The part of a logger that an agent needs: fields first, then a constant sentence. A pino logger fits. */
+export type Log = Record<'debug' | 'info' | 'warn' | 'error', (fields: object, sentence: string) => void>;
+
+/** Everything that the work on a VM reaches for. */
+export type Hands = {
+  hypervisor: Hypervisor;
+  network: Network;
+  storage: Storage;
+  images: ImageStore;
+  ledger: Ledger;
+  log: Log;
+  now: () => Date;
+  /** Milliseconds of the node's monotonic clock, which goes on over restarts of the agent. */
+  hostMs: () => number;
+  /** A fresh random id. */
+  newId: () => string;
+  /** A number in [0, 1). */
+  chance: () => number;
+  /** A VM stands differently than before. */
+  report: (observed: ObservedVm) => void;
+  /** A VM has ended and nothing of it is left. */
+  absent: (uid: string) => void;
+};
+
+/** A step that failed, and until when it is not tried again. `key` tells which desire it was for. */
+export type Failure = { fault: Fault; step: Step['do']; key: string; attempt: number; untilMs: number };
+
+/** What the work on one VM keeps in memory; all of it may be lost at any time. */
+export type Scratch = {
+  backends: Map<string, NicBackend>;
+  places: Map<string, DiskPlace>;
+  /** Whether the network may hold ports for it: it was attached, or adopted after a restart. */
+  holdsPorts: boolean;
+  pressedMs: number | undefined;
+  failure: Failure | undefined;
+  /** A driver that broke its deadline and is still at it: nothing else is done to this VM meanwhile. */
+  hung: boolean;
+  reported: string | undefined;
+};
+
+/** The memory of a worker that begins. */
+export const freshScratch = (holdsPorts: boolean): Scratch => ({
+  backends: new Map(), places: new Map(), holdsPorts, pressedMs: undefined, failure: undefined, hung: false, reported: undefined,
+});

@@ -1,0 +1,223 @@
+import { asFault, Fault } from '#crds/kit/fault.ts';
+import { uid as uidForm } from '#crds/wire/desired.ts';
+import { type Desire, judgeDesire, judgeTombstone, type Memory, type Tombstone, type Verdict } from '#crds/wire/judge.ts';
+import type { Held } from '#crds/wire/messages.ts';
+import type { NodeFacts } from '#crds/wire/observed.ts';
+import { blankVm, type Entry, readEntry, rememberedOf, type VmEntry, writeEntry } from './entry.ts';
+import { freeId, type IdRange, withSlots } from './places.ts';
+import { readLeader, writeLeader } from './leader.ts';
+import type { Shelf } from './shelf.ts';
+
+type Trouble = NodeFacts['troubles'][number];
+
+const leaderFile = 'leader.json';
+const fileOf = (uid: string) => `${uid}.json`;
+const uidOf = (file: string) => file.slice(0, -'.json'.length);
+
+/**
+ * What an agent knows without anybody to ask: which desires it holds and what it must remember of each. Every verb
+ * returns after what it says is on disk. Writes about one uid happen one after the other, each on the entry as it then is.
+ */
+export type Ledger = {
+  entries: () => ReadonlyMap<string, Entry>;
+  vm: (uid: string) => VmEntry | undefined;
+  /** What commands are judged by. */
+  memory: () => Memory;
+  /** What the operator is told that we hold: also the uids of which only remains are left, with an empty digest. */
+  held: () => Held[];
+  /** Uids whose directory is here and whose entry can not be read: nobody touches them; and why. */
+  remains: () => ReadonlyMap<string, string>;
+  /** Remembers the highest leaderEpoch that was ever seen. */
+  noteLeader: (leaderEpoch: number) => Promise<void>;
+  /** Judges a desire and keeps it. Faults: LedgerFull, LedgerFailed; then it is not kept and must be said again. */
+  accept: (command: Desire) => Promise<Verdict>;
+  /** Judges a tombstone and keeps it. */
+  doom: (command: Tombstone) => Promise<Verdict>;
+  /** Remembers something of a VM. Without effect when its entry is gone. */
+  change: (uid: string, to: (entry: VmEntry) => VmEntry) => Promise<void>;
+  /** A Unix id for a VM that has none. Faults: NoUnixId. */
+  allot: (uid: string) => Promise<void>;
+  /** The uid has ended for ever and nothing of it is left. */
+  end: (uid: string) => Promise<void>;
+  /** What is wrong with the ledger itself. */
+  troubles: () => Trouble[];
+  /** Refills the ballast when there is room again. */
+  tend: () => Promise<void>;
+};
+
+/** Opens the ledger of a node. Faults: LedgerUnreadable, when it can not be told what the node holds. */
+export const openLedger = async (shelf: Shelf, unixIds: IdRange): Promise<Ledger> => {
+  const content = await shelf.load();
+  const entries = new Map<string, Entry>();
+  const ended = new Set(content.ended.filter((uid) => uidForm.safeParse(uid).success));
+  const remains = new Map<string, string>();
+  const put: Trouble[] = [];
+  const directories = new Set(content.vms.map(({ uid }) => uid));
+  const reserving = new Set<number>();
+  let leaderEpochSeen = 0;
+  let full: string | undefined;
+
+  for (const file of content.files) {
+    const uid = uidOf(file.name);
+    const read = 'text' in file ? (file.name === leaderFile ? readLeader(file.text) : readEntry(file.text)) : { is: 'unreadable' as const, why: file.unreadable };
+    if (read.is === 'leader') leaderEpochSeen = Math.max(leaderEpochSeen, read.leaderEpoch);
+    else if (read.is === 'entry' && read.entry.uid === uid) entries.set(uid, read.entry);
+    else if (read.is === 'later' || read.is === 'unreadable') {
+      const why = read.is === 'later' ? `version ${read.version} is newer than this agent` : read.why;
+      put.push({ reason: 'LedgerUnreadable', message: `ledger file ${file.name}: ${why}; it is left alone` });
+      if (file.name !== leaderFile) remains.set(uid, `its ledger file can not be read: ${why}`);
+    } else {
+      await shelf.quarantine(file.name);
+      if (file.name !== leaderFile && directories.has(uid)) remains.set(uid, 'its ledger file is damaged and was put aside');
+      put.push({ reason: 'LedgerQuarantined', message: `ledger file ${file.name} is damaged (${read.is === 'bad' ? read.why : 'it is of another uid'}) and was put into quarantine/` });
+    }
+  }
+  // A crash came after the end was recorded and before the entry went.
+  for (const uid of ended) if (entries.delete(uid)) await shelf.remove(fileOf(uid));
+  for (const { uid } of content.vms) {
+    if (entries.has(uid) || ended.has(uid) || remains.has(uid)) continue;
+    const aside = content.quarantined.includes(fileOf(uid));
+    remains.set(uid, aside ? 'its ledger file is in quarantine/' : 'it has a directory on the node and no ledger file');
+  }
+  const foreignIds = new Set(content.vms.flatMap(({ uid, unixId }) => (remains.has(uid) ? (unixId ?? []) : [])));
+  leaderEpochSeen = Math.max(leaderEpochSeen, ...[...entries.values()].map(({ order }) => order.leaderEpoch));
+  await shelf.ballast.keep();
+
+  const chains = new Map<string, Promise<unknown>>();
+  const inOrder = <T>(key: string, job: () => Promise<T>): Promise<T> => {
+    const next = (chains.get(key) ?? Promise.resolve()).then(job, job);
+    chains.set(key, next);
+    const clear = () => { if (chains.get(key) === next) chains.delete(key); };
+    next.then(clear, clear);
+    return next;
+  };
+
+  /** Writes; on a full disk the ballast makes room for everything but new intents. */
+  const roomy = async (mayUseBallast: boolean, job: () => Promise<void>): Promise<void> => {
+    try {
+      await job();
+      if (!mayUseBallast) full = undefined;
+    } catch (thrown) {
+      const fault = asFault(thrown, 'LedgerFailed', 'writing the ledger');
+      if (fault.code !== 'LedgerFull') throw fault;
+      full = fault.message;
+      if (!mayUseBallast || !(await shelf.ballast.drop())) throw fault;
+      await job();
+    }
+  };
+  const save = async (entry: Entry, mayUseBallast = true): Promise<void> => {
+    await roomy(mayUseBallast, () => shelf.write(fileOf(entry.uid), writeEntry(entry)));
+    entries.set(entry.uid, entry);
+  };
+
+  const taken = (): Set<number> =>
+    new Set([...foreignIds, ...reserving, ...[...entries.values()].flatMap((entry) => (entry.kind === 'vm' ? (entry.unixId ?? []) : []))]);
+  /** Saves an entry that gets a Unix id when one is free; nobody else gets the same one meanwhile. */
+  const saveWithId = async (entry: VmEntry, mayUseBallast: boolean): Promise<void> => {
+    const unixId = entry.unixId ?? freeId(unixIds, taken()) ?? null;
+    if (unixId !== null) reserving.add(unixId);
+    try {
+      await save({ ...entry, unixId }, mayUseBallast);
+    } finally {
+      if (unixId !== null) reserving.delete(unixId);
+    }
+  };
+
+  const memory = (): Memory => ({ leaderEpochSeen, held: new Map([...entries].map(([uid, entry]) => [uid, rememberedOf(entry)])), ended, remains: new Set(remains.keys()) });
+  /** As `memory`, for one uid: judging must not cost more the more VMs there are. */
+  const memoryOf = (uid: string): Memory => {
+    const entry = entries.get(uid);
+    return { leaderEpochSeen, held: new Map(entry ? [[uid, rememberedOf(entry)]] : []), ended, remains: new Set(remains.has(uid) ? [uid] : []) };
+  };
+  const noteLeader = (leaderEpoch: number): Promise<void> => inOrder(leaderFile, async () => {
+    if (leaderEpoch <= leaderEpochSeen) return;
+    await roomy(true, () => shelf.write(leaderFile, writeLeader(leaderEpoch)));
+    leaderEpochSeen = leaderEpoch;
+  });
+
+  return {
+    entries: () => entries,
+    vm: (uid) => {
+      const entry = entries.get(uid);
+      return entry?.kind === 'vm' ? entry : undefined;
+    },
+    memory,
+    held: () => [
+      ...[...entries.values()].map((entry): Held => {
+        const { leaderEpoch: _, revision: __, ...held } = rememberedOf(entry);
+        return held;
+      }),
+      ...[...remains.keys()].map((uid): Held => ({ kind: 'vm', uid, namespace: '', name: '', generation: 0, epoch: 0, digest: '', ending: false })),
+    ],
+    remains: () => remains,
+    noteLeader,
+    accept: async (command) => {
+      const { object, leaderEpoch, revision } = command;
+      await noteLeader(leaderEpoch);
+      return inOrder(object.uid, async () => {
+        const verdict = judgeDesire(memoryOf(object.uid), command);
+        const order = { leaderEpoch, revision };
+        const mine = entries.get(object.uid);
+        if (verdict.is === 'known' && mine) await save({ ...mine, order }, false);
+        if (verdict.is !== 'accept') return verdict;
+        if (!(await shelf.ballast.keep())) {
+          full = 'the agent keeps no new desire until there is space for its ledger again';
+          throw new Fault('LedgerFull', `the desire for ${object.kind} ${object.uid} is not kept: no space is left for the agent's ledger`);
+        }
+        if (object.kind === 'image') {
+          await save({ kind: 'image', uid: object.uid, desired: object, order, ending: false }, false);
+          return verdict;
+        }
+        const before = mine?.kind === 'vm' ? mine : blankVm(object.uid);
+        const stops = object.powerState === 'Stopped';
+        await saveWithId({
+          ...before, desired: object, order, slots: withSlots(before.slots, object), ended: before.ended && !stops,
+          // A stop that is asked for anew has its whole grace period.
+          stopping: stops && before.desired?.powerState !== 'Stopped' ? null : before.stopping,
+        }, false);
+        return verdict;
+      });
+    },
+    doom: async (command) => {
+      const { uid, leaderEpoch, revision } = command;
+      await noteLeader(leaderEpoch);
+      return inOrder(uid, async () => {
+        const verdict = judgeTombstone(memoryOf(uid), command);
+        const order = { leaderEpoch, revision };
+        if (verdict.is === 'accept') {
+          await save({ ...(entries.get(uid) ?? blankVm(uid)), order, ending: true });
+          remains.delete(uid);
+        }
+        if (verdict.is === 'absent' && !ended.has(uid)) {
+          await roomy(true, () => shelf.end(uid));
+          ended.add(uid);
+        }
+        return verdict;
+      });
+    },
+    change: (uid, to) => inOrder(uid, async () => {
+      const entry = entries.get(uid);
+      if (entry?.kind === 'vm') await save(to(entry));
+    }),
+    allot: (uid) => inOrder(uid, async () => {
+      const entry = entries.get(uid);
+      if (entry?.kind !== 'vm' || entry.unixId !== null) return;
+      if (freeId(unixIds, taken()) === undefined) throw new Fault('NoUnixId', `unix_ids ${unixIds.min}-${unixIds.max} is used up by the VMs of this node; widen it`);
+      await saveWithId(entry, true);
+    }),
+    end: (uid) => inOrder(uid, async () => {
+      await roomy(true, () => shelf.end(uid));
+      ended.add(uid);
+      await shelf.remove(fileOf(uid));
+      entries.delete(uid);
+    }),
+    troubles: () => [
+      ...put,
+      ...[...remains].map(([uid, why]) => ({ reason: 'UnknownVm', message: `VM ${uid}: ${why}; it is left as it is` })),
+      ...(full === undefined ? [] : [{ reason: 'LedgerFull', message: full }]),
+    ].slice(0, 64),
+    tend: async () => {
+      if (full !== undefined && (await shelf.ballast.keep())) full = undefined;
+    },
+  };
+};

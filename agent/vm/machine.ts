@@ -1,0 +1,45 @@
+import type { DesiredVm } from '#crds/wire/desired.ts';
+import type { MachineDisk, MachineSpec } from '../hypervisor/driver.ts';
+import type { NicBackend } from '../network/driver.ts';
+import type { VmEntry } from './entry.ts';
+import { seedSlot } from './places.ts';
+
+/** No user can name a disk so (`_` is not allowed), so the serial number of the seed is nobody else's. */
+export const seedName = 'seed_';
+
+/** Where a disk lies, as its storage said. */
+export type DiskPlace = { file: string; format: 'qcow2' };
+
+/**
+ * What one start of a VM needs. Pure. Undefined when something was not made ready: a disk without a place, an interface
+ * without a backend, a VM without a Unix id.
+ */
+export const machineSpec = (
+  entry: VmEntry,
+  startId: string,
+  places: ReadonlyMap<string, DiskPlace>,
+  backends: ReadonlyMap<string, NicBackend>,
+): MachineSpec | undefined => {
+  const { desired, unixId } = entry;
+  if (!desired || unixId === null) return undefined;
+  const disks = disksOf(entry, desired, places);
+  const nics = desired.interfaces.flatMap(({ name, mac }) => {
+    const backend = backends.get(name);
+    const slot = entry.slots[`nic/${name}`];
+    return backend && slot !== undefined ? [{ name, mac, slot, backend }] : [];
+  });
+  if (disks.length !== desired.disks.length + 1 || nics.length !== desired.interfaces.length) return undefined;
+  const { uid, epoch, uuid, cpus, memoryMiB } = desired;
+  return { uid, startId, epoch, uuid, cpus, memoryMiB, disks, nics, unixId };
+};
+
+const disksOf = ({ slots }: VmEntry, desired: DesiredVm, places: ReadonlyMap<string, DiskPlace>): MachineDisk[] => {
+  const own = desired.disks.flatMap(({ name }, at): MachineDisk[] => {
+    const place = places.get(name);
+    const slot = slots[`disk/${name}`];
+    if (!place || slot === undefined) return [];
+    return [{ name, ...place, readOnly: false, slot, ...(at === 0 ? { bootIndex: 0 } : {}) }];
+  });
+  const slot = slots[seedSlot];
+  return slot === undefined ? own : [...own, { name: seedName, file: 'seed.img', format: 'raw', readOnly: true, slot }];
+};

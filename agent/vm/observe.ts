@@ -1,0 +1,55 @@
+import { asFault, messageOf } from '#crds/kit/fault.ts';
+import type { Sight } from '../hypervisor/driver.ts';
+import type { DiskFact, VmFacts } from './facts.ts';
+import type { Hands, Scratch } from './hands.ts';
+import { lookMs, within } from './within.ts';
+
+/**
+ * Looks at everything that a decision about one VM rests on. Never throws for what could not be seen: a machine that did
+ * not answer is `unknown`, a disk that could not be looked at is a fault. Undefined when the ledger does not hold the uid.
+ */
+export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, signal: AbortSignal): Promise<VmFacts | undefined> => {
+  const before = hands.ledger.vm(uid);
+  if (!before) return undefined;
+  const wanted = before.ending ? [] : (before.desired?.disks ?? []);
+  const [sight, ...disks] = await Promise.all([
+    observeMachine(hands, uid, signal),
+    ...wanted.map(async ({ name }) => [name, await observeDisk(hands, uid, name, signal)] as const),
+  ]);
+  // What was remembered while we looked counts; a desire that came meanwhile may name disks that we have not seen.
+  const entry = hands.ledger.vm(uid);
+  if (!entry) return undefined;
+  for (const [name, seen] of disks) if (seen.is === 'ready') scratch.places.set(name, { file: seen.file, format: seen.format });
+  return {
+    entry: entry.desired === before.desired && entry.ending === before.ending ? entry : before,
+    sight,
+    disks: new Map(disks),
+    images: new Map(wanted.flatMap(({ imageUid }) => {
+      if (imageUid === undefined) return [];
+      const observed = hands.images.observe(imageUid);
+      return [[imageUid, { ready: hands.images.ready(imageUid) !== undefined, ...(observed ? { observed } : {}) }] as const];
+    })),
+    attached: new Set(scratch.backends.keys()),
+    holdsPorts: scratch.holdsPorts,
+    now: hands.now(),
+    nowMs: hands.hostMs(),
+    pressedMs: scratch.pressedMs,
+    freshId: hands.newId(),
+  };
+};
+
+const observeMachine = async ({ hypervisor }: Hands, uid: string, signal: AbortSignal): Promise<Sight> => {
+  try {
+    return await within(lookMs, signal, `looking at machine ${uid}`, (each) => hypervisor.observe(uid, each));
+  } catch (thrown) {
+    return { is: 'unknown', why: messageOf(thrown) };
+  }
+};
+
+const observeDisk = async ({ storage }: Hands, uid: string, name: string, signal: AbortSignal): Promise<DiskFact> => {
+  try {
+    return await within(lookMs, signal, `looking at disk ${name}`, (each) => storage.observe(uid, name, each));
+  } catch (thrown) {
+    return { is: 'fault', fault: asFault(thrown, 'StorageFailed', `disk ${name} can not be looked at`) };
+  }
+};

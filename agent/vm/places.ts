@@ -1,0 +1,39 @@
+import type { DesiredVm } from '#crds/wire/desired.ts';
+import type { VmEntry } from './entry.ts';
+
+/** The Unix ids that an agent may give to VMs, both ends included. */
+export type IdRange = { min: number; max: number };
+
+/** Root ports that a machine has. */
+export const slotCount = 16;
+
+/** Key of the cloud-init seed among the slots. */
+export const seedSlot = 'seed';
+
+/** Every device of a VM, by the key that its slot is kept under. */
+const devicesOf = (desired: DesiredVm): string[] => [
+  ...desired.disks.map(({ name }) => `disk/${name}`),
+  seedSlot,
+  ...desired.interfaces.map(({ name }) => `nic/${name}`),
+];
+
+/** The lowest id that nobody has; undefined when the range is used up. */
+export const freeId = (range: IdRange, taken: ReadonlySet<number>): number | undefined => {
+  for (let id = range.min; id <= range.max; id += 1) if (!taken.has(id)) return id;
+  return undefined;
+};
+
+/** Slots for every device: a device keeps the one it has, a new one gets the lowest that is free. */
+export const withSlots = (slots: VmEntry['slots'], desired: DesiredVm): VmEntry['slots'] => {
+  const devices = devicesOf(desired);
+  const kept = Object.entries(slots).filter(([device]) => devices.includes(device));
+  const next = new Map(kept);
+  const used = new Set(next.values());
+  for (const device of devices) {
+    if (next.has(device)) continue;
+    const slot = Array.from({ length: slotCount }, (_, at) => at).find((at) => !used.has(at)) ?? used.size;
+    next.set(device, slot);
+    used.add(slot);
+  }
+  return Object.fromEntries(next);
+};

@@ -1,0 +1,46 @@
+import type { DesiredVm } from '#crds/wire/desired.ts';
+import type { Plan, Step, Trouble, VmFacts } from './facts.ts';
+
+/** What is to be done so that a VM that is gone runs: everything is made ready, the start is recorded, then it is made. Pure. */
+export const planStart = (facts: VmFacts, desired: DesiredVm): Plan => {
+  const { entry, freshId } = facts;
+  const broken = brokenDisk(facts, desired);
+  if (broken) return { state: 'preparing', steps: [], trouble: broken, ...(broken.final ? {} : { lookAfterMs: 5_000 }) };
+  const waits = missingImage(facts, desired);
+  if (waits) return { state: 'preparing', steps: [], ...(waits.trouble ? { trouble: waits.trouble } : {}) };
+  const absent = desired.disks.filter(({ name }) => facts.disks.get(name)?.is !== 'ready');
+  const steps: Step[] = [
+    ...(entry.unixId === null ? [{ do: 'allot' as const }] : []),
+    ...absent.map(({ name }) => ({ do: 'createDisk' as const, name })),
+    ...(entry.seeded ? [] : [{ do: 'seed' as const }]),
+    ...desired.interfaces.filter(({ name }) => !facts.attached.has(name)).map(({ name }) => ({ do: 'attach' as const, name })),
+    { do: 'intend', startId: freshId },
+    { do: 'start', startId: freshId },
+    ...(desired.powerState === 'Running' ? [{ do: 'resume' as const }] : []),
+  ];
+  return { state: 'starting', steps };
+};
+
+/** A disk that must be there and is not, or that can not be looked at. */
+const brokenDisk = ({ entry, disks }: VmFacts, desired: DesiredVm): Trouble | undefined => {
+  for (const { name } of desired.disks) {
+    const seen = disks.get(name);
+    if (seen?.is === 'fault') return { reason: seen.fault.code, message: seen.fault.message, final: seen.fault.retry === 'never' };
+    if (seen?.is !== 'ready' && entry.disks.includes(name)) {
+      return { reason: 'DiskMissing', message: `disk ${name}: its file is gone from the node; it is never made anew. Restore the file, or delete the VM`, final: true };
+    }
+  }
+  return undefined;
+};
+
+/** An image that a disk still to be made waits for. */
+const missingImage = ({ disks, images }: VmFacts, desired: DesiredVm): { trouble?: Trouble } | undefined => {
+  let waits: { trouble?: Trouble } | undefined;
+  for (const { name, imageUid } of desired.disks) {
+    if (imageUid === undefined || disks.get(name)?.is === 'ready' || images.get(imageUid)?.ready) continue;
+    const trouble = images.get(imageUid)?.observed?.trouble;
+    if (trouble) return { trouble: { ...trouble, message: `disk ${name}: ${trouble.message}`.slice(0, 4096) } };
+    waits = {};
+  }
+  return waits;
+};

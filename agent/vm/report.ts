@@ -1,0 +1,40 @@
+import type { Fault } from '#crds/kit/fault.ts';
+import { desireDigest } from '#crds/wire/desired.ts';
+import type { ObservedVm } from '#crds/wire/observed.ts';
+import type { Plan, Trouble, VmFacts } from './facts.ts';
+
+/** A fault as it is told. */
+export const troubleOf = ({ code, message, retry }: Fault): Trouble => ({ reason: code.slice(0, 64), message: message.slice(0, 4096), final: retry === 'never' });
+
+/** What the operator is told of one VM. Pure. `address` is where forwards are bound; `failure` is the step that failed last. */
+export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: Fault): ObservedVm => {
+  const { entry, sight } = facts;
+  const { desired } = entry;
+  const trouble = plan.trouble ?? (failure ? troubleOf(failure) : undefined);
+  const machine = sight.is === 'present' ? sight.facts : entry.machine;
+  const open = sight.is === 'present' || facts.attached.size > 0;
+  return {
+    kind: 'vm',
+    uid: entry.uid,
+    generation: desired?.generation ?? 0,
+    epoch: desired?.epoch ?? 0,
+    digest: desired ? desireDigest(desired) : '',
+    state: plan.state,
+    ...(trouble ? { trouble: { ...trouble, message: trouble.message.slice(0, 4096) } } : {}),
+    ...(entry.lastExit ? { lastExit: entry.lastExit } : {}),
+    ...(machine ? { machine } : {}),
+    disks: (desired?.disks ?? []).flatMap(({ name, sizeMiB }): ObservedVm['disks'] => {
+      const seen = facts.disks.get(name);
+      if (seen?.is === 'ready') return [{ name, sizeMiB: seen.sizeMiB, format: seen.format, state: 'Ready' }];
+      return entry.disks.includes(name) && seen?.is === 'absent' ? [{ name, sizeMiB: sizeMiB ?? 0, format: 'qcow2', state: 'Missing' }] : [];
+    }),
+    forwards: open
+      ? (desired?.interfaces ?? []).flatMap((nic) => nic.user.forwards.map(({ name, hostPort, port, protocol }) => ({ interface: nic.name, name, address, hostPort, port, protocol })))
+      : [],
+  };
+};
+
+/** What is told of a uid of which only remains are here. */
+export const reportRemains = (uid: string, why: string): ObservedVm => ({
+  kind: 'vm', uid, generation: 0, epoch: 0, digest: '', state: 'unknown', trouble: { reason: 'UnknownVm', message: why.slice(0, 4096), final: false }, disks: [], forwards: [],
+});

@@ -1,0 +1,42 @@
+import { Fault } from '#crds/kit/fault.ts';
+
+/** How long a look at a machine or a disk may take. */
+export const lookMs = 10_000;
+
+// A driver keeps its signal; this is for one that does not.
+const overrunMs = 5_000;
+
+/**
+ * Runs a job that gets a signal which aborts after `ms`, and returns even if the job does not obey it: then with Fault
+ * DeadlineExceeded, and `overran` gets the promise of what is still under way.
+ */
+export const within = async <T>(
+  ms: number,
+  signal: AbortSignal,
+  doing: string,
+  job: (signal: AbortSignal) => Promise<T>,
+  overran: (rest: Promise<unknown>) => void = () => {},
+): Promise<T> => {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(ms)]);
+  const running = job(limit);
+  let timer: NodeJS.Timeout | undefined;
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const arm = () => {
+    timer ??= setTimeout(() => {
+      overran(running.catch(() => {}));
+      reject(new Fault('DeadlineExceeded', `${doing}: no answer after ${ms} ms`));
+    }, overrunMs);
+  };
+  limit.addEventListener('abort', arm, { once: true });
+  if (limit.aborted) arm();
+  try {
+    return await Promise.race([running, late]);
+  } catch (thrown) {
+    // A timeout's own reason says neither what nor on whom.
+    if (limit.aborted && !signal.aborted && thrown === limit.reason) throw new Fault('DeadlineExceeded', `${doing}: no answer after ${ms} ms`, { cause: thrown });
+    throw thrown;
+  } finally {
+    clearTimeout(timer);
+    limit.removeEventListener('abort', arm);
+  }
+};
