@@ -1,0 +1,113 @@
+import { describe, expect, test } from '@jest/globals';
+import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
+import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+import { virtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
+import type { ObservedVm, VmState } from '#crds/wire/observed.ts';
+import { makeFleet } from '../fleet/fleet.ts';
+import { makeVmReconciler, type VmHands } from './reconcile.ts';
+
+const uidOf = (digit: number) => `11111111-2222-4333-8444-00000000000${digit}`;
+
+const machine = (name: string, digit: number, hostPort?: number): VirtualMachine => virtualMachine.parse({
+  metadata: { name, namespace: 'default', uid: uidOf(digit), resourceVersion: '1', generation: 1 },
+  spec: {
+    cpu: { cores: 1 }, memory: { size: '256Mi' }, disks: [{ name: 'root', image: { name: 'guest' } }],
+    ...(hostPort === undefined ? {} : { interfaces: [{ name: 'net', user: { forwards: [{ name: 'ssh', hostPort, port: 22 }] } }] }),
+  },
+});
+
+/** One cluster with one connected node; writes land in the cache as the API server would answer them. */
+const lab = (...vms: VirtualMachine[]) => {
+  const time = { ms: 0 };
+  const fleet = makeFleet(() => time.ms);
+  const store = new Map(vms.map((vm) => [`default/${vm.metadata.name}`, vm]));
+  const image = virtualMachineImage.parse({ metadata: { name: 'guest', namespace: 'default', uid: uidOf(9), resourceVersion: '1' }, spec: { source: { http: { url: 'http://h/i' } }, format: 'qcow2' } });
+  const node = hypervisorNode.parse({ metadata: { name: 'node-1', uid: 'n', resourceVersion: '1' } });
+  const writes: string[] = [];
+  const notes: string[] = [];
+  Object.assign(fleet.member('node-1'), {
+    view: { is: 'joined', told: new Map() }, session: { id: 1, wake: () => undefined, close: () => undefined },
+    facts: {
+      agentVersion: '1', qemuVersion: '7', kernel: 'k', os: 'o', architecture: 'amd64', accelerators: ['tcg'], networkMode: 'user', bootId: 'b',
+      capacity: { cpus: 4, memoryMiB: 8192, storageMiB: 8192 }, forwards: { address: '127.0.0.1', minPort: 1024, maxPort: 65535 }, troubles: [],
+    },
+  });
+  const put = (vm: VirtualMachine, change: Partial<VirtualMachine>) => { store.set(`default/${vm.metadata.name}`, { ...(store.get(`default/${vm.metadata.name}`) ?? vm), ...change }); };
+  const hands: VmHands = {
+    clusterId: 'c', fleet, now: () => new Date(Date.UTC(2030, 0, 1) + time.ms), monotonicMs: () => time.ms,
+    vms: { get: (key) => store.get(key), list: () => [...store.values()] },
+    images: { get: (key) => (key === 'default/guest' ? image : undefined), list: () => [image] },
+    nodes: { get: () => node, list: () => [node] },
+    writeStatus: async (vm, status) => { await Promise.resolve(); writes.push(`status ${status.phase}`); put(vm, { status }); },
+    writeFinalizers: async (vm, finalizers) => { writes.push(`finalizers ${finalizers.join()}`); put(vm, { metadata: { ...vm.metadata, finalizers: [...finalizers] } }); },
+    event: (_, { reason }) => { notes.push(reason); },
+  };
+  const say = (digit: number, state: VmState, over: Partial<ObservedVm> = {}) => {
+    const held = fleet.member('node-1').wanted.get(uidOf(digit))?.held;
+    fleet.member('node-1').vms.set(uidOf(digit), { kind: 'vm', uid: uidOf(digit), generation: 1, epoch: 1, digest: held?.digest ?? '', state, disks: [], forwards: [], ...over });
+  };
+  const statusOf = (name: string) => store.get(`default/${name}`)?.status;
+  return { time, fleet, store, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
+};
+
+describe('a VM', () => {
+  test('comes to Running with three writes and two events, however often its node reports on the way', async () => {
+    const { reconcile, say, time, writes, notes, statusOf } = lab(machine('a', 1));
+    await reconcile('default/a');
+    for (const state of ['preparing', 'starting', 'running'] as const) {
+      say(1, state);
+      await reconcile('default/a');
+      time.ms += 200;
+    }
+    expect(writes).toEqual(['status Pending', 'finalizers strato.dev/vm', 'status Running']);
+    expect(notes).toEqual(['Scheduled', 'Running']);
+    expect(conditionOf(statusOf('a')?.conditions, 'Ready')?.status).toBe('True');
+    await reconcile('default/a');
+    expect(writes).toHaveLength(3);
+  });
+
+  test('that is slow says so after a second, once', async () => {
+    const { reconcile, say, time, writes } = lab(machine('a', 1));
+    await reconcile('default/a');
+    say(1, 'preparing');
+    expect(await reconcile('default/a')).toMatchObject({ is: 'waiting', afterMs: 1000 });
+    time.ms += 1_000;
+    await reconcile('default/a');
+    await reconcile('default/a');
+    expect(writes.slice(2)).toEqual(['status Preparing']);
+  });
+
+  test('is wanted on its node only after status and finalizer are written', async () => {
+    const { reconcile, fleet, writes } = lab(machine('a', 1));
+    const seen: number[] = [];
+    const want = fleet.want;
+    fleet.want = (node, object) => { seen.push(writes.length); want(node, object); };
+    await reconcile('default/a');
+    expect(seen).toEqual([2]);
+  });
+
+  test('that is placed at the same time as another never gets the same port', async () => {
+    const { reconcile, statusOf } = lab(machine('a', 1, 2222), machine('b', 2, 2222));
+    await Promise.all([reconcile('default/a'), reconcile('default/b')]);
+    expect([statusOf('a')?.nodeName, statusOf('b')?.nodeName]).toEqual(['node-1', undefined]);
+    expect(conditionOf(statusOf('b')?.conditions, 'Ready')).toMatchObject({ reason: 'ForwardConflict', message: expect.stringContaining('default/a') });
+  });
+
+  test('that is deleted is doomed, and let go only when its node says absent', async () => {
+    const { reconcile, fleet, say, put, store, writes } = lab(machine('a', 1));
+    await reconcile('default/a');
+    say(1, 'running');
+    await reconcile('default/a');
+    const vm = store.get('default/a');
+    if (!vm) throw new Error('the VM is there');
+    put(vm, { metadata: { ...vm.metadata, deletionTimestamp: '2030-01-01T00:00:00Z' } });
+    await reconcile('default/a');
+    const node = fleet.member('node-1');
+    expect([node.wanted.size, node.doomed.get(uidOf(1)), writes.includes('finalizers ')]).toEqual([0, 'vm', false]);
+    node.doomed.delete(uidOf(1));
+    node.absent.add(uidOf(1));
+    await reconcile('default/a');
+    expect(writes.at(-1)).toBe('finalizers ');
+  });
+});
