@@ -1,0 +1,180 @@
+import { randomUUID } from 'node:crypto';
+import type { DesiredVm } from '#crds/wire/desired.ts';
+import type { ObservedVm } from '#crds/wire/observed.ts';
+import { Fault } from '#crds/kit/fault.ts';
+import type { Hypervisor, MachineFacts, RunEnd } from '../hypervisor/driver.ts';
+import { type FakeImageStore, makeFakeImageStore } from '../image/fake.ts';
+import { type FakeNetwork, makeFakeNetwork } from '../network/fake.ts';
+import { type DiskWorld, type FakeStorage, makeFakeStorage } from '../storage/fake.ts';
+import { makeFakeShelf, type ShelfWorld, shelfWorld } from './fakeshelf.ts';
+import { freshScratch, type Hands, type Log, type Scratch } from './hands.ts';
+import { openLedger } from './ledger.ts';
+import { pass, type PassEnd } from './pass.ts';
+
+/** A logger that says nothing. */
+export const quiet: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+/** A uid for tests. */
+export const uidOf = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
+
+/** A VM for tests: one disk from the image `uidOf(900)`, one blank one, one interface. */
+export const someVm = (over: Partial<DesiredVm> = {}): DesiredVm => ({
+  kind: 'vm', uid: uidOf(1), namespace: 'default', name: 'web', generation: 1, epoch: 1, uuid: uidOf(501), powerState: 'Running', cpus: 1, memoryMiB: 64,
+  disks: [{ name: 'root', imageUid: uidOf(900) }, { name: 'data', sizeMiB: 10 }],
+  interfaces: [{ name: 'eth0', mac: '52:54:00:00:00:01', user: { forwards: [{ name: 'ssh', hostPort: 2222, port: 22, protocol: 'TCP' }] } }],
+  cloudInit: { hostname: 'web', sshAuthorizedKeys: [] }, stop: { mode: 'Graceful', gracePeriodSeconds: 90 }, ...over,
+});
+
+type Guest = 'prelaunch' | 'running' | 'paused' | 'io-error' | 'shutdown';
+type Machine = { run?: { startId: string; guest: Guest; ran: boolean }; last?: RunEnd; hangs?: boolean };
+
+/** The machines of a pretend node; they outlive every agent. `doubleStarts` counts starts of what was present. */
+export type MachineWorld = { machines: Map<string, Machine>; starts: { uid: string; startId: string }[]; doubleStarts: number; presses: number; failStart?: string };
+
+const facts: MachineFacts = { type: 'pc-q35-7.2', cpuModel: 'max', accelerator: 'tcg', cpus: 1, memoryMiB: 64 };
+
+/** The guest's run ends. */
+export const endRun = (world: MachineWorld, uid: string, cause: RunEnd['cause'], over: Partial<RunEnd> = {}): void => {
+  const machine = world.machines.get(uid);
+  if (!machine?.run) return;
+  machine.last = { startId: machine.run.startId, cause, ran: machine.run.ran, stderr: '', ...(cause === 'rebooted' ? {} : { code: 0 }), ...over };
+  delete machine.run;
+};
+
+const pretendHypervisor = (world: MachineWorld): Hypervisor => {
+  const machine = (uid: string): Machine => {
+    const found = world.machines.get(uid) ?? {};
+    world.machines.set(uid, found);
+    return found;
+  };
+  const running = (uid: string) => {
+    const { run } = machine(uid);
+    if (!run) throw new Fault('NotRunning', `${uid} is not there`);
+    return run;
+  };
+  return {
+    capabilities: () => ({ version: '7.2', accelerators: ['tcg'] }),
+    observe: async (uid) => {
+      const it = world.machines.get(uid);
+      if (it?.hangs) return { is: 'unknown', why: 'QMP does not answer' };
+      if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts, pid: 1 };
+      return { is: 'gone', ...(it?.last ? { last: it.last } : {}) };
+    },
+    start: async ({ uid, startId }) => {
+      const it = machine(uid);
+      if (it.run) {
+        world.doubleStarts += 1;
+        throw new Fault('AlreadyRunning', uid);
+      }
+      if (world.failStart !== undefined) {
+        it.last = { startId, cause: 'crashed', code: 1, ran: false, stderr: world.failStart };
+        throw new Fault('StartFailed', world.failStart);
+      }
+      world.starts.push({ uid, startId });
+      it.run = { startId, guest: 'prelaunch', ran: false };
+    },
+    resume: async (uid) => void Object.assign(running(uid), { guest: 'running', ran: true }),
+    pause: async (uid) => void Object.assign(running(uid), { guest: 'paused' }),
+    powerdown: async (uid) => {
+      running(uid);
+      world.presses += 1;
+    },
+    kill: async (uid) => endRun(world, uid, 'crashed', { signal: 'SIGKILL', code: 137 }),
+    forget: async (uid) => void world.machines.delete(uid),
+    watch: () => ({ [Symbol.dispose]: () => {} }),
+  };
+};
+
+/** Everything of a node that outlives its agent. */
+export type NodeWorld = { shelf: ShelfWorld; machine: MachineWorld; disks: DiskWorld; images: FakeImageStore; ms: { now: number } };
+
+/** A node that was never used. */
+export const nodeWorld = (): NodeWorld => {
+  const disks: DiskWorld = new Map();
+  return {
+    shelf: shelfWorld(() => [...disks].map(([uid, { unixId }]) => ({ uid, unixId }))),
+    machine: { machines: new Map(), starts: [], doubleStarts: 0, presses: 0 },
+    disks, images: makeFakeImageStore(), ms: { now: 1_000 },
+  };
+};
+
+/** An agent's hands on a pretend node, its passes driven by the test. `around` may refuse or cut effects short. */
+export type Bench = {
+  hands: Hands; storage: FakeStorage; network: FakeNetwork; reports: ObservedVm[]; absents: string[];
+  pass: (uid: string) => Promise<PassEnd>;
+  /** Passes until nothing moves; returns the last report. */
+  rest: (uid: string) => Promise<ObservedVm | undefined>;
+};
+
+/** Runs an effect. */
+export type Around = <T>(effect: () => Promise<T>) => Promise<T>;
+
+/** Starts an agent on a pretend node, as after a restart: ports of recorded runs are adopted. */
+export const openBench = async (world: NodeWorld, around: Around = (effect) => effect()): Promise<Bench> => {
+  const shelf = makeFakeShelf(world.shelf);
+  const ledger = await openLedger({ ...shelf, write: (...a) => around(() => shelf.write(...a)), remove: (...a) => around(() => shelf.remove(...a)), end: (...a) => around(() => shelf.end(...a)) }, { min: 200_000, max: 200_050 });
+  const machines = pretendHypervisor(world.machine);
+  const storage = makeFakeStorage(world.disks);
+  const network = makeFakeNetwork();
+  const reports: ObservedVm[] = [];
+  const absents: string[] = [];
+  const scratches = new Map<string, Scratch>();
+  for (const [uid, entry] of ledger.entries()) {
+    if (entry.kind !== 'vm' || !entry.run || !entry.desired) continue;
+    for (const { name, mac, user: { forwards } } of entry.desired.interfaces) network.adopt({ uid, name, mac, forwards });
+    scratches.set(uid, freshScratch(true));
+  }
+  const hands: Hands = {
+    ledger, images: world.images, log: quiet, chance: () => 0.5, newId: randomUUID,
+    hypervisor: {
+      ...machines,
+      start: (...a) => around(() => machines.start(...a)), resume: (...a) => around(() => machines.resume(...a)), pause: (...a) => around(() => machines.pause(...a)),
+      powerdown: (...a) => around(() => machines.powerdown(...a)), kill: (...a) => around(() => machines.kill(...a)), forget: (...a) => around(() => machines.forget(...a)),
+    },
+    storage: {
+      ...storage,
+      create: (...a) => around(() => storage.create(...a)), seed: (...a) => around(() => storage.seed(...a)), remove: (...a) => around(() => storage.remove(...a)),
+    },
+    network: { ...network, attach: (...a) => around(() => network.attach(...a)), detach: (...a) => around(() => network.detach(...a)) },
+    now: () => new Date(Date.UTC(2026, 0, 1) + world.ms.now),
+    hostMs: () => world.ms.now,
+    report: (observed) => void reports.push(observed),
+    absent: (uid) => void absents.push(uid),
+  };
+  const never = new AbortController().signal;
+  const onePass = (uid: string): Promise<PassEnd> => {
+    const scratch = scratches.get(uid) ?? freshScratch(false);
+    scratches.set(uid, scratch);
+    return pass(hands, uid, scratch, never);
+  };
+  return {
+    hands, storage, network, reports, absents, pass: onePass,
+    rest: async (uid) => {
+      for (let passes = 0; passes < 40; passes += 1) {
+        const end = await onePass(uid);
+        if (end.is !== 'moved') return reports.findLast((each) => each.uid === uid);
+      }
+      throw new Error(`VM ${uid} does not come to rest`);
+    },
+  };
+};
+
+let revision = 0;
+
+/** Tells the ledger a desire, in the next revision of leader 1. */
+export const want = async ({ hands, ...bench }: Bench, vm: DesiredVm): Promise<ObservedVm | undefined> => {
+  await hands.ledger.accept({ type: 'desire', leaderEpoch: 1, revision: (revision += 1), object: vm });
+  return bench.rest(vm.uid);
+};
+
+/** Tells the ledger a tombstone, in the next revision of leader 1. */
+export const doom = async ({ hands, ...bench }: Bench, uid: string): Promise<void> => {
+  await hands.ledger.doom({ type: 'tombstone', leaderEpoch: 1, revision: (revision += 1), kind: 'vm', uid });
+  await bench.rest(uid);
+};
+
+/** Has the image that `someVm` starts from, ready to be used. */
+export const withImage = async (world: NodeWorld): Promise<void> => {
+  world.images.want({ kind: 'image', uid: uidOf(900), namespace: 'default', name: 'debian', generation: 1, url: 'http://images/debian.qcow2', format: 'qcow2' });
+  await new Promise((resolve) => setImmediate(resolve));
+};
