@@ -1,0 +1,84 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { Fault } from '#crds/kit/fault.ts';
+
+/** The processes of the stack, in the order in which they need one another. */
+export const processNames = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'image-server', 'token-renewer', 'operator', 'agent-node-1'] as const;
+/** A process of the stack. */
+export type ProcessName = (typeof processNames)[number];
+
+/** The node of the one agent. */
+export const nodeName = 'node-1';
+/** Where the operator lives. */
+export const systemNamespace = 'strato-system';
+
+/** The first of the stack's ports when `STRATO_PORT_BASE` is unset. `hack/lib/bootstrap.sh` has the same figure. */
+export const defaultPortBase = 16440;
+
+const portOffsets = { etcd: 0, etcdPeer: 1, controllerManager: 2, apiserver: 3, images: 4, agents: 5, operatorHttp: 6 } as const;
+/** The ports of the stack, all on 127.0.0.1. */
+export type Ports = Record<keyof typeof portOffsets, number>;
+
+/** The ports from the text of `STRATO_PORT_BASE`, so that two clones can run side by side. Faults: PortBase. */
+export const planPorts = (base: string | undefined): Ports => {
+  const first = base === undefined || base === '' ? defaultPortBase : /^\d{4,5}$/.test(base) ? Number(base) : Number.NaN;
+  if (!(first >= 1024 && first <= 65500)) {
+    throw new Fault('PortBase', `STRATO_PORT_BASE is "${base}": give the first of ${Object.keys(portOffsets).length} free ports, 1024 to 65500`, { retry: 'never' });
+  }
+  return {
+    etcd: first + portOffsets.etcd,
+    etcdPeer: first + portOffsets.etcdPeer,
+    controllerManager: first + portOffsets.controllerManager,
+    apiserver: first + portOffsets.apiserver,
+    images: first + portOffsets.images,
+    agents: first + portOffsets.agents,
+    operatorHttp: first + portOffsets.operatorHttp,
+  };
+};
+
+/**
+ * Where everything of the stack lies. `root` is the absolute path of the clone.
+ *
+ *   .strato/kubeconfig          of the administrator
+ *   .strato/bin/kubectl
+ *   .strato/run/NAME.pid        the process id, nothing else; NAME.start: what proves that it is still that process
+ *   .strato/logs/NAME.log
+ *   .strato/etcd/ pki/          data of etcd; keys and certificates
+ *   .strato/operator/           kubeconfig and token of the operator
+ *   .strato/agent-node-1/       state of the agent: config.toml, token, vms/UID/...
+ */
+export const layout = (root: string, env: { STRATO_PORT_BASE?: string | undefined } = {}) => {
+  const home = join(root, '.strato');
+  const agent = join(home, `agent-${nodeName}`);
+  return {
+    root,
+    home,
+    lock: join(home, 'lock'),
+    ports: planPorts(env.STRATO_PORT_BASE),
+    kubeconfig: join(home, 'kubeconfig'),
+    kubectlCache: join(home, 'kubectl-cache'),
+    bin: join(home, 'bin'),
+    kubectl: join(home, 'bin', 'kubectl'),
+    run: join(home, 'run'),
+    logs: join(home, 'logs'),
+    log: (name: ProcessName) => join(home, 'logs', `${name}.log`),
+    etcd: join(home, 'etcd'),
+    pki: join(home, 'pki'),
+    operator: { dir: join(home, 'operator'), kubeconfig: join(home, 'operator', 'kubeconfig'), token: join(home, 'operator', 'token') },
+    agent: {
+      dir: agent,
+      config: join(agent, 'config.toml'),
+      token: join(agent, 'token'),
+      vms: join(agent, 'vms'),
+      images: join(agent, 'images'),
+      // A Unix socket path ends at 107 bytes, and a clone may lie deep.
+      sockets: join('/run', `strato-${createHash('sha256').update(root).digest('hex').slice(0, 8)}`),
+    },
+    /** The image server's list of what it serves. */
+    served: join(home, 'run', 'served.json'),
+    example: join(root, 'examples', 'first-vm.yaml'),
+  };
+};
+
+/** Where everything of the stack lies. */
+export type Layout = ReturnType<typeof layout>;
