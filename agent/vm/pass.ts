@@ -45,7 +45,9 @@ export const pass = async (hands: Hands, uid: string, scratch: Scratch, signal: 
     if (!now || signal.aborted || now.desired !== facts.entry.desired || now.ending !== facts.entry.ending) break;
     const fault = await attempt(hands, uid, scratch, step, signal);
     if (!fault) continue;
-    if (!signal.aborted) scratch.failure = failed(hands, scratch.failure, fault, step.do === 'settle' ? 'start' : step.do, key);
+    // `settle` tells of a start that failed: it is the next start that has to wait.
+    const blamed = step.do === 'settle' && fault.code === 'StartFailed' ? 'start' : step.do;
+    if (!signal.aborted) scratch.failure = failed(hands, scratch.failure, fault, blamed, key);
     break;
   }
   return { is: 'moved' };

@@ -1,0 +1,147 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { type Around, type Bench, endRun, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
+
+const uid = uidOf(1);
+const states = ['Running', 'Stopped', 'Paused'] as const;
+
+type Act =
+  | { do: 'want'; powerState: (typeof states)[number] }
+  | { do: 'end'; cause: 'guest' | 'crashed' | 'rebooted' }
+  | { do: 'doom' } | { do: 'hang' } | { do: 'answer' } | { do: 'time' } | { do: 'rest' }
+  | { do: 'die'; effects: number; after: boolean };
+
+const act: fc.Arbitrary<Act> = fc.oneof(
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('want' as const), powerState: fc.constantFrom(...states) }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('die' as const), effects: fc.integer({ min: 0, max: 9 }), after: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('end' as const), cause: fc.constantFrom('guest' as const, 'crashed' as const, 'rebooted' as const) }) },
+  { weight: 1, arbitrary: fc.constant({ do: 'doom' as const }) },
+  ...(['hang', 'answer', 'time', 'rest'] as const).map((each) => ({ weight: 1, arbitrary: fc.constant({ do: each }) })),
+);
+
+/** An agent that dies at its n-th effect, before or after that has happened. */
+const mortal = () => {
+  let left = Number.POSITIVE_INFINITY;
+  let after = false;
+  let dead = false;
+  const around: Around = async (effect) => {
+    if (dead) throw new Error('this agent is dead');
+    if (left > 0) {
+      left -= 1;
+      return effect();
+    }
+    dead = true;
+    if (after) await effect();
+    throw new Error('killed');
+  };
+  return { around, isDead: () => dead, dieAt: (effects: number, late: boolean) => { left = effects; after = late; } };
+};
+
+const storm = async (acts: readonly Act[]) => {
+  const world = nodeWorld();
+  await withImage(world);
+  // The files that a guest has run from; another object under the same name would be an empty disk in place of its data.
+  const used = new Map<string, unknown>();
+  let life = mortal();
+  let bench: Bench = await openBench(world, life.around);
+  let generation = 0;
+  // What was acknowledged: it must outlive every agent.
+  let acked = { generation: 0, doomed: false };
+  const ending = () => world.shelf.ended.has(uid) || (world.shelf.files.get(`${uid}.json`)?.includes('"ending":true') ?? false);
+  const hangs = (on: boolean) => { const it = world.machine.machines.get(uid); if (it) it.hangs = on; };
+  const check = async () => {
+    if (life.isDead()) {
+      life = mortal();
+      bench = await openBench(world, life.around);
+      if (!ending()) expect(bench.hands.ledger.vm(uid)?.desired?.generation ?? 0).toBeGreaterThanOrEqual(acked.generation);
+      if (acked.doomed) expect(ending()).toBe(true);
+    }
+    expect(world.machine.doubleStarts).toBe(0);
+    const disks = world.disks.get(uid)?.disks;
+    if (!ending()) for (const [name, file] of used) expect(disks?.get(name)).toBe(file);
+    if (world.machine.machines.get(uid)?.run) for (const [name, file] of disks ?? []) used.set(name, file);
+  };
+  const act = async (it: Act): Promise<void> => {
+    switch (it.do) {
+      case 'want': {
+        if (ending()) return;
+        generation += 1;
+        const mine = generation;
+        const vm = someVm({ generation: mine, powerState: it.powerState });
+        const kept = await bench.hands.ledger.accept({ type: 'desire', leaderEpoch: 1, revision: mine, object: vm }).catch(() => undefined);
+        if (kept?.is === 'accept') acked = { ...acked, generation: mine };
+        return;
+      }
+      case 'doom': {
+        const kept = await bench.hands.ledger.doom({ type: 'tombstone', leaderEpoch: 1, revision: generation + 1, kind: 'vm', uid }).catch(() => undefined);
+        if (kept) acked = { ...acked, doomed: true };
+        return;
+      }
+      case 'end':
+        return endRun(world.machine, uid, it.cause);
+      case 'hang':
+        return hangs(true);
+      case 'answer':
+        return hangs(false);
+      case 'time':
+        world.ms.now += 100_000;
+        return;
+      case 'die':
+        return life.dieAt(it.effects, it.after);
+      case 'rest':
+        return;
+    }
+  };
+  for (const it of acts) {
+    await act(it);
+    await check();
+    await bench.rest(uid);
+    await check();
+  }
+  hangs(false);
+  for (let round = 0; round < 8; round += 1) {
+    world.ms.now += 100_000;
+    await bench.rest(uid);
+    await check();
+  }
+  return { world, bench, doomed: acked.doomed };
+};
+
+describe('from any state, with agents killed at any effect', () => {
+  test('a VM settles in what was wanted, is never started twice, and loses no disk; a tombstone ends in absent', async () => {
+    await fc.assert(fc.asyncProperty(fc.array(act, { maxLength: 25 }), async (acts) => {
+      const { world, bench, doomed } = await storm(acts);
+      expect(world.machine.doubleStarts).toBe(0);
+      const run = world.machine.machines.get(uid)?.run;
+      if (doomed) {
+        expect({ run, disks: world.disks.has(uid), ended: world.shelf.ended.has(uid), ledger: bench.hands.ledger.vm(uid) }).toEqual({ run: undefined, disks: false, ended: true, ledger: undefined });
+        return;
+      }
+      const entry = bench.hands.ledger.vm(uid);
+      const wanted = entry?.desired?.powerState;
+      if (!entry || entry.ending) return;
+      const last = bench.reports.findLast((each) => each.uid === uid);
+      expect(last?.trouble).toBeUndefined();
+      if (wanted === 'Stopped') expect({ run, state: last?.state }).toEqual({ run: undefined, state: 'stopped' });
+      else if (entry.ended) expect({ run, state: last?.state }).toEqual({ run: undefined, state: 'ended' });
+      else if (wanted === 'Running') expect({ guest: run?.guest, state: last?.state }).toEqual({ guest: 'running', state: 'running' });
+      else expect(['prelaunch', 'paused']).toContain(run?.guest);
+    }), { numRuns: 300 });
+  });
+
+  // Every effect of one start: 6 drivers' verbs and 3 files, before and after each.
+  test.each(Array.from({ length: 12 }, (_, effects) => [effects]))('killed at effect %i of a first start: one start, and it runs', async (effects) => {
+    for (const after of [false, true]) {
+      const world = nodeWorld();
+      await withImage(world);
+      const life = mortal();
+      const first = await openBench(world, life.around);
+      life.dieAt(effects, after);
+      await want(first, someVm()).catch(() => undefined);
+      const next = await openBench(world);
+      if (!next.hands.ledger.vm(uid)) await want(next, someVm());
+      expect(await next.rest(uid)).toMatchObject({ state: 'running' });
+      expect(world.machine).toMatchObject({ doubleStarts: 0, starts: { length: 1 } });
+    }
+  });
+});
