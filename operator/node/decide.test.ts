@@ -1,0 +1,60 @@
+import { describe, expect, test } from '@jest/globals';
+import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { type HypervisorNode, hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
+import type { Held } from '#crds/wire/messages.ts';
+import type { NodeFacts as AgentFacts } from '#crds/wire/observed.ts';
+import { decide, type NodeFacts } from './decide.ts';
+
+const now = new Date('2030-01-02T03:04:05Z');
+const orphan: Held = { kind: 'vm', uid: '11111111-2222-4333-8444-555555555555', namespace: 'a', name: 'b', generation: 1, epoch: 1, digest: 'd', ending: false };
+const agent: AgentFacts = {
+  agentVersion: '1', qemuVersion: '7.2', kernel: 'k', os: 'o', architecture: 'amd64', accelerators: ['tcg'], networkMode: 'user', bootId: 'b',
+  capacity: { cpus: 2, memoryMiB: 1024, storageMiB: 2048 }, forwards: { address: '127.0.0.1', minPort: 1024, maxPort: 65535 }, troubles: [],
+};
+const node = (status?: object): HypervisorNode => hypervisorNode.parse({ metadata: { name: 'node-1', uid: 'u', resourceVersion: '1', generation: 1 }, ...(status ? { status } : {}) });
+const facts = (over: Partial<NodeFacts> = {}): NodeFacts => ({
+  node: node(), link: 'connected', agentId: 'id', protocol: 1, agent, allocated: { cpus: 1, memoryMiB: 512 }, vmCount: 1, orphans: [], discard: [], ...over,
+});
+const conditionsOf = ({ status }: ReturnType<typeof decide>, ...types: string[]) => types.map((type) => conditionOf(status?.conditions, type)?.status);
+
+describe('a node', () => {
+  test('says what it has, what is taken, and what executes its guests', () => {
+    const decision = decide(facts(), now);
+    expect(decision.status).toMatchObject({
+      agentId: 'id', capacity: { cpu: 2, memory: '1Gi', storage: '2Gi' }, allocated: { cpu: 1, memory: '512Mi' }, vmCount: 1, accelerators: ['tcg'], versions: { qemu: '7.2', protocol: 1 },
+    });
+    expect(conditionsOf(decision, 'Ready', 'AgentConnected', 'AcceleratorAvailable', 'OrphansPresent')).toEqual(['True', 'True', 'False', 'False']);
+  });
+
+  test('that is silent is Unknown, not bad', () => {
+    expect(conditionsOf(decide(facts({ link: 'silent' }), now), 'Ready', 'AgentConnected')).toEqual(['Unknown', 'False']);
+  });
+
+  test('with a fault of its own says which', () => {
+    const decision = decide(facts({ agent: { ...agent, troubles: [{ reason: 'LedgerQuarantined', message: 'one file' }] } }), now);
+    expect(conditionOf(decision.status?.conditions, 'Ready')).toMatchObject({ status: 'False', message: 'LedgerQuarantined: one file' });
+  });
+
+  test('lists its orphans and ends none of them by itself', () => {
+    const decision = decide(facts({ orphans: [orphan] }), now);
+    expect([decision.status?.orphans?.map(({ uid }) => uid), decision.end, ...conditionsOf(decision, 'OrphansPresent')]).toEqual([[orphan.uid], [], 'True']);
+  });
+
+  test('ends an orphan that an administrator discards, and nothing else', () => {
+    const other = '99999999-2222-4333-8444-555555555555';
+    expect(decide(facts({ orphans: [orphan], discard: [orphan.uid, other] }), now).end).toEqual([orphan.uid]);
+    expect(decide(facts({ discard: [other] }), now).end).toEqual([]);
+  });
+
+  test('keeps its orphans listed while the operator does not know what it holds', () => {
+    const { orphans: _none, ...unknown } = facts();
+    const listed = decide(facts({ orphans: [orphan] }), now).status;
+    const decision = decide({ ...unknown, node: node(listed), discard: [orphan.uid] }, now);
+    expect([decision.status?.orphans?.length, decision.end]).toEqual([1, []]);
+  });
+
+  test('keeps the status that the last operator wrote until its agent has spoken', () => {
+    const { agent: _agent, ...before } = facts({ node: node({ observedGeneration: 1 }), link: 'joining' });
+    expect(decide(before, now).status).toBeUndefined();
+  });
+});
