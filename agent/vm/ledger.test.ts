@@ -1,0 +1,162 @@
+import { readFile } from 'node:fs/promises';
+import { describe, expect, test } from '@jest/globals';
+import type { Desired } from '#crds/wire/desired.ts';
+import type { Desire, Tombstone } from '#crds/wire/judge.ts';
+import { someVm, uidOf } from './bed.ts';
+import { blankVm, type Entry, readEntry, writeEntry } from './entry.ts';
+import { makeFakeShelf, type ShelfWorld, shelfWorld } from './fakeshelf.ts';
+import { openLedger } from './ledger.ts';
+import { freeId, withSlots } from './places.ts';
+
+const uid = uidOf(1);
+const open = (world: ShelfWorld) => openLedger(makeFakeShelf(world), { min: 200_000, max: 200_002 });
+const desire = (object: Desired, revision: number, leaderEpoch = 3): Desire => ({ type: 'desire', leaderEpoch, revision, object });
+const tombstone = (of: string, revision: number, leaderEpoch = 3): Tombstone => ({ type: 'tombstone', leaderEpoch, revision, kind: 'vm', uid: of });
+const image: Desired = { kind: 'image', uid: uidOf(900), namespace: 'default', name: 'debian', generation: 1, url: 'https://images/debian.qcow2', format: 'qcow2' };
+
+const golden: Record<string, Entry> = {
+  'vm-v1.json': {
+    ...blankVm(uid), desired: someVm(), order: { leaderEpoch: 3, revision: 7 }, unixId: 200_000, slots: { 'disk/root': 0, 'disk/data': 1, seed: 2, 'nic/eth0': 3 },
+    disks: ['root', 'data'], seeded: true, run: { startId: 'a1', ran: true }, stopping: { sinceMs: 1234, forced: false },
+    lastExit: { reason: 'QemuCrashed', code: 137, signal: 'SIGKILL', time: '2026-01-01T00:00:00.000Z' },
+    machine: { type: 'pc-q35-7.2', cpuModel: 'max', accelerator: 'tcg', cpus: 1, memoryMiB: 64 },
+  },
+  'image-v1.json': { kind: 'image', uid: uidOf(900), desired: image, order: { leaderEpoch: 3, revision: 6 }, ending: false },
+};
+
+describe('the file of an entry', () => {
+  test.each(Object.entries(golden))('%s of version 1 is read and written as it always was', async (file, entry) => {
+    const text = await readFile(new URL(`./golden/${file}`, import.meta.url), 'utf8');
+    expect(readEntry(text)).toEqual({ is: 'entry', entry });
+    expect(writeEntry(entry)).toBe(text);
+  });
+
+  const text = writeEntry(blankVm(uid));
+  test.each([
+    ['cut off', text.slice(0, 40), 'bad'],
+    ['empty', '', 'bad'],
+    ['with one digit changed', text.replace('"ending":false', '"ending":true'), 'bad'],
+    ['of another form under a right checksum', writeEntry({ ...blankVm(uid), unixId: -5 }), 'bad'],
+    ['of a later version', text.replace('"version":1', '"version":2'), 'later'],
+  ])('%s', (_, damaged, is) => {
+    expect(readEntry(damaged).is).toBe(is);
+  });
+});
+
+describe('the ledger', () => {
+  test('knows after a restart all that it acknowledged', async () => {
+    const world = shelfWorld();
+    const first = await open(world);
+    expect(await first.accept(desire(someVm(), 1))).toEqual({ is: 'accept' });
+    expect(await first.accept(desire(image, 2))).toEqual({ is: 'accept' });
+    await first.change(uid, (entry) => ({ ...entry, run: { startId: 'a', ran: true } }));
+    await first.doom(tombstone(uid, 3, 4));
+    const second = await open(world);
+    expect(second.entries()).toEqual(first.entries());
+    expect(second.vm(uid)).toMatchObject({ ending: true, run: { startId: 'a' }, unixId: 200_000 });
+    expect(second.memory().leaderEpochSeen).toBe(4);
+    expect(await second.accept(desire(someVm({ generation: 2 }), 9, 3))).toMatchObject({ is: 'refuse', why: expect.stringContaining('leader epoch 3') });
+  });
+
+  test('keeps the highest leaderEpoch even when that leader never said anything', async () => {
+    const world = shelfWorld();
+    await (await open(world)).noteLeader(7);
+    expect((await open(world)).memory().leaderEpochSeen).toBe(7);
+    world.files.set('leader.json', 'garbage');
+    await expect(open(world)).resolves.toBeDefined();
+  });
+
+  test('a uid that has ended never returns, nor one that was never here and was ended', async () => {
+    const world = shelfWorld();
+    const ledger = await open(world);
+    expect(await ledger.doom(tombstone(uid, 1))).toEqual({ is: 'absent' });
+    expect(await (await open(world)).accept(desire(someVm(), 2))).toEqual({ is: 'absent' });
+  });
+
+  test('a damaged file is put aside, costs the others nothing, and its VM is touched by nobody', async () => {
+    const world = shelfWorld(() => [{ uid, unixId: 200_000 }]);
+    const first = await open(world);
+    await first.accept(desire(someVm(), 1));
+    await first.accept(desire(someVm({ uid: uidOf(2), name: 'other' }), 2));
+    world.files.set(`${uid}.json`, world.files.get(`${uid}.json`)?.slice(0, 99) ?? '');
+    const second = await open(world);
+    expect([...second.entries().keys()]).toEqual([uidOf(2)]);
+    expect(world.quarantined).toEqual(new Set([`${uid}.json`]));
+    expect(second.troubles().map(({ reason }) => reason)).toEqual(['LedgerQuarantined', 'UnknownVm']);
+    expect(await second.accept(desire(someVm(), 5))).toMatchObject({ is: 'refuse' });
+    expect(second.held()).toContainEqual({ kind: 'vm', uid, namespace: '', name: '', generation: 0, epoch: 0, digest: '', ending: false });
+    // The Unix id of what lies there is given to nobody.
+    await second.accept(desire(someVm({ uid: uidOf(3), name: 'third' }), 6));
+    expect(second.vm(uidOf(3))?.unixId).toBe(200_002);
+    const third = await open(world);
+    expect([...third.remains().keys()]).toEqual([uid]);
+    expect(await third.doom(tombstone(uid, 7))).toEqual({ is: 'accept' });
+    expect(third.vm(uid)).toMatchObject({ ending: true, desired: null });
+  });
+
+  test('a file of a newer build or an unreadable one stays where it is', async () => {
+    const world = shelfWorld();
+    world.files.set(`${uid}.json`, writeEntry(blankVm(uid)).replace('"version":1', '"version":2'));
+    world.unreadable.set(`${uidOf(2)}.json`, 'EIO');
+    const ledger = await open(world);
+    expect([...ledger.remains().keys()]).toEqual([uid, uidOf(2)]);
+    expect(world.quarantined.size).toBe(0);
+    expect(await ledger.accept(desire(someVm(), 1))).toMatchObject({ is: 'refuse' });
+  });
+
+  test('does not open when it can not be listed: unknown is not empty', async () => {
+    const world = shelfWorld();
+    world.broken = 'EACCES';
+    await expect(open(world)).rejects.toMatchObject({ code: 'LedgerUnreadable' });
+  });
+
+  test('a crash after the end was recorded leaves no entry', async () => {
+    const world = shelfWorld();
+    const first = await open(world);
+    await first.accept(desire(someVm(), 1));
+    world.ended.add(uid);
+    const second = await open(world);
+    expect([second.entries().size, world.files.has(`${uid}.json`)]).toEqual([0, false]);
+  });
+
+  test('on a full disk it keeps what must be kept and refuses new desires aloud', async () => {
+    const world = shelfWorld();
+    const ledger = await open(world);
+    await ledger.accept(desire(someVm(), 1));
+    world.full = true;
+    await expect(ledger.accept(desire(someVm({ uid: uidOf(2), name: 'other' }), 2))).rejects.toMatchObject({ code: 'LedgerFull' });
+    expect(ledger.troubles()).toMatchObject([{ reason: 'LedgerFull' }]);
+    expect(ledger.held()).toHaveLength(1);
+    expect(await ledger.doom(tombstone(uid, 3))).toEqual({ is: 'accept' });
+    expect(world.ballast).toBe(false);
+    world.full = true;
+    await expect(ledger.accept(desire(someVm({ uid: uidOf(2), name: 'other' }), 4))).rejects.toMatchObject({ code: 'LedgerFull' });
+    world.full = false;
+    await ledger.tend();
+    expect(ledger.troubles()).toEqual([]);
+    expect(await ledger.accept(desire(someVm({ uid: uidOf(2), name: 'other' }), 5))).toEqual({ is: 'accept' });
+  });
+
+  test('two VMs that come at once get ids of their own; the fourth of three has to wait for one', async () => {
+    const ledger = await open(shelfWorld());
+    await Promise.all([1, 2, 3, 4].map((n) => ledger.accept(desire(someVm({ uid: uidOf(n), name: `vm${n}` }), n))));
+    expect([1, 2, 3, 4].map((n) => ledger.vm(uidOf(n))?.unixId)).toEqual([200_000, 200_001, 200_002, null]);
+    await expect(ledger.allot(uidOf(4))).rejects.toMatchObject({ code: 'NoUnixId' });
+    await ledger.end(uidOf(2));
+    await ledger.allot(uidOf(4));
+    expect(ledger.vm(uidOf(4))?.unixId).toBe(200_001);
+  });
+});
+
+describe('places', () => {
+  test('a device keeps its slot, a new one gets the lowest that is free', () => {
+    const vm = someVm();
+    const before = withSlots({}, vm);
+    const after = withSlots(before, { ...vm, disks: [{ name: 'more', sizeMiB: 1 }, ...vm.disks.slice(1)] });
+    expect(after).toEqual({ 'disk/more': 0, 'disk/data': before['disk/data'], seed: before['seed'], 'nic/eth0': before['nic/eth0'] });
+  });
+
+  test('the lowest free id', () => {
+    expect([freeId({ min: 5, max: 6 }, new Set([5])), freeId({ min: 5, max: 6 }, new Set([5, 6]))]).toEqual([6, undefined]);
+  });
+});
