@@ -52,7 +52,7 @@ export const makeFileShelf = (paths: Paths, fresh: boolean): Shelf => ({
     }
     return { files, ended: await list(paths.ended), quarantined: await list(paths.quarantine), vms };
   },
-  write: (name, text) => guarded(`writing ${name}`, () => writeWhole(join(paths.ledger, name), rootOnly, async (handle) => void (await handle.writeFile(text)))),
+  write: (name, text) => guarded(`writing ${name}`, () => writeWhole(join(paths.ledger, name), rootOnly, (handle) => handle.writeFile(text))),
   remove: (name) => guarded(`removing ${name}`, async () => {
     await rm(join(paths.ledger, name), { force: true });
     await syncDirectory(paths.ledger);
@@ -68,7 +68,7 @@ export const makeFileShelf = (paths: Paths, fresh: boolean): Shelf => ({
       const there = await stat(paths.ballast).then(({ size }) => size >= ballastBytes, () => false);
       if (there) return true;
       // Written, not only allocated: a sparse file keeps nothing.
-      const made = await writeWhole(paths.ballast, rootOnly, async (handle) => void (await handle.writeFile(Buffer.alloc(ballastBytes, 0xb5)))).then(() => true, () => false);
+      const made = await writeWhole(paths.ballast, rootOnly, (handle) => handle.writeFile(Buffer.alloc(ballastBytes, 0xb5))).then(() => true, () => false);
       if (!made) await rm(`${paths.ballast}.new`, { force: true });
       return made;
     },
@@ -94,7 +94,7 @@ export const readAgentId = async (paths: Paths): Promise<string | undefined> => 
 
 /** Writes the identity of a new agent. */
 export const writeAgentId = async (paths: Paths, id: string): Promise<void> => {
-  await writeWhole(paths.agentId, rootOnly, async (handle) => void (await handle.writeFile(`${id}\n`)));
+  await writeWhole(paths.agentId, rootOnly, (handle) => handle.writeFile(`${id}\n`));
 };
 
 const list = async (folder: string): Promise<string[]> => {
