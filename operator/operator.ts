@@ -1,0 +1,153 @@
+import type { Clock } from '#crds/kit/clock.ts';
+import { hypervisorNode, hypervisorNodeKind } from '#crds/v1alpha1/hypervisornode.ts';
+import { apiVersion } from '#crds/v1alpha1/meta.ts';
+import { type VirtualMachine, virtualMachine, virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
+import { virtualMachineImage, virtualMachineImageKind } from '#crds/v1alpha1/virtualmachineimage.ts';
+import { makeFleet } from './fleet/fleet.ts';
+import { makeImageReconciler } from './image/reconcile.ts';
+import { makeRecorder } from './kube/events.ts';
+import { type Informer, startInformer } from './kube/informer.ts';
+import type { Kube } from './kube/kube.ts';
+import { patchStatus, setFinalizers } from './kube/patch.ts';
+import { resourceOf } from './kube/resource.ts';
+import type { Log } from './loop/log.ts';
+import { makeQueue, type Queue } from './loop/queue.ts';
+import { run } from './loop/run.ts';
+import { makeNodeReconciler } from './node/reconcile.ts';
+import { makeVmReconciler } from './vm/reconcile.ts';
+
+/** What the operator's machinery needs; all of it is handed in, so that tests run it whole against any Kube. */
+export type OperatorParts = { kube: Kube; clusterId: string; instance: string; log: Log; clock: Clock; chance: () => number; signal: AbortSignal };
+
+/** Seconds between two looks at everything: no wake-up has to arrive. */
+const resyncMs = 60_000;
+/** How often silence is looked for; it raises no event by itself. */
+const silenceLookMs = 1_000;
+
+/**
+ * Starts informers and reconcilers. Nothing is decided before every cache is complete. `stopped` resolves when the last pass
+ * has ended after an abort of `signal`.
+ */
+export const startOperator = (parts: OperatorParts) => {
+  const { kube, clock, log, chance, signal } = parts;
+  const fleet = makeFleet(clock.monotonicMs);
+  const queues = { vm: makeQueue({ clock, chance }), image: makeQueue({ clock, chance }), node: makeQueue({ clock, chance }) };
+  const resources = { vm: resourceOf(virtualMachineKind), image: resourceOf(virtualMachineImageKind), node: resourceOf(hypervisorNodeKind) };
+  const watch = { kube, log, clock, chance, signal };
+
+  const vms = startInformer<VirtualMachine>({
+    ...watch, resource: resources.vm, parse: (raw) => virtualMachine.parse(raw),
+    indexes: {
+      uid: ({ metadata }) => [metadata.uid],
+      image: ({ metadata, spec }) => spec.disks.flatMap(({ image }) => (image ? [`${metadata.namespace}/${image.name}`] : [])),
+      node: ({ status }) => (status.nodeName === undefined ? [] : [status.nodeName]),
+    },
+    onChange: ({ key }) => {
+      queues.vm.add(key);
+      const held = vms.held(key);
+      if (held?.is !== 'object') return;
+      for (const { image } of held.object.spec.disks) if (image) queues.image.add(`${held.object.metadata.namespace}/${image.name}`);
+      if (held.object.status.nodeName !== undefined) queues.node.add(held.object.status.nodeName);
+    },
+  });
+  const images = startInformer({
+    ...watch, resource: resources.image, parse: (raw) => virtualMachineImage.parse(raw), indexes: { uid: ({ metadata }) => [metadata.uid] },
+    onChange: ({ key }) => {
+      queues.image.add(key);
+      for (const held of vms.by('image', key)) queues.vm.add(held.key);
+    },
+  });
+  const nodes = startInformer({
+    ...watch, resource: resources.node, parse: (raw) => hypervisorNode.parse(raw),
+    onChange: ({ key }) => {
+      queues.node.add(key);
+      wakeUnplaced(vms, queues.vm);
+    },
+  });
+  const informers = [vms, images, nodes];
+
+  fleet.listen({
+    vm: (about) => {
+      for (const held of vms.by('uid', about.uid)) queues.vm.add(held.key);
+    },
+    image: (uid) => { for (const held of images.by('uid', uid)) queues.image.add(held.key); },
+    node: (node) => {
+      queues.node.add(node);
+      for (const held of vms.by('node', node)) queues.vm.add(held.key);
+      for (const held of images.all()) queues.image.add(held.key);
+      wakeUnplaced(vms, queues.vm);
+    },
+  });
+
+  const recorder = makeRecorder({ kube, instance: parts.instance, log, clock, signal });
+  const now = clock.now;
+  const { monotonicMs } = clock;
+  const keep = async (informer: Informer<unknown>, written: ReturnType<typeof patchStatus>) => {
+    const result = await written;
+    if (result.is === 'written') informer.accept(result.object);
+  };
+  const reconcilers = {
+    vm: makeVmReconciler({
+      clusterId: parts.clusterId, vms, images, nodes, fleet, now, monotonicMs,
+      writeStatus: (vm, status) => keep(vms, patchStatus(kube, resources.vm, vm, status, signal)),
+      writeFinalizers: (vm, finalizers) => keep(vms, setFinalizers(kube, resources.vm, vm, finalizers, signal)),
+      event: ({ metadata }, { type, reason, note }) => recorder.record({ regarding: { apiVersion, kind: 'VirtualMachine', ...metadata }, type, reason, action: 'Reconcile', note }),
+    }),
+    image: makeImageReconciler({ images, vms, fleet, now, writeStatus: (image, status) => keep(images, patchStatus(kube, resources.image, image, status, signal)) }),
+    node: makeNodeReconciler({
+      nodes, vms, fleet, now, monotonicMs,
+      knownUids: () => new Set(vms.all().map(({ meta }) => meta.uid)),
+      writeStatus: (node, status) => keep(nodes, patchStatus(kube, resources.node, node, status, signal)),
+    }),
+  };
+
+  const synced = Promise.all(informers.map((each) => each.synced));
+  const everything = () => {
+    for (const [informer, queue] of [[vms, queues.vm], [images, queues.image], [nodes, queues.node]] as const) {
+      for (const held of informer.all()) queue.add(held.key);
+    }
+  };
+  const links = new Map<string, string>();
+  const lookForSilence = () => {
+    for (const { metadata: { name } } of nodes.list()) {
+      const link = fleet.link(name);
+      if (links.get(name) !== link) fleet.tellListeners((listener) => listener.node(name));
+      links.set(name, link);
+    }
+  };
+  const loops = async () => {
+    await Promise.race([synced, aborted(signal)]);
+    if (signal.aborted) return;
+    const resync = setInterval(everything, resyncMs);
+    const silence = setInterval(lookForSilence, silenceLookMs);
+    const shared = { log, clock, signal };
+    try {
+      await Promise.all([
+        run({ ...shared, name: 'vm', reconcile: reconcilers.vm, queue: queues.vm, workers: 16 }),
+        run({ ...shared, name: 'image', reconcile: reconcilers.image, queue: queues.image, workers: 4 }),
+        run({ ...shared, name: 'node', reconcile: reconcilers.node, queue: queues.node, workers: 4 }),
+      ]);
+    } finally {
+      clearInterval(resync);
+      clearInterval(silence);
+    }
+    await Promise.all(informers.map((each) => each.stopped));
+  };
+  return {
+    fleet, vms, images, nodes, synced,
+    hasSynced: () => informers.every((each) => each.hasSynced()),
+    healthy: () => informers.every((each) => each.healthy()),
+    stopped: loops(),
+  };
+};
+
+/** A change of a node may make room: every VM without one is looked at again. */
+const wakeUnplaced = (vms: Informer<VirtualMachine>, queue: Queue): void => {
+  for (const { metadata, status } of vms.list()) if (status.nodeName === undefined) queue.add(`${metadata.namespace}/${metadata.name}`);
+};
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => { resolve(); }, { once: true });
+  });
