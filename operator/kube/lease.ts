@@ -1,0 +1,219 @@
+import { z } from 'zod';
+import { jittered } from '#crds/kit/backoff.ts';
+import type { Clock } from '#crds/kit/clock.ts';
+import { Fault, messageOf } from '#crds/kit/fault.ts';
+import type { Log } from '../loop/log.ts';
+import { isConflict, isNotFound, type Kube } from './kube.ts';
+import { microTime } from './microtime.ts';
+import { leases, pathOf } from './resource.ts';
+
+/** The part of a Lease that an election reads. */
+export type LeaseView = { version: string; holder: string; transitions: number; durationMs: number };
+
+const lease = z.object({
+  metadata: z.object({ resourceVersion: z.string() }),
+  spec: z.object({
+    holderIdentity: z.string().nullish(),
+    leaseTransitions: z.number().nullish(),
+    leaseDurationSeconds: z.number().nullish(),
+  }).nullish(),
+});
+
+/** Reads a Lease that came from the API server. */
+export const parseLease = (raw: unknown): LeaseView => {
+  const { metadata, spec } = lease.parse(raw);
+  return {
+    version: metadata.resourceVersion,
+    holder: spec?.holderIdentity ?? '',
+    transitions: spec?.leaseTransitions ?? 0,
+    durationMs: (spec?.leaseDurationSeconds ?? 0) * 1_000,
+  };
+};
+
+/**
+ * Whether `me` may take the Lease: nobody holds it, I held it in a former life, or its holder has not touched it for its duration
+ * *by our own monotonic clock since we first saw this version* (clocks of machines are never compared). Pure. Source: client-go leaderelection.
+ */
+export const mayTake = (seen: LeaseView, me: string, unchangedMs: number, ourDurationMs: number): boolean =>
+  seen.holder === '' || seen.holder === me || unchangedMs >= Math.max(seen.durationMs, ourDurationMs);
+
+/** What an election needs. `identity` must be new for every start of a process unless no two of them can overlap. */
+export type LeaseOptions = {
+  kube: Kube;
+  namespace: string;
+  name: string;
+  identity: string;
+  clock: Clock;
+  chance: () => number;
+  log: Log;
+  /** Gives up waiting; once the Lease is held, `release` ends it. */
+  signal: AbortSignal;
+  /** Others may take the Lease after this; 15 s. */
+  durationMs?: number;
+  /** Pause between renewals; 5 s. */
+  renewMs?: number;
+  /** Without a renewal for this long the leadership is lost; 10 s. Less than `durationMs`, so that two never overlap. */
+  renewDeadlineMs?: number;
+  /** Called once when the leadership is lost: stop commanding at once. */
+  onLost?: (why: string) => void;
+};
+
+/** A held Lease. */
+export type Leadership = AsyncDisposable & {
+  /** The leaderEpoch: the Lease's transition count, raised at every acquisition. */
+  epoch: () => number;
+  /** Whether it is held at this very moment, by the clock: ask before each command, timers may be late. */
+  holds: () => boolean;
+  /** Aborted when the Lease is lost or released. */
+  signal: AbortSignal;
+  /**
+   * Raises the epoch above one that an agent has seen (the count goes back when etcd is restored or the Lease deleted), by a successful update
+   * of the Lease; no request when it is above already. Faults: EpochExhausted, LeaseLost, KubeFault.
+   */
+  raiseEpoch: (above: number) => Promise<number>;
+  /** Gives the Lease back, so that the next one need not wait. */
+  release: () => Promise<void>;
+};
+
+const retry = { baseMs: 1_000, maxMs: 3_000 };
+const maxEpoch = 2 ** 31 - 1;
+
+/** Waits until this process holds the Lease, then keeps it renewed. Throws only when `signal` aborts. Source: design.md 4; client-go leaderelection. */
+export const takeLease = async (options: LeaseOptions): Promise<Leadership> => {
+  const { kube, namespace, name, identity, clock, chance, log, signal } = options;
+  const durationMs = options.durationMs ?? 15_000;
+  const path = pathOf(leases, { namespace, name });
+  let seen: LeaseView | undefined;
+  let seenAtMs = 0;
+  let trouble: string | undefined;
+  for (;;) {
+    signal.throwIfAborted();
+    const beganMs = clock.monotonicMs();
+    try {
+      const now = await readLease(kube, path, signal);
+      if (now === undefined) return keep(options, path, beganMs, await create(options, durationMs));
+      if (seen?.version !== now.version) {
+        if (seen?.holder !== now.holder) log.info({ lease: name, holder: now.holder }, 'waiting for the lease');
+        seen = now;
+        seenAtMs = clock.monotonicMs();
+      }
+      if (mayTake(now, identity, clock.monotonicMs() - seenAtMs, durationMs)) {
+        const spec = { ...times(clock), acquireTime: microTime(clock.now()), holderIdentity: identity, leaseDurationSeconds: durationMs / 1_000, leaseTransitions: now.transitions + 1 };
+        return keep(options, path, beganMs, await patchLease(kube, path, now.version, spec, signal));
+      }
+    } catch (thrown) {
+      if (!isConflict(thrown) && messageOf(thrown) !== trouble && !signal.aborted) {
+        trouble = messageOf(thrown);
+        log.warn({ lease: name, cause: trouble }, 'the lease can not be taken yet');
+      }
+    }
+    await clock.sleep(jittered(retry, 1, chance()), signal);
+  }
+};
+
+const times = (clock: Clock) => ({ renewTime: microTime(clock.now()) });
+
+const requestMs = 5_000;
+
+const readLease = async (kube: Kube, path: string, signal?: AbortSignal): Promise<LeaseView | undefined> => {
+  try {
+    return parseLease(await kube.request('GET', path, { signal, deadlineMs: requestMs }));
+  } catch (thrown) {
+    if (isNotFound(thrown)) return undefined;
+    throw thrown;
+  }
+};
+
+const patchLease = async (kube: Kube, path: string, version: string, spec: Record<string, unknown>, signal?: AbortSignal): Promise<LeaseView> =>
+  parseLease(
+    await kube.request('PATCH', path, { body: { metadata: { resourceVersion: version }, spec }, contentType: 'application/merge-patch+json', signal, deadlineMs: requestMs }),
+  );
+
+const create = async ({ kube, namespace, name, identity, clock, signal }: LeaseOptions, durationMs: number): Promise<LeaseView> => {
+  const spec = { ...times(clock), acquireTime: microTime(clock.now()), holderIdentity: identity, leaseDurationSeconds: durationMs / 1_000, leaseTransitions: 1 };
+  const body = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name, namespace }, spec };
+  return parseLease(await kube.request('POST', pathOf(leases, { namespace }), { body, signal, deadlineMs: requestMs }));
+};
+
+const keep = ({ kube, name, identity, clock, log, onLost, renewMs = 5_000, renewDeadlineMs = 10_000 }: LeaseOptions, path: string, beganMs: number, taken: LeaseView): Leadership => {
+  const over = new AbortController();
+  let held = taken;
+  // Counted from before the request: the server may have stored it at once and the others' wait begun.
+  let renewedMs = beganMs;
+  let turn: Promise<unknown> = Promise.resolve();
+
+  const lose = (why: string): void => {
+    if (over.signal.aborted) return;
+    over.abort(new Fault('LeaseLost', `lease ${name}: ${why}`));
+    log.warn({ lease: name, epoch: held.transitions, why }, 'leadership lost');
+    onLost?.(why);
+  };
+  /** One writer at a time: renewals and raises build on each other's version. */
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = turn.then(() => {
+      over.signal.throwIfAborted();
+      return work();
+    });
+    turn = mine.catch(() => {});
+    return mine;
+  };
+  const update = async (spec: Record<string, unknown>): Promise<void> => {
+    const startMs = clock.monotonicMs();
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        held = await patchLease(kube, path, held.version, { ...times(clock), ...spec }, over.signal);
+        break;
+      } catch (thrown) {
+        if (isNotFound(thrown)) lose('it was deleted');
+        if (!isConflict(thrown) || attempt > 0) throw thrown;
+        const now = await readLease(kube, path, over.signal);
+        // Somebody may have annotated it; ours it is only while holder and count are as we left them.
+        if (now === undefined) lose('it was deleted');
+        else if (now.holder !== identity || now.transitions !== held.transitions) lose(`${now.holder || 'nobody'} holds it`);
+        else held = now;
+        over.signal.throwIfAborted();
+      }
+    }
+    renewedMs = startMs;
+  };
+
+  const renew = async (): Promise<void> => {
+    for (;;) {
+      await clock.sleep(clock.monotonicMs() - renewedMs < renewMs ? renewMs : retry.baseMs, over.signal);
+      await inTurn(() => update({})).catch((thrown: unknown) => {
+        if (!over.signal.aborted) log.warn({ lease: name, cause: messageOf(thrown) }, 'the lease was not renewed');
+      });
+    }
+  };
+  const expire = async (): Promise<void> => {
+    for (let leftMs = renewDeadlineMs; leftMs > 0; leftMs = renewedMs + renewDeadlineMs - clock.monotonicMs()) await clock.sleep(leftMs, over.signal);
+    lose(`not renewed for ${renewDeadlineMs / 1_000} s`);
+  };
+  renew().catch(() => {}); // both end by `over`
+  expire().catch(() => {});
+  log.info({ lease: name, epoch: held.transitions }, 'leading');
+
+  const release = async (): Promise<void> => {
+    if (over.signal.aborted) return;
+    await turn;
+    over.abort(new Fault('LeaseLost', `lease ${name}: released`));
+    await patchLease(kube, path, held.version, { ...times(clock), holderIdentity: null, leaseDurationSeconds: 1 }).catch((thrown: unknown) => {
+      log.warn({ lease: name, cause: messageOf(thrown) }, 'the lease was not given back; it runs out by itself');
+    });
+  };
+  return {
+    epoch: () => held.transitions,
+    holds: () => !over.signal.aborted && clock.monotonicMs() - renewedMs < renewDeadlineMs,
+    signal: over.signal,
+    raiseEpoch: (above) =>
+      inTurn(async () => {
+        if (held.transitions > above) return held.transitions;
+        if (!Number.isSafeInteger(above) || above >= maxEpoch) throw new Fault('EpochExhausted', `lease ${name}: an agent claims to have seen epoch ${above}`, { retry: 'never' });
+        await update({ leaseTransitions: above + 1 });
+        log.warn({ lease: name, epoch: held.transitions, above }, 'epoch raised: an agent had seen a higher one');
+        return held.transitions;
+      }),
+    release,
+    [Symbol.asyncDispose]: release,
+  };
+};
