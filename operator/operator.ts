@@ -16,8 +16,11 @@ import { run } from './loop/run.ts';
 import { makeNodeReconciler } from './node/reconcile.ts';
 import { makeVmReconciler } from './vm/reconcile.ts';
 
-/** What the operator's machinery needs; all of it is handed in, so that tests run it whole against any Kube. */
-export type OperatorParts = { kube: Kube; clusterId: string; instance: string; log: Log; clock: Clock; chance: () => number; signal: AbortSignal };
+/**
+ * What the operator's machinery needs; all of it is handed in, so that tests run it whole against any Kube. A follower keeps its
+ * caches warm and decides nothing until `leading` resolves.
+ */
+export type OperatorParts = { kube: Kube; clusterId: string; instance: string; log: Log; clock: Clock; chance: () => number; signal: AbortSignal; leading: Promise<void> };
 
 /** Seconds between two looks at everything: no wake-up has to arrive. */
 const resyncMs = 60_000;
@@ -25,7 +28,7 @@ const resyncMs = 60_000;
 const silenceLookMs = 1_000;
 
 /**
- * Starts informers and reconcilers. Nothing is decided before every cache is complete. `stopped` resolves when the last pass
+ * Starts informers and reconcilers. Nothing is decided before every cache is complete and this process leads. `stopped` resolves when the last pass
  * has ended after an abort of `signal`.
  */
 export const startOperator = (parts: OperatorParts) => {
@@ -116,7 +119,7 @@ export const startOperator = (parts: OperatorParts) => {
     }
   };
   const loops = async () => {
-    await Promise.race([synced, aborted(signal)]);
+    await Promise.race([Promise.all([synced, parts.leading]), aborted(signal)]);
     if (signal.aborted) return;
     const resync = setInterval(everything, resyncMs);
     const silence = setInterval(lookForSilence, silenceLookMs);
