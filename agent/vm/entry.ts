@@ -63,8 +63,8 @@ export const blankVm = (of: string): VmEntry => ({
 /** An entry as the text of its file. */
 export const writeEntry = (of: Entry): string => `${JSON.stringify({ version: ledgerVersion, checksum: digestOf(of), entry: of })}\n`;
 
-/** What a ledger file turned out to hold. `later`: a newer build wrote it. `bad`: it is damaged. */
-export type ReadEntry = { is: 'entry'; entry: Entry } | { is: 'later'; version: number } | { is: 'bad'; why: string };
+/** What a ledger file turned out to hold. `foreign`: another build wrote it so. `bad`: it is damaged. */
+export type ReadEntry = { is: 'entry'; entry: Entry } | { is: 'foreign'; why: string } | { is: 'bad'; why: string };
 
 /** Reads the text of a ledger file. */
 export const readEntry = (text: string): ReadEntry => {
@@ -76,12 +76,12 @@ export const readEntry = (text: string): ReadEntry => {
   }
   const outer = envelope.safeParse(json);
   if (!outer.success) return { is: 'bad', why: 'no version and checksum' };
-  if (outer.data.version > ledgerVersion) return { is: 'later', version: outer.data.version };
+  if (outer.data.version > ledgerVersion) return { is: 'foreign', why: `version ${outer.data.version} is newer than this agent` };
   if (digestOf(outer.data.entry) !== outer.data.checksum) return { is: 'bad', why: 'the checksum differs' };
   const inner = entry.safeParse(outer.data.entry);
   if (inner.success) return { is: 'entry', entry: inner.data };
   const issue = inner.error.issues[0];
-  return { is: 'bad', why: `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}` };
+  return { is: 'foreign', why: `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}` };
 };
 
 /** What both sides compare of an entry, and what later commands are judged by. */

@@ -36,8 +36,8 @@ describe('the file of an entry', () => {
     ['cut off', text.slice(0, 40), 'bad'],
     ['empty', '', 'bad'],
     ['with one digit changed', text.replace('"ending":false', '"ending":true'), 'bad'],
-    ['of another form under a right checksum', writeEntry({ ...blankVm(uid), unixId: -5 }), 'bad'],
-    ['of a later version', text.replace('"version":1', '"version":2'), 'later'],
+    ['of another form under a right checksum', writeEntry({ ...blankVm(uid), unixId: -5 }), 'foreign'],
+    ['of a later version', text.replace('"version":1', '"version":2'), 'foreign'],
   ])('%s', (_, damaged, is) => {
     expect(readEntry(damaged).is).toBe(is);
   });

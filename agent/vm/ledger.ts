@@ -62,10 +62,9 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange): Promise<Ledger
     const read = 'text' in file ? (file.name === leaderFile ? readLeader(file.text) : readEntry(file.text)) : { is: 'unreadable' as const, why: file.unreadable };
     if (read.is === 'leader') leaderEpochSeen = Math.max(leaderEpochSeen, read.leaderEpoch);
     else if (read.is === 'entry' && read.entry.uid === uid) entries.set(uid, read.entry);
-    else if (read.is === 'later' || read.is === 'unreadable') {
-      const why = read.is === 'later' ? `version ${read.version} is newer than this agent` : read.why;
-      put.push({ reason: 'LedgerUnreadable', message: `ledger file ${file.name}: ${why}; it is left alone` });
-      if (file.name !== leaderFile) remains.set(uid, `its ledger file can not be read: ${why}`);
+    else if (read.is === 'foreign' || read.is === 'unreadable') {
+      put.push({ reason: 'LedgerUnreadable', message: `ledger file ${file.name}: ${read.why}; it is left alone` });
+      if (file.name !== leaderFile) remains.set(uid, `its ledger file can not be read: ${read.why}`);
     } else {
       await shelf.quarantine(file.name);
       if (file.name !== leaderFile && directories.has(uid)) remains.set(uid, 'its ledger file is damaged and was put aside');
