@@ -49,11 +49,13 @@ export const planPorts = (base: string | undefined): Ports => {
  */
 export const layout = (root: string, env: { STRATO_PORT_BASE?: string | undefined } = {}) => {
   const home = join(root, '.strato');
+  const clone = createHash('sha256').update(root).digest('hex').slice(0, 8);
   const agent = join(home, `agent-${nodeName}`);
   return {
     root,
     home,
-    lock: join(home, 'lock'),
+    // Outside of .strato: a lock file must stay when `--purge` removes that.
+    lock: `/run/strato-${clone}.lock`,
     ports: planPorts(env.STRATO_PORT_BASE),
     kubeconfig: join(home, 'kubeconfig'),
     kubectlCache: join(home, 'kubectl-cache'),
@@ -72,10 +74,8 @@ export const layout = (root: string, env: { STRATO_PORT_BASE?: string | undefine
       vms: join(agent, 'vms'),
       images: join(agent, 'images'),
       // A Unix socket path ends at 107 bytes, and a clone may lie deep.
-      sockets: join('/run', `strato-${createHash('sha256').update(root).digest('hex').slice(0, 8)}`),
+      sockets: `/run/strato-${clone}`,
     },
-    /** The image server's list of what it serves. */
-    served: join(home, 'run', 'served.json'),
     example: join(root, 'examples', 'first-vm.yaml'),
   };
 };
