@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { defaultPortBase, layout, planPorts } from './layout.ts';
 
 test('ports lie side by side from the base', () => {
-  expect(Object.values(planPorts(undefined)).toSorted()).toEqual([0, 1, 2, 3, 4, 5, 6].map((offset) => defaultPortBase + offset));
+  expect(Object.values(planPorts(undefined)).toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6].map((offset) => defaultPortBase + offset));
   expect(planPorts('20000').apiserver).toBe(20003);
 });
 
