@@ -33,12 +33,13 @@ export const applyMerge = (target: unknown, patch: unknown): unknown => {
 export const mergeDiff = (old: unknown, next: unknown): unknown => {
   if (canonical(old) === canonical(next)) return undefined;
   if (!isMap(old) || !isMap(next)) return next;
-  const names = new Set([...Object.keys(old), ...Object.keys(next)]);
+  // Maps, not members: a key may be called toString.
+  const [before, after] = [new Map(Object.entries(old)), new Map(Object.entries(next))];
   return Object.fromEntries(
-    [...names].flatMap((name): [string, unknown][] => {
-      const after = next[name];
-      if (after === undefined) return old[name] === undefined ? [] : [[name, null]];
-      const change = old[name] === undefined ? after : mergeDiff(old[name], after);
+    [...new Set([...before.keys(), ...after.keys()])].flatMap((name): [string, unknown][] => {
+      const [from, to] = [before.get(name), after.get(name)];
+      if (to === undefined) return from === undefined ? [] : [[name, null]];
+      const change = from === undefined ? to : mergeDiff(from, to);
       return change === undefined ? [] : [[name, change]];
     }),
   );

@@ -1,0 +1,196 @@
+import type { Clock } from '#crds/kit/clock.ts';
+import { digestOf } from '#crds/kit/digest.ts';
+import { asFault } from '#crds/kit/fault.ts';
+import { type Desire, holdingDigest, type Tombstone } from '#crds/wire/judge.ts';
+import { protocolRange, type ToOperator } from '#crds/wire/messages.ts';
+import type { NodeFacts, ObservedVm } from '#crds/wire/observed.ts';
+import type { Hypervisor } from './hypervisor/driver.ts';
+import type { ImageStore } from './image/store.ts';
+import type { Dial } from './link/dial.ts';
+import { type LinkTimes, makeLink } from './link/link.ts';
+import type { Network } from './network/driver.ts';
+import type { Storage } from './storage/driver.ts';
+import type { Hands, Log } from './vm/hands.ts';
+import { makeImageKeeper } from './vm/images.ts';
+import { openLedger } from './vm/ledger.ts';
+import type { IdRange } from './vm/places.ts';
+import { reportRemains } from './vm/report.ts';
+import type { Shelf } from './vm/shelf.ts';
+import { startWorker, type Worker } from './vm/worker.ts';
+
+/** What a node is, as far as no driver knows it. */
+export type NodeIdentity = Pick<NodeFacts, 'agentVersion' | 'kernel' | 'os' | 'architecture' | 'bootId'> & { cpus: number; memoryMiB: number };
+
+/** Everything that an agent is made of; a simulated one gets fakes for the drivers and a shelf in memory. */
+export type AgentParts = {
+  agentId: string;
+  node: NodeIdentity;
+  unixIds: IdRange;
+  hypervisor: Hypervisor;
+  network: Network;
+  storage: Storage;
+  images: ImageStore;
+  shelf: Shelf;
+  dial: Dial;
+  /** The credential, read anew for each connection. */
+  token: () => Promise<string>;
+  clock: Clock;
+  /** Milliseconds of the node's monotonic clock, which goes on over restarts of the agent. */
+  hostMs: () => number;
+  /** A fresh random id. */
+  newId: () => string;
+  /** A number in [0, 1). */
+  chance: () => number;
+  log: Log;
+  times?: LinkTimes;
+};
+
+/** A running agent. */
+export type Agent = {
+  /** Whether the operator has welcomed it and knows what it holds. */
+  joined: () => boolean;
+  /** Facts may have changed (the accelerator is proved): they are told when they differ. */
+  lookAgain: () => void;
+  /** Ends the agent: it says good-bye and finishes or cuts what is under way. Guests go on. Resolves within `stopMs`. */
+  stop: () => Promise<void>;
+};
+
+const stopMs = 10_000;
+
+/**
+ * Starts an agent: it reads its ledger, takes up every VM in it at once, and then looks for its operator. Nothing waits for
+ * the operator, and no VM waits for another. Faults: LedgerUnreadable.
+ */
+export const startAgent = async (parts: AgentParts): Promise<Agent> => {
+  const { hypervisor, network, storage, images, clock, log } = parts;
+  const ledger = await openLedger(parts.shelf, parts.unixIds);
+  for (const { reason, message } of ledger.troubles()) log.error({ reason }, message);
+  const stopping = new AbortController();
+  const workers = new Map<string, Worker>();
+  const reports = new Map<string, ObservedVm>([...ledger.remains()].map(([uid, why]) => [uid, reportRemains(uid, why)]));
+  let sizeMiB = 0;
+  let toldFacts = '';
+
+  const facts = (): NodeFacts => {
+    const { version, accelerators } = hypervisor.capabilities();
+    const { mode, forwards } = network.capabilities();
+    const { cpus, memoryMiB, ...node } = parts.node;
+    return {
+      ...node, qemuVersion: version, accelerators: [...accelerators], networkMode: mode, forwards,
+      capacity: { cpus, memoryMiB, storageMiB: sizeMiB },
+      troubles: ledger.troubles().map(({ reason, message }) => ({ reason, message: message.slice(0, 4096) })),
+    };
+  };
+  const measure = async (): Promise<void> => {
+    sizeMiB = await storage.space().then((space) => space.sizeMiB, () => sizeMiB);
+  };
+  const tellFacts = (): void => {
+    const now = facts();
+    const digest = digestOf(now);
+    if (digest === toldFacts || !link.joined()) return;
+    toldFacts = digest;
+    link.say({ type: 'facts', facts: now });
+  };
+
+  const hands: Hands = {
+    hypervisor, network, storage, images, ledger, log,
+    now: clock.now, hostMs: parts.hostMs, newId: parts.newId, chance: parts.chance,
+    report: (observed) => {
+      reports.set(observed.uid, observed);
+      link.say({ type: 'report', observed });
+    },
+    absent: (uid) => {
+      reports.delete(uid);
+      log.info({ uid }, 'VM ended for ever');
+      link.say({ type: 'absent', kind: 'vm', uid });
+    },
+  };
+  const work = (uid: string, holdsPorts = false): void => {
+    const known = workers.get(uid);
+    if (known) return known.poke();
+    const worker = startWorker(hands, clock, uid, holdsPorts, stopping.signal);
+    workers.set(uid, worker);
+    void worker.done.then(() => workers.delete(uid));
+  };
+  const keeper = makeImageKeeper({
+    ledger, images, clock, log, chance: parts.chance,
+    changed: (uid) => {
+      const observed = images.observe(uid);
+      if (observed) link.say({ type: 'report', observed });
+      for (const [vm, entry] of ledger.entries()) {
+        if (entry.kind === 'vm' && entry.desired?.disks.some(({ imageUid }) => imageUid === uid)) workers.get(vm)?.poke();
+      }
+    },
+    absent: (uid) => link.say({ type: 'absent', kind: 'image', uid }),
+  }, stopping.signal);
+
+  const hear = async (command: Desire | Tombstone): Promise<void> => {
+    const { uid, kind } = command.type === 'desire' ? command.object : command;
+    try {
+      const verdict = command.type === 'desire' ? await ledger.accept(command) : await ledger.doom(command);
+      switch (verdict.is) {
+        case 'absent':
+          return link.say({ type: 'absent', kind, uid });
+        case 'refuse':
+          return log.warn({ uid, why: verdict.why }, `${command.type} refused`);
+        case 'accept':
+        case 'known':
+          return ledger.entries().get(uid)?.kind === 'image' ? keeper.take(uid) : work(uid);
+      }
+    } catch (thrown) {
+      const { code, message } = asFault(thrown, 'LedgerFailed', `keeping the ${command.type} for ${uid}`);
+      log.error({ uid, code, err: message }, `${command.type} not kept`);
+      tellFacts();
+    }
+  };
+
+  const link = makeLink({
+    dial: parts.dial, token: parts.token, clock, chance: parts.chance, log, hear,
+    hello: () => ({ type: 'hello', protocol: protocolRange, capabilities: [], agentId: parts.agentId, leaderEpochSeen: ledger.memory().leaderEpochSeen, facts: facts() }),
+    held: ledger.held,
+    heldDigest: () => holdingDigest(ledger.held()),
+    *snapshot(): Iterable<ToOperator> {
+      const now = facts();
+      toldFacts = digestOf(now);
+      yield { type: 'facts', facts: now };
+      for (const observed of images.list()) if (ledger.entries().has(observed.uid)) yield { type: 'report', observed };
+      for (const observed of reports.values()) yield { type: 'report', observed };
+    },
+    welcomed: ledger.noteLeader,
+    beat: () => {
+      void Promise.all([ledger.tend(), measure()]).then(tellFacts, (thrown: unknown) => log.warn({ err: thrown }, 'looking after the node failed'));
+    },
+  }, parts.times);
+
+  // Every VM that was started holds its ports before any other may ask for them; who is gone gives them back.
+  const started = [...ledger.entries().values()].filter((entry) => entry.kind === 'vm').filter(({ run, desired }) => run !== null && desired !== null);
+  for (const { uid, desired } of started) {
+    for (const { name, mac, user: { forwards } } of desired?.interfaces ?? []) network.adopt({ uid, name, mac, forwards });
+  }
+  const watching = hypervisor.watch((uid) => workers.get(uid)?.poke());
+  const adopted = new Set(started.map(({ uid }) => uid));
+  for (const [uid, { kind }] of ledger.entries()) {
+    if (kind === 'image') keeper.take(uid);
+    else work(uid, adopted.has(uid));
+  }
+  log.info({ vms: workers.size, agentId: parts.agentId }, 'agent started');
+  await measure();
+  const linked = link.run(stopping.signal);
+
+  return {
+    joined: link.joined,
+    lookAgain: tellFacts,
+    stop: async () => {
+      stopping.abort(new Error('the agent ends'));
+      watching[Symbol.dispose]();
+      keeper[Symbol.dispose]();
+      const limit = new AbortController();
+      await Promise.race([
+        Promise.all([linked, keeper.done(), ...[...workers.values()].map(({ done }) => done)]),
+        clock.sleep(stopMs, limit.signal).catch(() => {}),
+      ]);
+      limit.abort();
+      log.info({}, 'agent ended; guests go on');
+    },
+  };
+};
