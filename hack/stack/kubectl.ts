@@ -15,7 +15,7 @@ export const installKubectl = async (at: Layout, built: string): Promise<void> =
 
 /** Runs kubectl as the stack's administrator and returns its stdout. Faults: those of `runChild`. */
 export const kubectl = (at: Layout, args: readonly string[], signal: AbortSignal, timeoutMs = 60_000): Promise<string> =>
-  runChild(at.kubectl, ['--kubeconfig', at.kubeconfig, '--cache-dir', at.kubectlCache, ...args], {
+  runChild(at.kubectl, [...args, '--kubeconfig', at.kubeconfig, '--cache-dir', at.kubectlCache], {
     cwd: at.root,
     env: { PATH: process.env.PATH, HOME: process.env.HOME },
     signal,

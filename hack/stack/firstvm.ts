@@ -1,0 +1,27 @@
+import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+
+/**
+ * How far the first VM is.
+ *
+ *   up       Ready and running: its guest is to be heard
+ *   off      Ready as declared, but declared not to run
+ *   ended    its guest ended while nobody was there: Stopped and then Running starts it again
+ *   leaving  it is being deleted
+ *   waiting  on what `why` says
+ */
+export type FirstVm = { is: 'up' } | { is: 'off'; as: string } | { is: 'ended'; why: string } | { is: 'leaving' } | { is: 'waiting'; why: string };
+
+const endings: readonly string[] = ['GuestShutdown', 'QemuCrashed', 'NodeRebooted'];
+
+/** Judges what the API server says about the first VM. */
+export const judge = ({ metadata, spec, status }: VirtualMachine): FirstVm => {
+  if (metadata.deletionTimestamp !== undefined) return { is: 'leaving' };
+  const ready = status.conditions?.find(({ type }) => type === 'Ready');
+  if (ready === undefined || ready.observedGeneration !== metadata.generation) return { is: 'waiting', why: 'the operator has not seen it yet' };
+  if (ready.status === 'True') return spec.powerState === 'Running' ? { is: 'up' } : { is: 'off', as: spec.powerState };
+  if (ready.status === 'False' && spec.powerState === 'Running' && endings.includes(ready.reason)) return { is: 'ended', why: ready.message };
+  return { is: 'waiting', why: `${status.phase ?? 'Pending'}: ${ready.message}` };
+};
+
+/** Whether the guest has said on its serial console that it is up. Source: hack/guest/root/lib/strato/boot. */
+export const saysReady = (serial: string): boolean => /^STRATO ready\b/m.test(serial.replaceAll('\r', '\n'));
