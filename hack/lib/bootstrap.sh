@@ -1,6 +1,13 @@
 # Sourced by hack/up, hack/down and hack/test, in the root of the clone: says all at once what the machine lacks, then installs
 # the rest. Sets NODE to the Node.js 24 of the lock file.
 
+# Where the stack lies. hack/stack/layout.ts has the same, and the rule for it.
+home=${STRATO_HOME:-$PWD/.strato}
+case $home in
+  /*/.strato) ;;
+  *) echo "STRATO_HOME is \"$home\": give an absolute path that ends in /.strato" >&2 && exit 2 ;;
+esac
+
 # need WHAT WHAT_TO_DO: notes a problem.
 need() { problems+=("$1"$'\n'"    $2"); }
 
@@ -20,7 +27,7 @@ listeners() {
 
 # is_ours PID: whether it is a process of this clone's stack, or the QEMU of one of its guests.
 is_ours() {
-  grep -qsx "$1" .strato/run/*.pid || case $(readlink "/proc/$1/cwd") in "$PWD"/.strato/agent-*/vms/*) true ;; *) false ;; esac
+  grep -qsx "$1" "$home"/run/*.pid || case $(readlink "/proc/$1/cwd") in "$home"/agent-*/vms/*) true ;; *) false ;; esac
 }
 
 check_ports() {
@@ -60,11 +67,13 @@ check_machine() {
   found=$(free_mib "$cache")
   [ "$found" -ge $wanted ] || need "only $found MiB are free for $cache" "free $wanted MiB there, or set STRATO_CACHE to a folder with more"
   found=$(free_mib "$PWD")
-  [ "$found" -ge 2048 ] || need "only $found MiB are free for $PWD" "free 2048 MiB there: for npm packages and the VMs' disks"
+  [ "$found" -ge 1024 ] || need "only $found MiB are free for $PWD" "free 1024 MiB there, for npm packages"
+  found=$(free_mib "$home")
+  [ "$found" -ge 2048 ] || need "only $found MiB are free for $home" "free 2048 MiB there, for the cluster's data and the VMs' disks"
 
   if [ "${1:-}" = ports ]; then
     check_ports
-    [ -z "${KUBECONFIG:-}" ] || [ "$KUBECONFIG" = "$PWD/.strato/kubeconfig" ] ||
+    [ -z "${KUBECONFIG:-}" ] || [ "$KUBECONFIG" = "$home/kubeconfig" ] ||
       need "KUBECONFIG is set to $KUBECONFIG" "unset it: ./hack/up makes a cluster of its own, using another one is not supported yet"
   fi
 
@@ -81,6 +90,8 @@ install_packages() {
   done < hack/packages
   # The guest's parts are downloaded by apt too, which needs lists even when nothing is to be installed.
   if [ ${#missing[@]} = 0 ] && apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1; then return 0; fi
+  # An installation that was cut off in the middle is ended first.
+  DEBIAN_FRONTEND=noninteractive dpkg --configure -a
   echo "apt-get update"
   apt-get update -qq
   [ ${#missing[@]} = 0 ] && return 0

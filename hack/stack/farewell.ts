@@ -1,10 +1,13 @@
-import { relative } from 'node:path';
+import { isAbsolute, relative } from 'node:path';
 import { sshPorts } from './example.ts';
 import type { Layout } from './layout.ts';
 
 /** What is told at the end: what runs, where the kubeconfig is, and five commands that work. */
 export const farewell = (at: Layout, pids: readonly { name: string; pid: number }[], vm: { uid: string; how: string } | undefined): string => {
-  const seen = (file: string) => relative(at.root, file);
+  const seen = (file: string) => {
+    const path = relative(at.root, file);
+    return path.startsWith('..') || isAbsolute(path) ? file : path;
+  };
   const running = pids.map(({ name, pid }) => `  ${name.padEnd(24)} pid ${String(pid).padEnd(8)} ${seen(at.logs)}/${name}.log`);
   const serial = vm === undefined ? `${seen(at.agent.vms)}/*/serial.log` : `${seen(at.agent.vms)}/${vm.uid}/serial.log`;
   return [
@@ -14,7 +17,7 @@ export const farewell = (at: Layout, pids: readonly { name: string; pid: number 
     ...(vm === undefined ? [] : [`  ${'first-vm'.padEnd(24)} ${vm.how}`]),
     '',
     `Kubeconfig: ${seen(at.kubeconfig)}`,
-    `  export KUBECONFIG=$PWD/${seen(at.kubeconfig)} PATH=$PWD/${seen(at.bin)}:$PATH`,
+    `  export KUBECONFIG=${at.kubeconfig} PATH=${at.bin}:$PATH`,
     '',
     'Try next:',
     '  kubectl get vm,vmimage,hvn -o wide',

@@ -5,7 +5,7 @@ import { parse, parseAllDocuments } from 'yaml';
 import { virtualMachine, vmSpec } from '#crds/v1alpha1/virtualmachine.ts';
 import { imageSpec } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { exampleFor, sshVm } from './example.ts';
-import { judge, saysReady } from './firstvm.ts';
+import { judge, readyLine } from './firstvm.ts';
 import { planPorts } from './layout.ts';
 
 const example = join(import.meta.dirname, '..', '..', 'examples', 'first-vm.yaml');
@@ -33,13 +33,13 @@ test.each([
   expect(judge(seen)).toEqual(verdict);
 });
 
-test.each([
-  ['[    1.2] virtio\r\nSTRATO ready host=first-vm\r\n', true],
-  ['STRATO dhcp eth0 ip=10.0.2.15\r\n', false],
-  ['echo STRATO ready', false],
-  ['', false],
+test.each<[string, string | undefined]>([
+  ['[    1.2] virtio\r\nSTRATO ready host=first-vm\r\n#', 'STRATO ready host=first-vm'],
+  ['STRATO dhcp eth0 ip=10.0.2.15\r\n', undefined],
+  ['echo STRATO ready', undefined],
+  ['', undefined],
 ])('the serial console %j', (text, is) => {
-  expect(saysReady(text)).toBe(is);
+  expect(readyLine(text)).toBe(is);
 });
 
 test('the example is valid, and is applied as it stands on the usual ports', async () => {

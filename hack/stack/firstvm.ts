@@ -23,5 +23,5 @@ export const judge = ({ metadata, spec, status }: VirtualMachine): FirstVm => {
   return { is: 'waiting', why: `${status.phase ?? 'Pending'}: ${ready.message}` };
 };
 
-/** Whether the guest has said on its serial console that it is up. Source: hack/guest/root/lib/strato/boot. */
-export const saysReady = (serial: string): boolean => /^STRATO ready\b/m.test(serial.replaceAll('\r', '\n'));
+/** The line by which the guest says on its serial console that it is up; undefined while it has not. Source: hack/guest/root/lib/strato/boot. */
+export const readyLine = (serial: string): string | undefined => /^STRATO ready\b[ -~]*/m.exec(serial.replaceAll('\r', '\n'))?.[0].trim();

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
+import { basename, isAbsolute, join, resolve } from 'node:path';
 import { Fault } from '#crds/kit/fault.ts';
 
 /** The processes of the stack, in the order in which they need one another. */
@@ -36,6 +36,15 @@ export const planPorts = (base: string | undefined): Ports => {
   };
 };
 
+/** `.strato` of the clone, or where the text of `STRATO_HOME` has it. The name is fixed, since `--purge` removes that folder. Faults: StratoHome. */
+export const planHome = (root: string, home: string | undefined): string => {
+  if (home === undefined || home === '') return join(root, '.strato');
+  if (!isAbsolute(home) || basename(resolve(home)) !== '.strato') {
+    throw new Fault('StratoHome', `STRATO_HOME is "${home}": give an absolute path that ends in /.strato`, { retry: 'never' });
+  }
+  return resolve(home);
+};
+
 /**
  * Where everything of the stack lies. `root` is the absolute path of the clone.
  *
@@ -44,18 +53,19 @@ export const planPorts = (base: string | undefined): Ports => {
  *   .strato/run/NAME.pid        the process id, nothing else; NAME.start: what proves that it is still that process
  *   .strato/logs/NAME.log
  *   .strato/etcd/ pki/          data of etcd; keys and certificates
+ *   .strato/images/             what the image server serves
  *   .strato/operator/           kubeconfig and token of the operator
  *   .strato/agent-node-1/       state of the agent: config.toml, token, vms/UID/...
  */
-export const layout = (root: string, env: { STRATO_PORT_BASE?: string | undefined } = {}) => {
-  const home = join(root, '.strato');
-  const clone = createHash('sha256').update(root).digest('hex').slice(0, 8);
+export const layout = (root: string, env: { STRATO_PORT_BASE?: string | undefined; STRATO_HOME?: string | undefined } = {}) => {
+  const home = planHome(root, env.STRATO_HOME);
+  const stack = createHash('sha256').update(home).digest('hex').slice(0, 8);
   const agent = join(home, `agent-${nodeName}`);
   return {
     root,
     home,
     // Outside of .strato: a lock file must stay when `--purge` removes that.
-    lock: `/run/strato-${clone}.lock`,
+    lock: `/run/strato-${stack}.lock`,
     ports: planPorts(env.STRATO_PORT_BASE),
     kubeconfig: join(home, 'kubeconfig'),
     kubectlCache: join(home, 'kubectl-cache'),
@@ -66,6 +76,7 @@ export const layout = (root: string, env: { STRATO_PORT_BASE?: string | undefine
     log: (name: ProcessName) => join(home, 'logs', `${name}.log`),
     etcd: join(home, 'etcd'),
     pki: join(home, 'pki'),
+    guestImage: join(home, 'images', 'guest.qcow2'),
     operator: { dir: join(home, 'operator'), kubeconfig: join(home, 'operator', 'kubeconfig'), token: join(home, 'operator', 'token') },
     agent: {
       dir: agent,
@@ -74,7 +85,7 @@ export const layout = (root: string, env: { STRATO_PORT_BASE?: string | undefine
       vms: join(agent, 'vms'),
       images: join(agent, 'images'),
       // A Unix socket path ends at 107 bytes, and a clone may lie deep.
-      sockets: `/run/strato-${clone}`,
+      sockets: `/run/strato-${stack}`,
     },
     example: join(root, 'examples', 'first-vm.yaml'),
   };

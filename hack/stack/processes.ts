@@ -5,8 +5,10 @@ import { request } from 'undici';
 import { z } from 'zod';
 import { hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import type { Kube } from '#operator/kube/kube.ts';
+import { isConnected } from './connected.ts';
 import { pairOf } from './keys.ts';
 import { type Layout, nodeName, systemNamespace } from './layout.ts';
+import { readLive } from './record.ts';
 import type { Service } from './service.ts';
 import { digestSources } from './sources.ts';
 import { isDue, type WantedToken } from './token.ts';
@@ -21,10 +23,10 @@ const answersOk = async (url: string, signal: AbortSignal): Promise<void> => {
   if (response.statusCode !== 200) throw new Error(`${url} answers ${response.statusCode}: ${body.slice(0, 200)}`);
 };
 
-/** Serves the guest's disk at /guest.qcow2. */
-export const imageServerService = async (at: Layout, disk: string): Promise<Service> => ({
+/** Serves the guest's disk at /guest.qcow2: a name that stays when the guest is made anew. */
+export const imageServerService = async (at: Layout): Promise<Service> => ({
   name: 'image-server',
-  argv: [node(at), join(at.root, 'hack', 'stack', 'image-server.ts'), String(at.ports.images), `guest.qcow2=${disk}`],
+  argv: [node(at), join(at.root, 'hack', 'stack', 'image-server.ts'), String(at.ports.images), `guest.qcow2=${at.guestImage}`],
   env: compiled(at),
   sources: await digestSources(at.root, ['hack/stack/image-server.ts']),
   ready: (signal) => answersOk(`http://127.0.0.1:${at.ports.images}/healthz`, signal),
@@ -73,7 +75,7 @@ export const operatorService = async (at: Layout, keys: string): Promise<Service
   };
 };
 
-/** The agent of node-1. Ready when the operator says that it is connected. */
+/** The agent of node-1. Ready when it is connected and the operator says so. */
 export const agentService = async (at: Layout, keys: string, kube: Kube): Promise<Service> => {
   await mkdir(at.agent.dir, { recursive: true, mode: 0o700 });
   const config = agentConfig(at);
@@ -85,6 +87,9 @@ export const agentService = async (at: Layout, keys: string, kube: Kube): Promis
     env: compiled(at),
     sources: `${keys} ${config} ${await digestSources(at.root, ['agent', 'crds'])}`,
     ready: async (signal) => {
+      const pid = (await readLive(at.run, 'agent-node-1'))?.pid;
+      // What the API server has of it may be what was true before it started.
+      if (pid === undefined || !(await isConnected(pid, at.ports.agents))) throw new Error('the agent has no connection to the operator');
       const { status } = hypervisorNode.parse(await kube.request('GET', `/apis/strato.dev/v1alpha1/hypervisornodes/${nodeName}`, { signal }));
       const connected = status.conditions?.find(({ type }) => type === 'AgentConnected');
       if (connected?.status !== 'True') throw new Error(`the agent is not connected: ${connected?.message ?? 'the operator has not said a word about it'}`);

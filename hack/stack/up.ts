@@ -7,10 +7,10 @@ import { loadConfig } from '#operator/kube/auth.ts';
 import { type Client, connectKube } from '#operator/kube/client.ts';
 import { runChild } from '../cache/child.ts';
 import { takeLock } from '../cache/lock.ts';
-import { ensureGuest } from '../guest/guest.ts';
 import { ensureServers, type Servers } from '../servers/build.ts';
 import { sshVm } from './example.ts';
 import { farewell } from './farewell.ts';
+import { ensureGuestImage } from './guestimage.ts';
 import { ensureKeys, pairOf } from './keys.ts';
 import { installKubectl, kubectl } from './kubectl.ts';
 import { writeKubeconfig } from './kubeconfig.ts';
@@ -68,8 +68,8 @@ const applyApi = ({ at, report, signal }: Run): Promise<string> =>
   });
 
 const runImages = async (run: Run): Promise<void> => {
-  const guest = await run.report.step('guest image', (tell) => ensureGuest(tellProgress(tell), run.signal));
-  await ensure(run, await imageServerService(run.at, guest.disk));
+  await run.report.step('guest image', (tell) => ensureGuestImage(run.at, tell, run.signal), (how) => (how === 'kept' ? 'the one that this stack began with' : ''));
+  await ensure(run, await imageServerService(run.at));
 };
 
 const runCluster = async (run: Run): Promise<Client> => {

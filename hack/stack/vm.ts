@@ -5,13 +5,17 @@ import { Fault } from '#crds/kit/fault.ts';
 import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import { isNotFound, type Kube } from '#operator/kube/kube.ts';
 import { exampleFor } from './example.ts';
-import { judge, saysReady } from './firstvm.ts';
+import { judge, readyLine } from './firstvm.ts';
+import { observeHolders } from './guests.ts';
 import { kubectl } from './kubectl.ts';
 import type { Layout } from './layout.ts';
 
 const path = '/apis/strato.dev/v1alpha1/namespaces/default/virtualmachines/first-vm';
+const restartMark = 'strato.dev/restarted-by-up';
 const pollMs = 200;
 const bootMs = 240_000;
+// A record this long may have lost its beginning. Source: agent/hypervisor/qemu/serial.ts.
+const wholeSerialBytes = 1024 * 1024;
 
 /** The first VM, and what there is to say of it. */
 export type Booted = { vm: VirtualMachine; how: string };
@@ -39,8 +43,11 @@ const apply = async (at: Layout, signal: AbortSignal): Promise<void> => {
   await kubectl(at, ['apply', '-f', file], signal);
 };
 
-const setPower = (at: Layout, powerState: 'Stopped' | null, signal: AbortSignal): Promise<string> =>
-  kubectl(at, ['patch', 'vm', 'first-vm', '--type=merge', '-p', JSON.stringify({ spec: { powerState } })], signal);
+/** Stops the VM to start it again, or does the latter. The mark lets the next run go on when this one ends in between. */
+const setPower = (at: Layout, powerState: 'Stopped' | null, signal: AbortSignal): Promise<string> => {
+  const patch = { metadata: { annotations: { [restartMark]: powerState } }, spec: { powerState } };
+  return kubectl(at, ['patch', 'vm', 'first-vm', '--type=merge', '-p', JSON.stringify(patch)], signal);
+};
 
 /**
  * Applies examples/first-vm.yaml and waits until the VM is as declared and, when it runs, its guest has said so on the serial
@@ -56,18 +63,27 @@ export const bootFirstVm = async (at: Layout, kube: Kube, outer: AbortSignal, te
   };
   try {
     const before = await read(kube, signal);
-    const ran = before !== undefined && judge(before).is === 'up';
+    const ran = before !== undefined && (await observeHolders(at.agent.vms)).has(before.metadata.uid);
     await awaitGone(kube, signal, say);
     await apply(at, signal);
     const { vm, restarted } = await awaitDeclared(at, kube, signal, say);
     if (vm.spec.powerState !== 'Running') return { vm, how: `${vm.spec.powerState}, as declared` };
-    if (ran && !restarted) return { vm, how: 'was running' };
     say('waiting for the guest to say STRATO ready on its serial console');
-    while (!saysReady(await readFile(serialLog(at, vm), 'utf8').catch(() => ''))) await delay(pollMs, undefined, { signal });
-    return { vm, how: restarted ? 'started again; its guest is up' : 'its guest is up' };
+    const said = await awaitSaid(serialLog(at, vm), signal);
+    return { vm, how: `${restarted ? 'started again' : ran ? 'was running' : 'started'}; its serial console says: ${said}` };
   } catch (thrown) {
     if (outer.aborted || !late.aborted) throw thrown;
     throw new Fault('FirstVmLate', `first-vm is not up after ${bootMs / 1000} s: ${known}\nsee ${at.log('operator')} and ${at.log('agent-node-1')}`, { cause: thrown });
+  }
+};
+
+const awaitSaid = async (file: string, signal: AbortSignal): Promise<string> => {
+  for (;;) {
+    const text = await readFile(file, 'utf8').catch(() => '');
+    const said = readyLine(text);
+    if (said !== undefined) return said;
+    if (text.length > wholeSerialBytes) return 'more than is kept';
+    await delay(pollMs, undefined, { signal });
   }
 };
 
@@ -81,19 +97,22 @@ const awaitGone = async (kube: Kube, signal: AbortSignal, say: (text: string) =>
 };
 
 const awaitDeclared = async (at: Layout, kube: Kube, signal: AbortSignal, say: (text: string) => void): Promise<{ vm: VirtualMachine; restarted: boolean }> => {
-  let restarting: 'no' | 'stopping' | 'done' = 'no';
+  let restarting = false;
   for (;;) {
     const vm = await read(kube, signal);
     if (vm === undefined) throw new Fault('FirstVmGone', 'somebody deleted first-vm meanwhile', { retry: 'never' });
     const verdict = judge(vm);
-    if (verdict.is === 'up') return { vm, restarted: restarting === 'done' };
-    if (verdict.is === 'ended' && restarting === 'no') {
+    // What the API server has may be what was true before ./hack/down: the guest's lock tells.
+    const present = (await observeHolders(at.agent.vms)).has(vm.metadata.uid);
+    if (verdict.is === 'up' && present) return { vm, restarted: restarting };
+    if (verdict.is === 'up') say('it is said to run, but there is no process of it; waiting for the agent to report that');
+    if (verdict.is === 'ended' && !restarting) {
       say('its guest had ended; starting it again');
       await setPower(at, 'Stopped', signal);
-      restarting = 'stopping';
-    } else if (verdict.is === 'off' && restarting === 'stopping') {
+      restarting = true;
+    } else if (verdict.is === 'off' && restartMark in vm.metadata.annotations) {
       await setPower(at, null, signal);
-      restarting = 'done';
+      restarting = true;
     } else if (verdict.is === 'off') {
       return { vm, restarted: false };
     } else if (verdict.is === 'waiting' || verdict.is === 'ended') say(verdict.why);
