@@ -1,4 +1,6 @@
 import type { Clock } from '#crds/kit/clock.ts';
+import { Fault } from '#crds/kit/fault.ts';
+import type { Outcome } from '#crds/kit/outcome.ts';
 import { hypervisorNode, hypervisorNodeKind } from '#crds/v1alpha1/hypervisornode.ts';
 import { apiVersion } from '#crds/v1alpha1/meta.ts';
 import { type VirtualMachine, virtualMachine, virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
@@ -8,19 +10,36 @@ import { makeImageReconciler } from './image/reconcile.ts';
 import { makeRecorder } from './kube/events.ts';
 import { type Informer, startInformer } from './kube/informer.ts';
 import type { Kube } from './kube/kube.ts';
-import { patchStatus, setFinalizers } from './kube/patch.ts';
-import { resourceOf } from './kube/resource.ts';
+import { patchStatus, setFinalizers, type Versioned } from './kube/patch.ts';
+import { type Resource, resourceOf } from './kube/resource.ts';
 import type { Log } from './loop/log.ts';
 import { makeQueue, type Queue } from './loop/queue.ts';
 import { run } from './loop/run.ts';
 import { makeNodeReconciler } from './node/reconcile.ts';
+import { reportUnparsable } from './unparsable.ts';
 import { makeVmReconciler } from './vm/reconcile.ts';
 
 /**
  * What the operator's machinery needs; all of it is handed in, so that tests run it whole against any Kube. A follower keeps its
  * caches warm and decides nothing until `leading` resolves.
  */
-export type OperatorParts = { kube: Kube; clusterId: string; instance: string; log: Log; clock: Clock; chance: () => number; signal: AbortSignal; leading: Promise<void> };
+export type OperatorParts = {
+  kube: Kube;
+  clusterId: string;
+  instance: string;
+  log: Log;
+  clock: Clock;
+  chance: () => number;
+  signal: AbortSignal;
+  leading: Promise<void>;
+  /** Asked before each write: who does not lead any more writes nothing. */
+  mayWrite: () => boolean;
+  /** The cluster was restored to an older state: what this house knows is worth nothing any more. */
+  onHistoryWentBack: () => void;
+};
+
+/** The running machinery. */
+export type House = ReturnType<typeof startOperator>;
 
 /** Seconds between two looks at everything: no wake-up has to arrive. */
 const resyncMs = 60_000;
@@ -36,7 +55,7 @@ export const startOperator = (parts: OperatorParts) => {
   const fleet = makeFleet(clock.monotonicMs);
   const queues = { vm: makeQueue({ clock, chance }), image: makeQueue({ clock, chance }), node: makeQueue({ clock, chance }) };
   const resources = { vm: resourceOf(virtualMachineKind), image: resourceOf(virtualMachineImageKind), node: resourceOf(hypervisorNodeKind) };
-  const watch = { kube, log, clock, chance, signal };
+  const watch = { kube, log, clock, chance, signal, onHistoryWentBack: parts.onHistoryWentBack };
 
   const vms = startInformer<VirtualMachine>({
     ...watch, resource: resources.vm, parse: (raw) => virtualMachine.parse(raw),
@@ -55,9 +74,11 @@ export const startOperator = (parts: OperatorParts) => {
   });
   const images = startInformer({
     ...watch, resource: resources.image, parse: (raw) => virtualMachineImage.parse(raw), indexes: { uid: ({ metadata }) => [metadata.uid] },
-    onChange: ({ key }) => {
-      queues.image.add(key);
-      for (const held of vms.by('image', key)) queues.vm.add(held.key);
+    onChange: (change) => {
+      queues.image.add(change.key);
+      for (const held of vms.by('image', change.key)) queues.vm.add(held.key);
+      // Its nodes drop their copies.
+      if (change.is === 'gone') for (const { node } of fleet.members()) queues.node.add(node);
     },
   });
   const nodes = startInformer({
@@ -85,23 +106,32 @@ export const startOperator = (parts: OperatorParts) => {
   const recorder = makeRecorder({ kube, instance: parts.instance, log, clock, signal });
   const now = clock.now;
   const { monotonicMs } = clock;
-  const keep = async (informer: Informer<unknown>, written: ReturnType<typeof patchStatus>) => {
-    const result = await written;
+  const keep = async (informer: Informer<unknown>, write: () => ReturnType<typeof patchStatus>) => {
+    if (!parts.mayWrite()) throw new Fault('NotLeader', 'this operator does not lead: it writes nothing');
+    const result = await write();
     if (result.is === 'written') informer.accept(result.object);
   };
+  const statusWriter = (informer: Informer<unknown>, resource: Resource) => (object: Versioned, status: unknown) =>
+    keep(informer, () => patchStatus(kube, resource, object, status, signal));
   const reconcilers = {
     vm: makeVmReconciler({
       clusterId: parts.clusterId, vms, images, nodes, fleet, now, monotonicMs,
-      writeStatus: (vm, status) => keep(vms, patchStatus(kube, resources.vm, vm, status, signal)),
-      writeFinalizers: (vm, finalizers) => keep(vms, setFinalizers(kube, resources.vm, vm, finalizers, signal)),
+      writeStatus: statusWriter(vms, resources.vm),
+      writeFinalizers: (vm, finalizers) => keep(vms, () => setFinalizers(kube, resources.vm, vm, finalizers, signal)),
       event: ({ metadata }, { type, reason, note }) => recorder.record({ regarding: { apiVersion, kind: 'VirtualMachine', ...metadata }, type, reason, action: 'Reconcile', note }),
     }),
-    image: makeImageReconciler({ images, vms, fleet, now, writeStatus: (image, status) => keep(images, patchStatus(kube, resources.image, image, status, signal)) }),
+    image: makeImageReconciler({ images, vms, fleet, now, writeStatus: statusWriter(images, resources.image) }),
     node: makeNodeReconciler({
       nodes, vms, fleet, now, monotonicMs,
       knownUids: () => new Set(vms.all().map(({ meta }) => meta.uid)),
-      writeStatus: (node, status) => keep(nodes, patchStatus(kube, resources.node, node, status, signal)),
+      knownImages: () => (images.hasSynced() ? new Set(images.all().map(({ meta }) => meta.uid)) : undefined),
+      writeStatus: statusWriter(nodes, resources.node),
     }),
+  };
+  /** An object that can't be parsed is told so, and left alone. */
+  const guarded = (informer: Informer<unknown>, resource: Resource, reconcile: (key: string) => Promise<Outcome>) => async (key: string): Promise<Outcome> => {
+    const held = informer.held(key);
+    return held?.is === 'unparsable' ? reportUnparsable(held, now(), statusWriter(informer, resource)) : reconcile(key);
   };
 
   const synced = Promise.all(informers.map((each) => each.synced));
@@ -126,9 +156,9 @@ export const startOperator = (parts: OperatorParts) => {
     const shared = { log, clock, signal };
     try {
       await Promise.all([
-        run({ ...shared, name: 'vm', reconcile: reconcilers.vm, queue: queues.vm, workers: 16 }),
-        run({ ...shared, name: 'image', reconcile: reconcilers.image, queue: queues.image, workers: 4 }),
-        run({ ...shared, name: 'node', reconcile: reconcilers.node, queue: queues.node, workers: 4 }),
+        run({ ...shared, name: 'vm', reconcile: guarded(vms, resources.vm, reconcilers.vm), queue: queues.vm, workers: 16 }),
+        run({ ...shared, name: 'image', reconcile: guarded(images, resources.image, reconcilers.image), queue: queues.image, workers: 4 }),
+        run({ ...shared, name: 'node', reconcile: guarded(nodes, resources.node, reconcilers.node), queue: queues.node, workers: 4 }),
       ]);
     } finally {
       clearInterval(resync);

@@ -3,6 +3,7 @@ import type { Held } from '#crds/wire/messages.ts';
 import { type Desired, desireDigest } from '#crds/wire/desired.ts';
 import type { NodeFacts, ObservedImage, ObservedVm } from '#crds/wire/observed.ts';
 import { type AgentView, joining } from '#crds/wire/sync.ts';
+import type { Spoken } from './epoch.ts';
 
 /** What this operator knows of one node, over all its connections since the operator started. */
 export type Member = {
@@ -13,6 +14,10 @@ export type Member = {
   /** The session that speaks for this node now; an older socket's end means nothing. */
   session?: { id: number; wake: () => void; close: (why: string) => void };
   view: AgentView;
+  /** Of the last command to this node; it only grows, over all sessions under one epoch. */
+  revision: number;
+  /** What we last commanded under. */
+  spoke?: Spoken;
   /** Monotonic milliseconds of the last frame; of the operator's start when there was none. */
   lastHeardMs: number;
   wanted: Map<string, { object: Desired; held: Held }>;
@@ -37,7 +42,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     const known = members.get(node);
     if (known) return known;
     const fresh: Member = {
-      node, view: joining, lastHeardMs: startedMs, wanted: new Map(), doomed: new Map(), absent: new Set(), vms: new Map(), images: new Map(),
+      node, view: joining, revision: 0, lastHeardMs: startedMs, wanted: new Map(), doomed: new Map(), absent: new Set(), vms: new Map(), images: new Map(),
     };
     members.set(node, fresh);
     return fresh;

@@ -26,6 +26,7 @@ const lab = (over: Partial<SessionHouse> = {}) => {
     fleet, monotonicMs: () => time.ms, now: () => new Date(Date.UTC(2030, 0, 1) + time.ms),
     log: { info: () => undefined, warn: () => undefined },
     admit: async () => ({ leaderEpoch: 7 }),
+    leaderEpoch: () => 7,
     reviewToken: async () => identity,
     heard: () => undefined,
     ...over,

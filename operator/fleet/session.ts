@@ -1,7 +1,9 @@
+import { asFault } from '#crds/kit/fault.ts';
 import { parseFrame, writeFrame } from '#crds/wire/frame.ts';
 import { holdingDigest } from '#crds/wire/judge.ts';
 import { compareSeconds, type Held, protocolRange, silenceSeconds, type ToAgent, toOperator, type ToOperator } from '#crds/wire/messages.ts';
 import { afterEnd, afterFrame, afterSend, joining, negotiate, planSync } from '#crds/wire/sync.ts';
+import type { Log } from '../loop/log.ts';
 import type { AgentIdentity } from './auth.ts';
 import type { Fleet, Member } from './fleet.ts';
 
@@ -13,18 +15,22 @@ export type SessionHouse = {
   fleet: Fleet;
   monotonicMs: () => number;
   now: () => Date;
-  log: { info: (fields: object, text: string) => void; warn: (fields: object, text: string) => void };
+  log: Pick<Log, 'info' | 'warn'>;
   /**
    * Checks the agent's identity against its HypervisorNode, creating that when it is new, and raises our leaderEpoch above
    * what the agent has seen. Returns the leaderEpoch, or why the agent is refused.
    */
   admit: (hello: Extract<ToOperator, { type: 'hello' }>, node: string) => Promise<{ leaderEpoch: number } | { refused: 'IdentityConflict' | 'NotLeader'; message: string }>;
+  /** The epoch of commands in this moment: it may be raised at any time. Undefined when we do not lead: nothing is commanded then. */
+  leaderEpoch: () => number | undefined;
+  /** Faults: Unauthenticated; anything else means that it could not be reviewed now. */
   reviewToken: (token: string) => Promise<AgentIdentity>;
   /** The agent is alive: its Lease is renewed (at most each 10 s). */
   heard: (node: string) => void;
 };
 
 let sessions = 0;
+const reviewAgainMs = 5_000;
 
 /**
  * One connection of one agent. `receive` takes each text frame in its order, `tick` is called each second, `ended` when the
@@ -37,11 +43,11 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
   const { node } = identity;
   const id = ++sessions;
   let expiresAt = identity.expiresAt;
-  let leaderEpoch: number | undefined;
-  let revision = 0;
+  let welcomed = false;
   let pending: readonly Held[] = [];
   let lastCompareMs = house.monotonicMs();
   let lastFrameMs = house.monotonicMs();
+  let unreviewed: { token: string; afterMs: number } | undefined;
   let closed = false;
 
   const member = (): Member => fleet.member(node);
@@ -58,20 +64,32 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     close(4000, reason);
   };
 
+  /** The next place in the order of commands; undefined when nothing may be commanded. */
+  const order = (): { leaderEpoch: number; revision: number } | undefined => {
+    const leaderEpoch = house.leaderEpoch();
+    const it = member();
+    if (leaderEpoch === undefined || it.agentId === undefined) return undefined;
+    it.revision += 1;
+    it.spoke = { agentId: it.agentId, leaderEpoch };
+    return { leaderEpoch, revision: it.revision };
+  };
+
   const sync = () => {
-    if (!mine() || leaderEpoch === undefined) return;
+    if (!mine() || !welcomed) return;
     const it = member();
     const objects = new Map([...it.wanted].map(([uid, { held }]) => [uid, held]));
     const plan = planSync({ objects, doomed: it.doomed }, it.view);
     for (const uid of plan.send) {
       const wanted = it.wanted.get(uid);
-      if (!wanted) continue;
-      say({ type: 'desire', leaderEpoch, revision: ++revision, object: wanted.object });
+      const at = wanted && order();
+      if (!at) continue;
+      say({ type: 'desire', ...at, object: wanted.object });
       it.view = afterSend(it.view, wanted.held);
     }
     for (const { uid, kind } of plan.end) {
-      if (it.view.told.get(uid)?.ending) continue;
-      say({ type: 'tombstone', leaderEpoch, revision: ++revision, uid, kind });
+      const at = it.view.told.get(uid)?.ending ? undefined : order();
+      if (!at) continue;
+      say({ type: 'tombstone', ...at, uid, kind });
       it.view = afterEnd(it.view, uid);
     }
   };
@@ -79,8 +97,11 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
   /** Tombstones are repeated with each comparison until the agent says absent. */
   const repeatTombstones = () => {
     const it = member();
-    if (leaderEpoch === undefined || it.view.is !== 'joined') return;
-    for (const [uid, kind] of it.doomed) say({ type: 'tombstone', leaderEpoch, revision: ++revision, uid, kind });
+    if (it.view.is !== 'joined') return;
+    for (const [uid, kind] of it.doomed) {
+      const at = order();
+      if (at) say({ type: 'tombstone', ...at, uid, kind });
+    }
   };
 
   const hello = async (message: Extract<ToOperator, { type: 'hello' }>) => {
@@ -92,10 +113,11 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     const it = member();
     it.session?.close('a newer session of this node');
     Object.assign(it, { agentId: message.agentId, facts: message.facts, protocol, view: joining, session: { id, wake: sync, close: (why: string) => close(4001, why) } });
-    leaderEpoch = admitted.leaderEpoch;
+    it.spoke = { agentId: message.agentId, leaderEpoch: admitted.leaderEpoch };
+    welcomed = true;
     pending = [];
     log.info({ node, protocol }, 'agent connected');
-    say({ type: 'welcome', protocol, leaderEpoch, node });
+    say({ type: 'welcome', protocol, leaderEpoch: admitted.leaderEpoch, node });
     fleet.tellListeners((listener) => listener.node(node));
   };
 
@@ -118,7 +140,30 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     it.absent.add(uid);
     it.vms.delete(uid);
     it.images.delete(uid);
-    fleet.tellListeners((listener) => (kind === 'vm' ? listener.vm({ uid }) : listener.image(uid)));
+    tellOfEnd(uid, kind);
+  };
+
+  /** What waited for its name or its room may go on. */
+  const tellOfEnd = (uid: string, kind: Held['kind']) => fleet.tellListeners((listener) => {
+    if (kind === 'vm') listener.vm({ uid });
+    else listener.image(uid);
+    listener.node(node);
+  });
+
+  /** A token that nobody can review now changes nothing: it is reviewed again later, and the old one holds until it expires. */
+  const renew = async (token: string) => {
+    unreviewed = undefined;
+    try {
+      const renewed = await house.reviewToken(token);
+      if (renewed.node !== node || renewed.nodeUid !== identity.nodeUid) return refuse('TokenRefused', 'the renewed token is of another node');
+      expiresAt = renewed.expiresAt;
+      say({ type: 'renewed', expiresAt: expiresAt.toISOString() });
+    } catch (thrown) {
+      const { code, message } = asFault(thrown, 'Unreviewed', 'review the renewed token');
+      if (code === 'Unauthenticated') return refuse('TokenRefused', message);
+      log.warn({ node, code, why: message }, 'the renewed token can not be reviewed now');
+      unreviewed = { token, afterMs: house.monotonicMs() + reviewAgainMs };
+    }
   };
 
   const hear = async (message: ToOperator) => {
@@ -147,7 +192,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
       }
       case 'absent':
         if (it.doomed.has(message.uid)) ended(it, message.uid, message.kind);
-        else fleet.tellListeners((listener) => listener.vm({ uid: message.uid }));
+        else tellOfEnd(message.uid, message.kind);
         return;
       case 'facts':
         it.facts = message.facts;
@@ -156,13 +201,8 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
       case 'heartbeat':
         say({ type: 'alive' });
         return;
-      case 'renew': {
-        const renewed = await house.reviewToken(message.token);
-        if (renewed.node !== node || renewed.nodeUid !== identity.nodeUid) return refuse('TokenRefused', 'the renewed token is of another node');
-        expiresAt = renewed.expiresAt;
-        say({ type: 'renewed', expiresAt: expiresAt.toISOString() });
-        return;
-      }
+      case 'renew':
+        return renew(message.token);
     }
   };
 
@@ -190,6 +230,8 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
       const nowMs = house.monotonicMs();
       if (house.now() >= expiresAt) return refuse('TokenRefused', 'the token expired and was not renewed');
       if (nowMs - lastFrameMs > silenceSeconds * 1000) return close(4002, 'silent');
+      if (unreviewed && nowMs >= unreviewed.afterMs) void renew(unreviewed.token);
+      const leaderEpoch = house.leaderEpoch();
       if (mine() && leaderEpoch !== undefined && member().view.is === 'joined' && nowMs - lastCompareMs >= compareSeconds * 1000) {
         lastCompareMs = nowMs;
         repeatTombstones();

@@ -29,17 +29,22 @@ export const makeHeartbeats = ({ kube, namespace, clock }: { kube: Kube; namespa
   return {
     beat: async (node, signal) => {
       const nowMs = clock.monotonicMs();
-      if (nowMs - (lastMs.get(node) ?? Number.NEGATIVE_INFINITY) < leastPauseMs) return;
+      const beforeMs = lastMs.get(node) ?? Number.NEGATIVE_INFINITY;
+      if (nowMs - beforeMs < leastPauseMs) return;
+      // At once: a burst of frames is one beat.
+      lastMs.set(node, nowMs);
       const spec = { holderIdentity: node, leaseDurationSeconds: leaseSeconds, renewTime: microTime(clock.now()) };
       const name = heartbeatName(node);
       try {
         await kube.request('PATCH', pathOf(leases, { namespace, name }), { body: { spec }, contentType: 'application/merge-patch+json', signal, deadlineMs: 5_000 });
       } catch (thrown) {
-        if (!isNotFound(thrown)) throw thrown;
+        if (!isNotFound(thrown)) {
+          lastMs.set(node, beforeMs);
+          throw thrown;
+        }
         const body = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name, namespace, labels: { 'app.kubernetes.io/managed-by': 'strato' } }, spec };
         await kube.request('POST', pathOf(leases, { namespace }), { body, signal, deadlineMs: 5_000 });
       }
-      lastMs.set(node, nowMs);
     },
     lastBeat: async (node, signal) => {
       try {

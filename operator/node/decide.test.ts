@@ -13,7 +13,7 @@ const agent: AgentFacts = {
 };
 const node = (status?: object): HypervisorNode => hypervisorNode.parse({ metadata: { name: 'node-1', uid: 'u', resourceVersion: '1', generation: 1 }, ...(status ? { status } : {}) });
 const facts = (over: Partial<NodeFacts> = {}): NodeFacts => ({
-  node: node(), link: 'connected', agentId: 'id', protocol: 1, agent, allocated: { cpus: 1, memoryMiB: 512 }, vmCount: 1, orphans: [], discard: [], ...over,
+  node: node(), link: 'connected', agentId: 'id', protocol: 1, agent, allocated: { cpus: 1, memoryMiB: 512 }, vmCount: 1, orphans: [], lostCopies: [], discard: [], ...over,
 });
 const conditionsOf = ({ status }: ReturnType<typeof decide>, ...types: string[]) => types.map((type) => conditionOf(status?.conditions, type)?.status);
 

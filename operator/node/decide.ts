@@ -16,19 +16,24 @@ export type NodeFacts = {
   vmCount: number;
   /** VMs that the node holds and a synced cache does not know; undefined while that can't be known. */
   orphans?: readonly Held[];
+  /** Images that the node holds a copy of, or is to hold, and whose object is gone by a complete cache. */
+  lostCopies: readonly string[];
   /** Uids that an administrator wants ended. */
   discard: readonly string[];
 };
 
-/** The node's status, and the orphans to end. A uid is only ended when it is an orphan now. */
-export type NodeDecision = { status?: NodeStatus; end: readonly string[] };
+/**
+ * The node's status, the orphans to end and the image copies to drop. A uid is only ended when it is an orphan now. A copy of an image is only a
+ * cache, so that it goes with its object; a VM never does.
+ */
+export type NodeDecision = { status?: NodeStatus; end: readonly string[]; drop: readonly string[] };
 
 /** Decides about one node. Nothing in its status ticks: liveness is in its Lease. */
 export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
   const { node, link, agent } = facts;
   const old = node.status;
   // An operator that has just started knows nothing yet: what the last one wrote stands.
-  if (link === 'joining' && agent === undefined && old.observedGeneration >= 0) return { end: [] };
+  if (link === 'joining' && agent === undefined && old.observedGeneration >= 0) return { end: [], drop: [] };
   const orphans = facts.orphans?.map(({ uid, namespace, name }) => ({ uid, namespace, name, state: 'held' })).toSorted((a, b) => (a.uid < b.uid ? -1 : 1)) ?? old.orphans ?? [];
   const status: NodeStatus = {
     observedGeneration: node.metadata.generation,
@@ -40,7 +45,7 @@ export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
     conditions: dated(verdicts(facts, orphans.length), old.conditions ?? [], node.metadata.generation, now),
   };
   const present = new Set(facts.orphans?.map(({ uid }) => uid));
-  return { status, end: facts.discard.filter((uid) => present.has(uid)) };
+  return { status, end: facts.discard.filter((uid) => present.has(uid)), drop: facts.lostCopies };
 };
 
 const fromAgent = (agent: AgentFacts, protocol: number): Partial<NodeStatus> => ({

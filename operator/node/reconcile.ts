@@ -14,6 +14,8 @@ export type NodeHands = {
   vms: Cache<VirtualMachine>;
   /** Uids of every VM object, those that can't be parsed too: none of them is an orphan. */
   knownUids: () => ReadonlySet<string>;
+  /** Uids of every image object; undefined while the cache is not complete. */
+  knownImages: () => ReadonlySet<string> | undefined;
   fleet: Fleet;
   writeStatus: (node: HypervisorNode, status: NodeStatus) => Promise<void>;
   now: () => Date;
@@ -24,7 +26,7 @@ export type NodeHands = {
 const coalesceMs = 10_000;
 
 /** Reads everything that a decision about a node needs. */
-export const observe = (node: HypervisorNode, { fleet, vms, knownUids }: NodeHands): NodeFacts => {
+export const observe = (node: HypervisorNode, { fleet, vms, knownUids, knownImages }: NodeHands): NodeFacts => {
   const { name } = node.metadata;
   const member = fleet.members().find((each) => each.node === name);
   const { cpus, memoryMiB, count } = takenOn(name, vms.list(), member);
@@ -32,6 +34,11 @@ export const observe = (node: HypervisorNode, { fleet, vms, knownUids }: NodeHan
   const orphans = member?.view.is === 'joined'
     ? [...member.view.told.values()].filter(({ kind, uid, ending }) => kind === 'vm' && !ending && !known.has(uid))
     : undefined;
+  const images = knownImages();
+  const copies = images === undefined || member === undefined ? [] : [
+    ...(member.view.is === 'joined' ? [...member.view.told.values()].filter(({ ending }) => !ending) : []),
+    ...[...member.wanted.values()].map(({ held }) => held),
+  ].filter(({ kind, uid }) => kind === 'image' && !images.has(uid)).map(({ uid }) => uid);
   return {
     node,
     link: fleet.link(name),
@@ -41,6 +48,7 @@ export const observe = (node: HypervisorNode, { fleet, vms, knownUids }: NodeHan
     allocated: { cpus, memoryMiB },
     vmCount: count,
     ...(orphans ? { orphans } : {}),
+    lostCopies: [...new Set(copies)],
     discard: (node.metadata.annotations[discardOrphanAnnotation] ?? '').split(',').map((uid) => uid.trim()).filter((uid) => uid !== ''),
   };
 };
@@ -51,8 +59,9 @@ export const makeNodeReconciler = (hands: NodeHands) => {
   return async (key: string): Promise<Outcome> => {
     const node = hands.nodes.get(key);
     if (!node) return settled;
-    const { status, end } = decide(observe(node, hands), hands.now());
+    const { status, end, drop } = decide(observe(node, hands), hands.now());
     for (const uid of end) hands.fleet.doom(key, uid, 'vm');
+    for (const uid of drop) hands.fleet.doom(key, uid, 'image');
     const look = waiting('the next look at its silence', coalesceMs);
     if (!status || canonical(status) === canonical(node.status)) return look;
     const urgent = canonical(status.conditions) !== canonical(node.status.conditions ?? []) || canonical(status.orphans) !== canonical(node.status.orphans ?? []);

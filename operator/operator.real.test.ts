@@ -1,0 +1,115 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { type Cluster, startCluster } from '#hack/bed/cluster.ts';
+import { imageManifest, user, verdict, vmManifest } from '#hack/bed/objects.ts';
+import { type BedOperator, startBedOperator } from '#hack/bed/operator.ts';
+import { until } from '#hack/bed/until.ts';
+import { type SimNode, startSimNode } from '#hack/sim/node.ts';
+
+/** The operator as a whole, on a real API server, with the real agent on a pretend node. */
+describe('the life of a VM', () => {
+  let cluster: Cluster;
+  let operator: BedOperator;
+  let node: SimNode;
+  let me: ReturnType<typeof user>;
+
+  beforeAll(async () => {
+    cluster = await startCluster();
+    operator = await startBedOperator(cluster);
+    node = await startSimNode({ name: 'node-1', url: operator.url, caFile: cluster.authority, token: () => cluster.token({ node: 'node-1' }) });
+    me = user(cluster.kube);
+  }, 300_000);
+  afterAll(async () => {
+    await node?.stop();
+    await operator?.stop();
+    await cluster?.[Symbol.asyncDispose]();
+  }, 60_000);
+
+  test('the node is made when its agent has authenticated, and says what it has', async () => {
+    const made = await me.nodeIs('node-1', 'Ready=True Ready');
+    expect(made.status).toMatchObject({ agentId: 'agent-of-node-1', capacity: { cpu: 64 }, networkMode: 'user', vmCount: 0 });
+  });
+
+  test('a VM waits for its image, whichever was applied first, and then runs', async () => {
+    await me.apply(vmManifest('first'));
+    await me.vmIs('first', 'Ready=False ImageNotFound');
+    expect(node.starts()).toBe(0);
+    await me.apply(imageManifest());
+    const running = await me.vmIs('first', 'Ready=True Running');
+    expect(running.status).toMatchObject({ phase: 'Running', nodeName: 'node-1', epoch: 1, observedGeneration: 1 });
+    expect(running.status.resolved?.uuid).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8/);
+    expect(running.metadata.finalizers).toEqual(['strato.dev/vm']);
+    expect(node.running()).toEqual([running.metadata.uid]);
+    expect((await me.imageIs('guest', 'Ready=True Ready')).status).toMatchObject({ phase: 'Ready', importingNode: 'node-1', progress: '100%' });
+  });
+
+  test('applied twice server-side, it keeps its resourceVersion', async () => {
+    const before = await me.vm('first');
+    await me.apply(vmManifest('first'));
+    expect((await me.vm('first')).metadata.resourceVersion).toBe(before.metadata.resourceVersion);
+  });
+
+  test('a VM that is stopped from its creation is Ready and claims no node', async () => {
+    await me.apply(vmManifest('idle', { powerState: 'Stopped' }));
+    const idle = await me.vmIs('idle', 'Ready=True Stopped');
+    expect([idle.status.phase, idle.status.nodeName, idle.metadata.finalizers]).toEqual(['Stopped', undefined, []]);
+    await me.deleteVm('idle');
+    await me.vmGone('idle');
+  });
+
+  test('stopped, paused and started again, it follows', async () => {
+    const { metadata: { uid } } = await me.vm('first');
+    await me.patchVm('first', { spec: { powerState: 'Paused' } });
+    await me.vmIs('first', 'Ready=True Paused');
+    await me.patchVm('first', { spec: { powerState: 'Stopped', stop: { mode: 'Force' } } });
+    expect((await me.vmIs('first', 'Ready=True Stopped')).status.nodeName).toBe('node-1');
+    expect(node.running()).toEqual([]);
+    await me.patchVm('first', { spec: { powerState: 'Running' } });
+    await me.vmIs('first', 'Ready=True Running');
+    expect(node.starts(uid)).toBe(2);
+  });
+
+  test('a guest that powers itself off is not Ready, and says how to start it again', async () => {
+    const { metadata: { uid } } = await me.vm('first');
+    node.endGuest(uid, 'guest');
+    const ended = await me.vmIs('first', 'Ready=False GuestShutdown');
+    expect([verdict(ended, 'Stalled'), ended.status.lastExit?.reason]).toEqual(['Stalled=True GuestShutdown', 'GuestShutdown']);
+    await me.patchVm('first', { spec: { powerState: 'Stopped' } });
+    await me.vmIs('first', 'Ready=True Stopped');
+    await me.patchVm('first', { spec: { powerState: 'Running' } });
+    await me.vmIs('first', 'Ready=True Running');
+  });
+
+  test('deleted, it ends on the node before it ends in the API; under its name the next one gets the same identity', async () => {
+    const before = await me.vm('first');
+    await me.deleteVm('first');
+    await me.vmGone('first');
+    expect([node.running(), [...node.world.disks.keys()]]).toEqual([[], []]);
+    await me.apply(vmManifest('first'));
+    const after = await me.vmIs('first', 'Ready=True Running');
+    expect([after.metadata.uid === before.metadata.uid, after.status.resolved?.uuid]).toEqual([false, before.status.resolved?.uuid]);
+  });
+
+  test('torn out of the API by force, the old one runs on as an orphan and the new one waits until it is discarded', async () => {
+    const old = await me.vm('first');
+    await operator.stop();
+    await me.patchVm('first', { metadata: { finalizers: null } });
+    await me.deleteVm('first');
+    await me.apply(vmManifest('first'));
+    operator = await startBedOperator(cluster, { port: Number(new URL(operator.url).port) });
+    const held = await me.vmIs('first', 'Ready=False NameHeldByOrphan');
+    expect(held.status.nodeName).toBeUndefined();
+    const found = await me.nodeIs('node-1', 'OrphansPresent=True OrphansPresent');
+    expect([found.status.orphans?.map(({ uid }) => uid), node.running()]).toEqual([[old.metadata.uid], [old.metadata.uid]]);
+    await me.annotateNode('node-1', { 'strato.dev/discard-orphan': old.metadata.uid });
+    const fresh = await me.vmIs('first', 'Ready=True Running');
+    await me.nodeIs('node-1', 'OrphansPresent=False NoOrphans');
+    expect(node.running()).toEqual([fresh.metadata.uid]);
+  }, 30_000);
+
+  test('an image whose object is gone is dropped from the node; the VM that was made from it runs on', async () => {
+    const { metadata: { uid } } = await me.image('guest');
+    await me.deleteImage('guest');
+    await until('the copy to be dropped', () => !node.world.images.world.has(uid), 10_000);
+    expect([node.running().length, verdict(await me.vm('first'))]).toEqual([1, 'Ready=True Running']);
+  });
+});

@@ -1,0 +1,151 @@
+import type { Clock } from '#crds/kit/clock.ts';
+import { jittered } from '#crds/kit/backoff.ts';
+import { asFault, Fault, messageOf } from '#crds/kit/fault.ts';
+import { readClusterId } from './clusterid.ts';
+import { authenticate } from './fleet/auth.ts';
+import { mustRaise } from './fleet/epoch.ts';
+import { serveAgents } from './fleet/server.ts';
+import { makeHeartbeats } from './kube/heartbeat.ts';
+import type { Kube } from './kube/kube.ts';
+import { type Leadership, type LeaseOptions, takeLease } from './kube/lease.ts';
+import type { Log } from './loop/log.ts';
+import { ensureNode, judgeIdentity } from './node/admit.ts';
+import { type House, startOperator } from './operator.ts';
+import { awaitSchemas } from './schema.ts';
+
+/** What an operator is made of; everything comes in by hand. */
+export type TermParts = {
+  kube: Kube;
+  /** The operator's own namespace. */
+  namespace: string;
+  /** New for every process; every term of this process takes the Lease under it. */
+  identity: string;
+  /** How events name this process: its pod. */
+  instance: string;
+  log: Log;
+  clock: Clock;
+  chance: () => number;
+  /** Reads the certificate and key that agents see, PEM. */
+  tls: () => Promise<{ cert: string; key: string }>;
+  agentListen: { host: string; port: number };
+  signal: AbortSignal;
+  leaseTimes?: Pick<LeaseOptions, 'durationMs' | 'renewMs' | 'renewDeadlineMs'>;
+};
+
+/** What is going on in this moment of a term. */
+export type Term = {
+  house: House;
+  /** The port that agents connect to. */
+  port: number;
+  /** Caches are complete and the CRDs are not older than this build. Followers are ready too. */
+  ready: () => boolean;
+  /** The epoch of our commands while we lead; undefined when we do not. */
+  leaderEpoch: () => number | undefined;
+};
+
+/**
+ * One term: starts with empty caches and an empty memory of the fleet, follows, leads, and ends when the lead is lost, the cluster was
+ * restored to an older state, or `signal` aborts. Nothing that it knew goes into the next term: what was wanted or doomed is decided
+ * anew from the API, and a restored history never carries out a tombstone of the one before. Rejects only for what a new term would not mend.
+ *
+ *   starting -> following -> leading -> ended
+ */
+export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined) => void): Promise<void> => {
+  const { kube, namespace, clock, chance, log } = parts;
+  const ending = new AbortController();
+  const signal = AbortSignal.any([parts.signal, ending.signal]);
+  const end = (why: string): void => {
+    if (!signal.aborted) log.warn({ why }, 'this term ends');
+    ending.abort(new Fault('TermEnded', why));
+  };
+  let lease: Leadership | undefined;
+  let schemasFit = false;
+  const led = Promise.withResolvers<void>();
+  const leaderEpoch = (): number | undefined => (lease?.holds() === true && !signal.aborted ? lease.epoch() : undefined);
+  try {
+    const clusterId = await patiently(parts, signal, 'read the cluster id', () => readClusterId(kube, namespace, signal));
+    const house = startOperator({
+      kube, clusterId, instance: parts.instance, log, clock, chance, signal, leading: led.promise,
+      mayWrite: () => leaderEpoch() !== undefined,
+      onHistoryWentBack: () => end('the history of the cluster went back'),
+    });
+    const beats = makeHeartbeats({ kube, namespace, clock });
+    await using agents = await serveAgents({
+      fleet: house.fleet, monotonicMs: clock.monotonicMs, now: clock.now, log, tls: await parts.tls(), leaderEpoch,
+      reviewToken: (token) => authenticate(kube, namespace, token, signal),
+      admit: async (hello, node) => {
+        const admission = judgeIdentity(await ensureNode(kube, node, signal), hello.agentId);
+        if (admission.is === 'conflict') return { refused: 'IdentityConflict', message: admission.message };
+        if (leaderEpoch() === undefined || lease === undefined) return { refused: 'NotLeader', message: 'this operator does not lead' };
+        const above = mustRaise(house.fleet.member(node).spoke, hello, lease.epoch());
+        return { leaderEpoch: above === undefined ? lease.epoch() : await lease.raiseEpoch(above) };
+      },
+      heard: (node) => { beats.beat(node, signal).catch((error: unknown) => { if (!signal.aborted) log.warn({ node, why: messageOf(error) }, 'lease of the node not renewed'); }); },
+    }, parts.agentListen);
+    log.info({ port: agents.port }, 'serving agents');
+    tell({ house, port: agents.port, leaderEpoch, ready: () => schemasFit && house.hasSynced() });
+    await untilAborted(house.synced, signal);
+    await awaitSchemas({ kube, clock, log, signal, onVerdict: (fit) => { schemasFit = fit; } });
+    lease = await takeLease({
+      kube, namespace, name: 'strato-operator', identity: parts.identity, clock, chance, log, signal, ...parts.leaseTimes,
+      onLost: (why) => end(`leadership lost: ${why}`),
+    });
+    await using _lead = lease;
+    log.info({ leaderEpoch: lease.epoch(), clusterId }, 'leading');
+    led.resolve();
+    await house.stopped;
+  } catch (thrown) {
+    if (!signal.aborted) throw thrown;
+  } finally {
+    ending.abort(new Fault('TermEnded', 'over'));
+    tell(undefined);
+  }
+};
+
+/** Tries again, with a pause, what fails for lack of an API server. */
+const patiently = async <T>({ clock, chance, log }: TermParts, signal: AbortSignal, doing: string, work: () => Promise<T>): Promise<T> => {
+  let said = '';
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await work();
+    } catch (thrown) {
+      const fault = asFault(thrown, 'StartFailed', doing);
+      if (signal.aborted || fault.retry === 'never') throw fault;
+      if (said !== fault.message) log.warn({ code: fault.code, cause: fault.message }, `can not ${doing} yet`);
+      said = fault.message;
+      await clock.sleep(jittered({ baseMs: 250, maxMs: 10_000 }, attempt, chance()), signal);
+    }
+  }
+};
+
+const untilAborted = async <T>(work: Promise<T>, signal: AbortSignal): Promise<T> => {
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => aborted.reject(signal.reason);
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+};
+
+/** An operator that runs until its signal aborts. */
+export type RunningOperator = {
+  /** The term of this moment; undefined between two. */
+  term: () => Term | undefined;
+  /** Resolves when the last term has ended after an abort; rejects when no term can be. */
+  stopped: Promise<void>;
+};
+
+/** Runs one term after the other until `signal` aborts. */
+export const runOperator = (parts: TermParts): RunningOperator => {
+  let term: Term | undefined;
+  const run = async (): Promise<void> => {
+    while (!parts.signal.aborted) {
+      await serveTerm(parts, (now) => { term = now; });
+      await parts.clock.sleep(250, parts.signal).catch(() => {}); // a term that ends at once must not spin
+    }
+  };
+  return { term: () => term, stopped: run() };
+};

@@ -1,0 +1,42 @@
+import { z } from 'zod';
+import { canonical } from '#crds/kit/digest.ts';
+import { type Outcome, settled } from '#crds/kit/outcome.ts';
+import { dated } from '#crds/v1alpha1/condition.ts';
+import { condition, type ObjectMeta } from '#crds/v1alpha1/meta.ts';
+import type { Held } from './kube/frame.ts';
+import type { Versioned } from './kube/patch.ts';
+
+/** An object that our schema refuses, for instance one that was stored under an older one. */
+export type Unparsable = Extract<Held<unknown>, { is: 'unparsable' }>;
+
+const loose = z.object({ status: z.record(z.string(), z.unknown()).catch({}) });
+const list = z.array(z.unknown()).catch([]);
+const ours = new Set(['Ready', 'Stalled', 'Reconciling']);
+
+/** The stored status of such an object. */
+const statusIn = (raw: unknown): Record<string, unknown> => loose.parse(raw).status;
+
+/**
+ * The status that says so: Ready=False and Stalled=True by reason SpecInvalid. Everything else in it stays as it is: where the VM is bound is not
+ * forgotten because its spec can't be read. Pure.
+ */
+export const statusOfUnparsable = ({ meta, message, raw }: Unparsable, now: Date): Record<string, unknown> => {
+  const old = statusIn(raw);
+  const conditions = list.parse(old['conditions']).flatMap((each) => { const { data } = condition.safeParse(each); return data ? [data] : []; });
+  const said = `nothing is done about this object: ${message}`;
+  const verdicts = dated([
+    { type: 'Ready', status: 'False', reason: 'SpecInvalid', message: said },
+    { type: 'Stalled', status: 'True', reason: 'SpecInvalid', message: said },
+  ], conditions, meta.generation, now);
+  return { ...old, observedGeneration: meta.generation, conditions: [...verdicts, ...conditions.filter(({ type }) => !ours.has(type))] };
+};
+
+/** Says of an unparsable object that it is one; touches nothing else. */
+export const reportUnparsable = async (held: Unparsable, now: Date, writeStatus: (object: Versioned, status: unknown) => Promise<void>): Promise<Outcome> => {
+  const old = statusIn(held.raw);
+  const status = statusOfUnparsable(held, now);
+  if (canonical(status) !== canonical(old)) await writeStatus({ metadata: versionOf(held.meta), status: old }, status);
+  return settled;
+};
+
+const versionOf = ({ name, namespace, resourceVersion, finalizers }: ObjectMeta) => ({ name, namespace, resourceVersion, finalizers });
