@@ -6,7 +6,7 @@ import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { until } from '../bed/until.ts';
 import { takeLock } from '../cache/lock.ts';
 import { endProcess, signalIfSame } from './end.ts';
-import { cgroupFolders, type Holder, observeHolders } from './guests.ts';
+import { cgroupFolders, observeHolders } from './guests.ts';
 import { type Layout, layout, type ProcessName, processNames } from './layout.ts';
 import { pressPower } from './powerdown.ts';
 import { readLive, removeRecord } from './record.ts';
@@ -31,16 +31,22 @@ const endNamed = async (at: Layout, report: Report, names: readonly ProcessName[
   }));
 };
 
-/** Ends one guest: its power button, then SIGTERM to QEMU, then SIGKILL to whoever still holds the lock. */
-const endGuest = async (at: Layout, uid: string, holders: readonly Holder[]): Promise<string> => {
-  const free = async () => (await observeHolders(at.agent.vms)).get(uid) === undefined;
-  const isFree = (ms: number) => until('the lock', free, ms).catch(() => false);
+/** Ends one guest: its power button, then SIGTERM to QEMU, then SIGKILL to QEMU and at last to whoever still holds the lock. */
+const endGuest = async (at: Layout, uid: string): Promise<string> => {
+  const holders = async () => (await observeHolders(at.agent.vms)).get(uid) ?? [];
+  const isFree = (ms: number) => until('the lock', async () => (await holders()).length === 0, ms).catch(() => false);
   const asked = await pressPower(join(at.agent.sockets, uid, 'tools.sock'), AbortSignal.timeout(2_000)).then(() => true, () => false);
   if (asked && (await isFree(guestGraceMs))) return 'powered off';
-  for (const each of holders.filter(({ isQemu }) => isQemu)) await signalIfSame(each, 'SIGTERM');
+  // QEMU first: its supervisor then writes down how it ended.
+  const signalQemu = async (signal: NodeJS.Signals) => {
+    for (const each of (await holders()).filter(({ isQemu }) => isQemu)) await signalIfSame(each, signal);
+  };
+  await signalQemu('SIGTERM');
   if (await isFree(5_000)) return 'switched off';
-  for (const each of (await observeHolders(at.agent.vms)).get(uid) ?? []) await endProcess(each, 0);
-  if (!(await free())) throw new Fault('GuestStays', `the processes of guest ${uid} could not be ended`);
+  await signalQemu('SIGKILL');
+  if (await isFree(5_000)) return 'killed';
+  for (const each of await holders()) await endProcess(each, 0);
+  if (!(await isFree(5_000))) throw new Fault('GuestStays', `the processes of guest ${uid} could not be ended`);
   return 'killed';
 };
 
@@ -48,7 +54,7 @@ const endGuests = async (at: Layout, report: Report): Promise<void> => {
   const mountinfo = await readFile('/proc/self/mountinfo', 'utf8');
   const ended = await Promise.allSettled([...(await observeHolders(at.agent.vms))].map(async ([uid, holders]) => {
     const folders = new Set(holders.flatMap(({ cgroups }) => cgroupFolders(cgroups, mountinfo, uid)));
-    await report.step(`guest ${uid.slice(0, 8)}`, () => endGuest(at, uid, holders), (how) => how);
+    await report.step(`guest ${uid.slice(0, 8)}`, () => endGuest(at, uid), (how) => how);
     for (const folder of folders) {
       // EBUSY for a moment after the last process has gone.
       await until(`${folder} to be free`, async () => !existsSync(folder) || rmdir(folder).then(() => true), 2_000).catch(() => undefined);
