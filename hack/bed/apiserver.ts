@@ -28,6 +28,8 @@ export type ApiServer = AsyncDisposable & {
   authority: string;
   /** A certificate for 127.0.0.1 and localhost, signed by `authority`: for an operator under test. */
   operatorTls: Pair;
+  /** The key that signs ServiceAccount tokens, PEM: for a test that forges one. */
+  signingKey: string;
   /** The audit log: one event a line, at metadata level, of finished requests. */
   audit: string;
   /** Writes a kubeconfig `NAME.kubeconfig` for another speaker and gives its path. */
@@ -84,6 +86,7 @@ export const startApiServer = async ({ controllers = false, signal: given }: Api
   return {
     url, dir, kubeconfig, kube, authority, kubeconfigOf,
     operatorTls: pairOf(at.pki, 'operator'),
+    signingKey: join(at.pki, 'service-accounts.key'),
     audit: join(at.logs, 'audit.log'),
     kill: () => end(at, 'kube-apiserver'),
     start: async () => { await ensureService(at, endingWithUs(api), bound()); },

@@ -152,11 +152,48 @@ describe('a session', () => {
     expect([closed, types().at(-1)]).toEqual([[4000], 'refused']);
   });
 
-  test('passes on a fault of the review, so that the connection ends', async () => {
+  test('ends at a renewed token that is not valid', async () => {
     const { connect } = lab({ reviewToken: async () => { throw new Fault('Unauthenticated', 'no'); } });
-    const { say } = connect();
+    const { say, closed, types } = connect();
+    await say(hello, holding(), { type: 'renew', token: 't' });
+    expect([closed, types().at(-1)]).toEqual([[4000], 'refused']);
+  });
+
+  test('keeps its old token while nobody can review the new one, and has it reviewed again', async () => {
+    let reviews = 0;
+    const later = { ...identity, expiresAt: new Date('2030-01-01T02:00:00Z') };
+    const { connect, time } = lab({ reviewToken: async () => { if ((reviews += 1) === 1) throw new Fault('ApiServerUnreachable', 'no'); return later; } });
+    const { say, closed, types, session } = connect();
+    await say(hello, holding(), { type: 'renew', token: 't' });
+    session.tick();
+    expect([closed, reviews]).toEqual([[], 1]);
+    time.ms = 5_000;
+    session.tick();
+    await Promise.resolve();
+    expect([closed, reviews, types().at(-1)]).toEqual([[], 2, 'renewed']);
+  });
+
+  test('goes on counting revisions over connections, and uses the epoch of the moment', async () => {
+    let leaderEpoch = 7;
+    const { fleet, connect } = lab({ leaderEpoch: () => leaderEpoch });
+    const orders = ({ heard }: ReturnType<typeof connect>) => heard.flatMap((message) => (message.type === 'desire' ? [[message.leaderEpoch, message.revision]] : []));
+    fleet.want('node-1', image);
+    const first = connect();
+    await first.say(hello, holding());
+    const second = connect();
+    await second.say(hello, holding());
+    leaderEpoch = 9;
+    fleet.want('node-1', { ...image, generation: 2 });
+    expect([orders(first), orders(second)]).toEqual([[[7, 1]], [[7, 2], [9, 3]]]);
+  });
+
+  test('commands nothing while this operator does not lead', async () => {
+    const { fleet, connect } = lab({ leaderEpoch: () => undefined });
+    const { say, types } = connect();
     await say(hello, holding());
-    await expect(say({ type: 'renew', token: 't' })).rejects.toThrow('no');
+    fleet.want('node-1', image);
+    fleet.doom('node-1', uid, 'image');
+    expect(types()).toEqual(['welcome']);
   });
 
   test.each([

@@ -174,17 +174,15 @@ export const kubeContract = (name: string, make: () => Promise<ContractBed>): vo
       await other.release();
     });
 
-    test('an event is accepted', async () => {
+    test('an event is accepted, also when the whole metadata of its object is handed in', async () => {
       const { metadata } = await create('eventful');
       const recorder = makeRecorder({ kube: bed.kube, instance: 'contract', log: quiet, clock: systemClock, signal: stop.signal });
-      recorder.record({ regarding: { apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachine', ...namesOf(metadata) }, type: 'Normal', reason: 'Tested', action: 'Testing', note: 'ü'.repeat(2_000) });
+      recorder.record({ regarding: { apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachine', ...metadata }, type: 'Normal', reason: 'Tested', action: 'Testing', note: 'ü'.repeat(2_000) });
       await recorder.flush();
       expect(recorder.lost()).toBe(0);
     });
   });
 };
-
-const namesOf = ({ name, namespace, uid }: { name: string; namespace: string; uid: string }) => ({ name, namespace, uid });
 
 /** What a server without streamed lists says. */
 async function* refused(path: string): AsyncGenerator<unknown> {

@@ -127,7 +127,11 @@ export const eventBody = (event: EventNote, now: Date, instance: string): Record
     reason: event.reason.slice(0, 128),
     action: event.action.slice(0, 128),
     note: bounded(event.note, 1_024),
-    regarding,
+    // These and no more: callers may hand in the whole metadata of an object, and the API server refuses what an ObjectReference lacks.
+    regarding: {
+      apiVersion: regarding.apiVersion, kind: regarding.kind, name: regarding.name, namespace: regarding.namespace, uid: regarding.uid,
+      resourceVersion: regarding.resourceVersion,
+    },
   };
 };
 

@@ -64,7 +64,7 @@ export const makeNodeReconciler = (hands: NodeHands) => {
     for (const uid of drop) hands.fleet.doom(key, uid, 'image');
     const look = waiting('the next look at its silence', coalesceMs);
     if (!status || canonical(status) === canonical(node.status)) return look;
-    const urgent = canonical(status.conditions) !== canonical(node.status.conditions ?? []) || canonical(status.orphans) !== canonical(node.status.orphans ?? []);
+    const urgent = status.agentId !== node.status.agentId || canonical(status.conditions) !== canonical(node.status.conditions ?? []) || canonical(status.orphans) !== canonical(node.status.orphans ?? []);
     const sinceMs = hands.monotonicMs() - (writtenMs.get(key) ?? -Infinity);
     if (!urgent && sinceMs < coalesceMs) return waiting('changes to gather', coalesceMs - sinceMs);
     await hands.writeStatus(node, status);
