@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadConfig } from '#operator/kube/auth.ts';
@@ -38,6 +38,8 @@ export type ApiServer = AsyncDisposable & {
   kill: () => Promise<void>;
   /** Starts the API server again, on the same port and etcd; returns when it is ready. */
   start: () => Promise<void>;
+  /** Copies what etcd holds; the function that it gives puts that back, as after a restore from a backup. Both restart etcd and the API server. */
+  snapshot: () => Promise<() => Promise<void>>;
   /** Stops the API server in its tracks (SIGSTOP), or lets it go on (SIGCONT): connections stay open and nobody answers. */
   freeze: (frozen: boolean) => Promise<void>;
 };
@@ -73,7 +75,8 @@ export const startApiServer = async ({ controllers = false, signal: given }: Api
   };
   const etcd = etcdService(at, servers, '');
   // Tests outlive no power cut.
-  await run({ ...etcd, argv: [...etcd.argv, '--unsafe-no-fsync'] });
+  const store: Service = { ...etcd, argv: [...etcd.argv, '--unsafe-no-fsync'] };
+  await run(store);
   const api = apiserverService(at, servers, '');
   await run(api);
   if (controllers) {
@@ -83,13 +86,30 @@ export const startApiServer = async ({ controllers = false, signal: given }: Api
   const kubeconfig = await kubeconfigOf('admin', { cert: pairOf(at.pki, 'admin') });
   const kube = undo.use(connectKube(loadConfig(kubeconfig), { userAgent: 'strato-test/0.1.0' }));
   const stack = undo.move();
+  const start = async () => { await ensureService(at, endingWithUs(api), bound()); };
+  /** Does something to etcd's files while nobody uses them. */
+  const offline = async (work: () => Promise<void>) => {
+    await end(at, 'kube-apiserver');
+    await end(at, 'etcd');
+    await work();
+    await ensureService(at, endingWithUs(store), bound());
+    await start();
+  };
   return {
     url, dir, kubeconfig, kube, authority, kubeconfigOf,
     operatorTls: pairOf(at.pki, 'operator'),
     signingKey: join(at.pki, 'service-accounts.key'),
     audit: join(at.logs, 'audit.log'),
     kill: () => end(at, 'kube-apiserver'),
-    start: async () => { await ensureService(at, endingWithUs(api), bound()); },
+    start,
+    snapshot: async () => {
+      const copy = await mkdtemp(join(dir, 'snapshot-'));
+      await offline(() => cp(at.etcd, copy, { recursive: true }));
+      return () => offline(async () => {
+        await rm(at.etcd, { recursive: true });
+        await cp(copy, at.etcd, { recursive: true });
+      });
+    },
     freeze: async (frozen) => {
       const live = await readLive(at.run, 'kube-apiserver');
       if (live === undefined || !(await signalIfSame(live, frozen ? 'SIGSTOP' : 'SIGCONT'))) throw new Error('the API server does not run');

@@ -23,6 +23,8 @@ export type Member = {
   wanted: Map<string, { object: Desired; held: Held }>;
   doomed: Map<string, Held['kind']>;
   absent: Set<string>;
+  /** Uids that the agent calls ended although nobody doomed them since this operator started: a restored cluster knows them still. */
+  dead: Set<string>;
   vms: Map<string, ObservedVm>;
   images: Map<string, ObservedImage>;
 };
@@ -42,7 +44,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     const known = members.get(node);
     if (known) return known;
     const fresh: Member = {
-      node, view: joining, revision: 0, lastHeardMs: startedMs, wanted: new Map(), doomed: new Map(), absent: new Set(), vms: new Map(), images: new Map(),
+      node, view: joining, revision: 0, lastHeardMs: startedMs, wanted: new Map(), doomed: new Map(), absent: new Set(), dead: new Set(), vms: new Map(), images: new Map(),
     };
     members.set(node, fresh);
     return fresh;
@@ -80,6 +82,7 @@ export const makeFleet = (monotonicMs: () => number) => {
       it.wanted.delete(uid);
       it.doomed.delete(uid);
       it.absent.delete(uid);
+      it.dead.delete(uid);
     },
     link: (node: string): 'connected' | 'joining' | 'silent' => {
       const it = members.get(node);
@@ -89,6 +92,8 @@ export const makeFleet = (monotonicMs: () => number) => {
     },
     report: (node: string, uid: string): ObservedVm | undefined => members.get(node)?.vms.get(uid),
     isAbsent: (node: string, uid: string): boolean => members.get(node)?.absent.has(uid) ?? false,
+    /** The node says that this uid has ended for ever, and we did not ask for it. */
+    isDead: (node: string, uid: string): boolean => members.get(node)?.dead.has(uid) ?? false,
     /** The node that holds a uid, by its own word. */
     holderOf: (uid: string): { node: string; epoch: number } | undefined => {
       for (const { node, view } of members.values()) {

@@ -192,7 +192,10 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
       }
       case 'absent':
         if (it.doomed.has(message.uid)) ended(it, message.uid, message.kind);
-        else tellOfEnd(message.uid, message.kind);
+        else {
+          it.dead.add(message.uid);
+          tellOfEnd(message.uid, message.kind);
+        }
         return;
       case 'facts':
         it.facts = message.facts;

@@ -28,7 +28,7 @@ const machine = ({ spec, metadata, status }: Over = {}): VirtualMachine => virtu
 });
 
 const facts = (vm: VirtualMachine, over: Partial<VmFacts> = {}): VmFacts => ({
-  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', absent: false,
+  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', absent: false, dead: false,
   images: new Map([['guest', { name: 'guest', uid: imageUid }]]), everyNodeReported: true, ...over,
 });
 
@@ -120,6 +120,11 @@ describe('a bound VM', () => {
     const again = decide(facts(machine({ ...placed, status: first ?? {} }), { report: report(vm) }), new Date('2031-01-01T00:00:00Z')).status;
     expect(again).toEqual(first);
   });
+});
+
+test('a VM that its node calls ended for ever, by a delete that a restored cluster has forgotten, is Stalled; deleted, it is ended as ever', () => {
+  const stalled = decide(facts(machine(placed), { dead: true }), now);
+  expect([ready(stalled.status), conditionOf(stalled.status?.conditions, 'Stalled')?.reason, stalled.tell.is]).toEqual(['False DiskMissing', 'DiskMissing', 'desire']);
 });
 
 describe('a deleted VM', () => {

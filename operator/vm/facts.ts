@@ -26,6 +26,8 @@ export type VmFacts = {
   report?: ObservedVm;
   /** The bound node has said that this uid is not there, after it was told to end it. */
   absent: boolean;
+  /** The bound node says that this uid has ended for ever, although we never told it to end: the cluster was restored to an older state. */
+  dead: boolean;
   /** Images that the disks refer to, by name; a missing entry means that the object is not there. */
   images: ReadonlyMap<string, ImageFact>;
   /** A node that says it holds this uid, whatever the status says. */

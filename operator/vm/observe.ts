@@ -89,6 +89,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     link: nodeName === undefined ? 'joining' : fleet.link(nodeName),
     ...(report ? { report } : {}),
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),
+    dead: nodeName !== undefined && fleet.isDead(nodeName, uid),
     images: new Map(wanted.map((image) => [image.metadata.name, imageFact(image)])),
     ...(heldBy ? { heldBy } : {}),
     ...(elder ? { elder } : {}),
