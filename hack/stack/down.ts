@@ -5,15 +5,14 @@ import { dirname, join } from 'node:path';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { until } from '../bed/until.ts';
 import { takeLock } from '../cache/lock.ts';
-import { endProcess, signalIfSame } from './end.ts';
+import { endProcess } from './end.ts';
+import { endGuest } from './endguest.ts';
 import { cgroupFolders, observeHolders } from './guests.ts';
 import { type Layout, layout, type ProcessName, processNames } from './layout.ts';
-import { pressPower } from './powerdown.ts';
 import { readLive, removeRecord } from './record.ts';
 import { openReport, type Report } from './report.ts';
 
 const graceMs = 15_000;
-const guestGraceMs = 15_000;
 
 /** Ends one process of the stack; true when it had been alive. */
 const endOne = async (at: Layout, name: ProcessName): Promise<boolean> => {
@@ -29,25 +28,6 @@ const endNamed = async (at: Layout, report: Report, names: readonly ProcessName[
     await report.step(name, () => endOne(at, name), () => 'ended');
     return undefined;
   }));
-};
-
-/** Ends one guest: its power button, then SIGTERM to QEMU, then SIGKILL to QEMU and at last to whoever still holds the lock. */
-const endGuest = async (at: Layout, uid: string): Promise<string> => {
-  const holders = async () => (await observeHolders(at.agent.vms)).get(uid) ?? [];
-  const isFree = (ms: number) => until('the lock', async () => (await holders()).length === 0, ms).catch(() => false);
-  const asked = await pressPower(join(at.agent.sockets, uid, 'tools.sock'), AbortSignal.timeout(2_000)).then(() => true, () => false);
-  if (asked && (await isFree(guestGraceMs))) return 'powered off';
-  // QEMU first: its supervisor then writes down how it ended.
-  const signalQemu = async (signal: NodeJS.Signals) => {
-    for (const each of (await holders()).filter(({ isQemu }) => isQemu)) await signalIfSame(each, signal);
-  };
-  await signalQemu('SIGTERM');
-  if (await isFree(5_000)) return 'switched off';
-  await signalQemu('SIGKILL');
-  if (await isFree(5_000)) return 'killed';
-  for (const each of await holders()) await endProcess(each, 0);
-  if (!(await isFree(5_000))) throw new Fault('GuestStays', `the processes of guest ${uid} could not be ended`);
-  return 'killed';
 };
 
 const endGuests = async (at: Layout, report: Report): Promise<void> => {
