@@ -26,6 +26,14 @@ describe('a step', () => {
     expect(to.text()).toMatch(/^✓ etcd +1\.2 s {3}running\n✗ operator +0\.0 s\n$/);
   });
 
+  test('that stops for what another failed with is no failure of its own', async () => {
+    const to = screen(false);
+    using report = makeReport(to);
+    const why = new Error('no');
+    await Promise.allSettled(['agent', 'operator'].map((name) => report.step(name, () => Promise.reject(why))));
+    expect(to.text()).toMatch(/^✗ agent .*\n– operator .*not ended\n$/);
+  });
+
   test('that takes long is told again on a plain output, each 15 seconds', async () => {
     jest.useFakeTimers();
     try {

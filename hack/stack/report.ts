@@ -26,8 +26,9 @@ export const showRunning = (running: readonly { name: string; doing: string; ms:
   return line.length < columns ? line : `${line.slice(0, Math.max(1, columns - 2))}…`;
 };
 
-/** A report on a screen. Disposing it ends its timer and clears the changing line. */
+/** A report on a screen. A step fails with ✗; one that stops for what another failed with has –. Disposing it ends its timer and clears the changing line. */
 export const makeReport = (screen: Screen): Report => {
+  const told = new Set<unknown>();
   const running = new Map<symbol, { name: string; doing: string; sinceMs: number; toldMs: number }>();
   const clear = () => screen.isTerminal && screen.write('\r\x1b[K');
   const line = (text: string) => {
@@ -60,7 +61,10 @@ export const makeReport = (screen: Screen): Report => {
         end('✓', describe?.(result) ?? '');
         return result;
       } catch (thrown) {
-        end('✗', '');
+        // What ended one step is handed to the others as their reason to stop.
+        const again = told.has(thrown);
+        told.add(thrown);
+        end(again ? '–' : '✗', again ? 'not ended' : '');
         throw thrown;
       }
     },
