@@ -80,7 +80,8 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     const objects = new Map([...it.wanted].map(([uid, { held }]) => [uid, held]));
     const plan = planSync({ objects, doomed: it.doomed }, it.view);
     for (const uid of plan.send) {
-      const wanted = it.wanted.get(uid);
+      // Said once, and the agent has answered that the uid has ended for ever: it is not said over and over.
+      const wanted = it.dead.has(uid) ? undefined : it.wanted.get(uid);
       const at = wanted && order();
       if (!at) continue;
       say({ type: 'desire', ...at, object: wanted.object });

@@ -20,6 +20,11 @@ export type Cache<T> = {
   remove: (key: string, asOf: string) => Held<T> | undefined;
   /** Becomes what a list of `asOf` said, but keeps what is newer than the list. */
   replace: (items: ReadonlyMap<string, Held<T>>, asOf: string) => Difference<T>;
+  /**
+   * Whether a newest list of `asOf` can't be of the history that this cache followed until `followed` without a gap: it has an object of that time which
+   * is not held as it is (deleted since, or changed since; but for our own writes that are younger than the list). So an etcd that was restored is known also when its count has overtaken us again.
+   */
+  isForked: (items: ReadonlyMap<string, Held<T>>, asOf: string, followed: string) => boolean;
   /** Forgets everything; gives what was held. */
   drop: () => Held<T>[];
 };
@@ -81,6 +86,12 @@ export const makeCache = <T>(indexes: Indexes<T> = {}): Cache<T> => {
       for (const held of present) write(held);
       return { present, gone };
     },
+    isForked: (items, asOf, followed) =>
+      [...items.values()].some(({ key, meta: { resourceVersion } }) => {
+        if (compareVersions(resourceVersion, followed) > 0) return false;
+        const mine = objects.get(key);
+        return mine === undefined || (mine.meta.resourceVersion !== resourceVersion && !newerThan(mine, asOf));
+      }),
     drop: () => {
       const dropped = [...objects.values()];
       for (const held of dropped) erase(held);

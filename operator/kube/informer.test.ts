@@ -277,6 +277,21 @@ describe('an informer in bad weather', () => {
     expect([it.told, it.goneByList]).toEqual([['gone c history', 'present a history', 'present b history'], [['history', 'c']]]);
   });
 
+  test.each([
+    ['deleted', (it: ReturnType<typeof bed>) => it.remove('b')],
+    ['changed', (it: ReturnType<typeof bed>) => it.set('b', 5)],
+  ])('history went back is seen also when its count has overtaken ours: by what had been %s since', async (_, change) => {
+    const it = await watching();
+    const restore = it.kube.snapshot();
+    await change(it);
+    await it.clock.settle();
+    restore();
+    for (const n of [1, 2, 3, 4, 5, 6]) await it.set('a', n + 10);
+    it.told.length = 0;
+    await it.clock.advance(2_000);
+    expect([it.names(it.informer), it.wentBack.length, it.told]).toEqual([['a16', 'b1'], 1, ['present a history', 'present b history']]);
+  });
+
   test('504 too large a version is history going back too; until it is read, hasSynced is false', async () => {
     const it = await watching();
     it.kube.fail({ failure: { status: 504, reason: 'Timeout', message: 'Too large resource version: 9, current: 5', causes: ['ResourceVersionTooLarge'] } });

@@ -108,7 +108,9 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
   };
 
   const listed = (version: string): void => {
-    if (!wentBack && newest !== undefined && compareVersions(version, newest) < 0) noteWentBack(version);
+    const older = newest !== undefined && compareVersions(version, newest) < 0;
+    const forked = position !== undefined && cache.isForked(incoming, version, position);
+    if (!wentBack && (older || forked)) noteWentBack(version);
     const seenBy = wentBack ? 'history' : 'relist';
     const before = new Map(cache.list().map((held) => [held.key, held]));
     if (wentBack) cache.drop();
