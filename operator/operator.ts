@@ -16,7 +16,7 @@ import type { Log } from './loop/log.ts';
 import { makeQueue, type Queue } from './loop/queue.ts';
 import { run } from './loop/run.ts';
 import { makeNodeReconciler } from './node/reconcile.ts';
-import { reportUnparsable } from './unparsable.ts';
+import { endsOn, endUnparsable, reportUnparsable } from './unparsable.ts';
 import { makeVmReconciler } from './vm/reconcile.ts';
 
 /**
@@ -113,11 +113,12 @@ export const startOperator = (parts: OperatorParts) => {
   };
   const statusWriter = (informer: Informer<unknown>, resource: Resource) => (object: Versioned, status: unknown) =>
     keep(informer, () => patchStatus(kube, resource, object, status, signal));
+  const writeFinalizers = (vm: Versioned, finalizers: readonly string[]) => keep(vms, () => setFinalizers(kube, resources.vm, vm, finalizers, signal));
   const reconcilers = {
     vm: makeVmReconciler({
       clusterId: parts.clusterId, vms, images, nodes, fleet, now, monotonicMs,
       writeStatus: statusWriter(vms, resources.vm),
-      writeFinalizers: (vm, finalizers) => keep(vms, () => setFinalizers(kube, resources.vm, vm, finalizers, signal)),
+      writeFinalizers,
       event: ({ metadata }, { type, reason, note }) => recorder.record({ regarding: { apiVersion, kind: 'VirtualMachine', ...metadata }, type, reason, action: 'Reconcile', note }),
     }),
     image: makeImageReconciler({ images, vms, fleet, now, writeStatus: statusWriter(images, resources.image) }),
@@ -128,10 +129,12 @@ export const startOperator = (parts: OperatorParts) => {
       writeStatus: statusWriter(nodes, resources.node),
     }),
   };
-  /** An object that can't be parsed is told so, and left alone. */
+  /** An object that can't be parsed is told so and left alone, but for a VM that was deleted. */
   const guarded = (informer: Informer<unknown>, resource: Resource, reconcile: (key: string) => Promise<Outcome>) => async (key: string): Promise<Outcome> => {
     const held = informer.held(key);
-    return held?.is === 'unparsable' ? reportUnparsable(held, now(), statusWriter(informer, resource)) : reconcile(key);
+    if (held?.is !== 'unparsable') return reconcile(key);
+    const node = resource === resources.vm ? endsOn(held) : undefined;
+    return node === undefined ? reportUnparsable(held, now(), statusWriter(informer, resource)) : endUnparsable(held, node, { fleet, writeFinalizers });
   };
 
   const synced = Promise.all(informers.map((each) => each.synced));

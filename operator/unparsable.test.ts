@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { objectMeta } from '#crds/v1alpha1/meta.ts';
-import { reportUnparsable, statusOfUnparsable, type Unparsable } from './unparsable.ts';
+import { endsOn, endUnparsable, reportUnparsable, statusOfUnparsable, type Unparsable } from './unparsable.ts';
 
 const now = new Date('2030-01-02T03:04:05Z');
 const condition = (type: string, status = 'True') => ({ type, status, observedGeneration: 1, lastTransitionTime: '2029-01-01T00:00:00Z', reason: 'Running', message: 'm' });
@@ -32,5 +32,31 @@ describe('an object that can not be parsed', () => {
     await reportUnparsable(held(), now, write);
     await reportUnparsable(held(written[0]), now, write);
     expect(written).toHaveLength(1);
+  });
+});
+
+describe('a VM that can not be parsed and was deleted', () => {
+  const deleted = (raw: object, over: object = {}): Unparsable => ({
+    ...held(), raw, meta: objectMeta.parse({ name: 'v', namespace: 'default', uid: 'u', resourceVersion: '7', finalizers: ['strato.dev/vm', 'other'], deletionTimestamp: '2030-01-01T00:00:00Z', ...over }),
+  });
+  const bound = { spec: { cpu: 'x' }, status: { nodeName: 'node-1' } };
+
+  test.each([
+    ['ends on its node', deleted(bound), 'node-1'],
+    ['does not end while it is not deleted', deleted(bound, { deletionTimestamp: undefined }), undefined],
+    ['does not end while it is protected', deleted({ ...bound, spec: { deletionProtection: true } }), undefined],
+    ['does not end while its protection can not be read', deleted({ ...bound, spec: { deletionProtection: 'maybe' } }), undefined],
+    ['does not end when its binding can not be read', deleted({ ...bound, status: { nodeName: 7 } }), undefined],
+    ['needs no end when it was never bound', deleted(bound, { finalizers: ['other'] }), undefined],
+  ])('%s', (_, vm, node) => {
+    expect(endsOn(vm)).toBe(node);
+  });
+
+  test.each([[false, ['doom'], []], [true, ['release'], [['other']]]])('is let go when its node says absent: %s', async (absent, calls, finalizers) => {
+    const called: string[] = [];
+    const written: (readonly string[])[] = [];
+    const fleet = { isAbsent: () => absent, doom: () => void called.push('doom'), release: () => void called.push('release') };
+    await endUnparsable(deleted(bound), 'node-1', { fleet, writeFinalizers: async (_vm, next) => void written.push(next) });
+    expect([called, written]).toEqual([calls, finalizers]);
   });
 });

@@ -1,8 +1,10 @@
 import { z } from 'zod';
 import { canonical } from '#crds/kit/digest.ts';
-import { type Outcome, settled } from '#crds/kit/outcome.ts';
+import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import { dated } from '#crds/v1alpha1/condition.ts';
 import { condition, type ObjectMeta } from '#crds/v1alpha1/meta.ts';
+import { vmFinalizer } from '#crds/v1alpha1/names.ts';
+import type { Fleet } from './fleet/fleet.ts';
 import type { Held } from './kube/frame.ts';
 import type { Versioned } from './kube/patch.ts';
 
@@ -29,6 +31,38 @@ export const statusOfUnparsable = ({ meta, message, raw }: Unparsable, now: Date
     { type: 'Stalled', status: 'True', reason: 'SpecInvalid', message: said },
   ], conditions, meta.generation, now);
   return { ...old, observedGeneration: meta.generation, conditions: [...verdicts, ...conditions.filter(({ type }) => !ours.has(type))] };
+};
+
+const ending = z.object({
+  spec: z.object({ deletionProtection: z.unknown() }).catch({ deletionProtection: undefined }),
+  status: z.object({ nodeName: z.string().min(1).max(253).optional() }).catch({}),
+});
+
+/**
+ * The node that shall end a VM that can't be parsed: it was deleted, is not protected, and its binding can be read. Pure. Nothing but a delete
+ * ends it, and who deletes it need not be able to mend it first.
+ */
+export const endsOn = ({ meta, raw }: Unparsable): string | undefined => {
+  const { spec, status } = ending.parse(raw);
+  const ends = meta.deletionTimestamp !== undefined && meta.finalizers.includes(vmFinalizer) && (spec.deletionProtection === undefined || spec.deletionProtection === false);
+  return ends ? status.nodeName : undefined;
+};
+
+/** What ends an unparsable VM. */
+export type EndHands = {
+  fleet: Pick<Fleet, 'doom' | 'isAbsent' | 'release'>;
+  writeFinalizers: (object: Versioned, finalizers: readonly string[]) => Promise<void>;
+};
+
+/** Has the node end the VM; lets its object go when the node says that it is absent. */
+export const endUnparsable = async ({ meta }: Unparsable, node: string, { fleet, writeFinalizers }: EndHands): Promise<Outcome> => {
+  if (!fleet.isAbsent(node, meta.uid)) {
+    fleet.doom(node, meta.uid, 'vm');
+    return waiting(`node ${node} to end the VM`, 2_000);
+  }
+  await writeFinalizers({ metadata: versionOf(meta) }, meta.finalizers.filter((each) => each !== vmFinalizer));
+  fleet.release(node, meta.uid);
+  return settled;
 };
 
 /** Says of an unparsable object that it is one; touches nothing else. */
