@@ -112,4 +112,19 @@ describe('the life of a VM', () => {
     await until('the copy to be dropped', () => !node.world.images.world.has(uid), 10_000);
     expect([node.running().length, verdict(await me.vm('first'))]).toEqual([1, 'Ready=True Running']);
   });
+
+  test('protected, it is not torn down even when its delete went round the policy; it goes when the field is cleared', async () => {
+    await me.apply(imageManifest('other'));
+    await me.apply(vmManifest('guarded', { deletionProtection: true }, 'default', 'other'));
+    const { metadata: { uid } } = await me.vmIs('guarded', 'Ready=True Running');
+    // What the end of a namespace does: no policy is asked.
+    const bindings = '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings';
+    for (const { metadata } of Object(await cluster.kube.request('GET', bindings)).items) await cluster.kube.request('DELETE', `${bindings}/${metadata.name}`);
+    await until('the delete', async () => { await me.deleteVm('guarded'); return true; }, 20_000);
+    const held = await me.vmIs('guarded', 'DeletionProtected=True DeletionProtected');
+    expect([verdict(held), node.running().includes(uid)]).toEqual(['Ready=True Running', true]);
+    await me.patchVm('guarded', { spec: { deletionProtection: null } });
+    await me.vmGone('guarded');
+    expect(node.running().includes(uid)).toBe(false);
+  }, 60_000);
 });

@@ -51,7 +51,8 @@ describe('what does not fit this build', () => {
       return verdict(object) === 'Ready=False SpecInvalid' ? object : undefined;
     }, 20_000);
     expect(verdict(raw, 'Stalled')).toBe('Stalled=True SpecInvalid');
-    expect(raw.status).toMatchObject({ nodeName: before.status.nodeName, epoch: before.status.epoch, resolved: { uuid: before.status.resolved?.uuid }, observedGeneration: raw.metadata.generation });
+    const { nodeName, epoch, resolved } = before.status;
+    expect(raw.status).toMatchObject({ nodeName, epoch, resolved: { uuid: resolved?.uuid }, observedGeneration: raw.metadata.generation });
     expect(raw.status.conditions[0].message).toContain('gracePeriodSeconds');
     expect(node.running()).toEqual(running);
     await me.apply(vmManifest('other'));

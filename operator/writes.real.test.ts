@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { z } from 'zod';
 import { operatorUser, readAudit, writesOf } from '#hack/bed/audit.ts';
 import { type Cluster, startCluster } from '#hack/bed/cluster.ts';
 import { imageManifest, user, vmManifest } from '#hack/bed/objects.ts';
@@ -13,8 +14,9 @@ describe('the writes of the operator', () => {
   let me: ReturnType<typeof user>;
   const names = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
   const writes = async () => writesOf(await readAudit(cluster.audit), operatorUser).map(({ objectRef }) => objectRef);
-  const eventsIn = async (namespace: string) =>
-    Object(await cluster.kube.request('GET', `/apis/events.k8s.io/v1/namespaces/${namespace}/events`)).items.map(({ regarding, reason }: { regarding: { name: string }; reason: string }) => `${regarding.name} ${reason}`);
+  const eventList = z.object({ items: z.array(z.object({ regarding: z.object({ name: z.string() }), reason: z.string() })) });
+  const events = async () =>
+    eventList.parse(await cluster.kube.request('GET', '/apis/events.k8s.io/v1/namespaces/default/events')).items.map(({ regarding, reason }) => `${regarding.name} ${reason}`);
 
   beforeAll(async () => {
     cluster = await startCluster();
@@ -37,8 +39,8 @@ describe('the writes of the operator', () => {
     const counts = names.map((name) => made.filter((ref) => ref?.name === name).length);
     expect(Math.max(...counts)).toBeLessThanOrEqual(4);
     expect(Math.min(...counts)).toBeGreaterThanOrEqual(2);
-    const events: string[] = await eventsIn('default');
-    for (const name of names) expect(events.filter((each) => each.startsWith(`${name} `)).toSorted()).toEqual([`${name} Running`, `${name} Scheduled`]);
+    const said = await events();
+    for (const name of names) expect(said.filter((each) => each.startsWith(`${name} `)).toSorted()).toEqual([`${name} Running`, `${name} Scheduled`]);
   });
 
   test('are none once they run, however often everything is looked at and compared', async () => {

@@ -1,7 +1,7 @@
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { hypervisorNode, hypervisorNodeKind } from '#crds/v1alpha1/hypervisornode.ts';
-import { apiVersion } from '#crds/v1alpha1/meta.ts';
-import { type VirtualMachine, virtualMachine, virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
+import { apiVersion, type Condition } from '#crds/v1alpha1/meta.ts';
+import { virtualMachine, virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
 import { virtualMachineImage, virtualMachineImageKind } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { isNotFound, type Kube } from '#operator/kube/kube.ts';
 import { pathOf, resourceOf } from '#operator/kube/resource.ts';
@@ -24,8 +24,11 @@ const vms = resourceOf(virtualMachineKind);
 const images = resourceOf(virtualMachineImageKind);
 const nodes = resourceOf(hypervisorNodeKind);
 
+/** Anything with conditions. */
+export type Judged = { status: { conditions?: readonly Condition[] | undefined } };
+
 /** `Ready=True Running`: the verdict of a condition in one line; undefined when it is not there. */
-export const verdict = ({ status }: { status: VirtualMachine['status'] | { conditions?: VirtualMachine['status']['conditions'] } }, type = 'Ready'): string | undefined => {
+export const verdict = ({ status }: Judged, type = 'Ready'): string | undefined => {
   const found = conditionOf(status.conditions, type);
   return found && `${type}=${found.status} ${found.reason}`;
 };
@@ -43,7 +46,7 @@ export const user = (kube: Kube, namespace = 'default') => {
       throw thrown;
     }
   };
-  const awaited = async <T extends { status: VirtualMachine['status'] | { conditions?: VirtualMachine['status']['conditions'] } }>(what: string, read: () => Promise<T>, wanted: string, ms: number): Promise<T> => {
+  const awaited = async <T extends Judged>(what: string, read: () => Promise<T>, wanted: string, ms: number): Promise<T> => {
     const type = wanted.slice(0, wanted.indexOf('='));
     let last: string | undefined;
     try {
