@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify as stringifyToml } from 'smol-toml';
 import { request } from 'undici';
@@ -78,6 +78,9 @@ export const operatorService = async (at: Layout, keys: string): Promise<Service
 /** The agent of node-1. Ready when it is connected and the operator says so. */
 export const agentService = async (at: Layout, keys: string, kube: Kube): Promise<Service> => {
   await mkdir(at.agent.dir, { recursive: true, mode: 0o700 });
+  // Each QEMU makes its sockets below, as a user of its own.
+  await mkdir(at.agent.sockets, { recursive: true });
+  await chmod(at.agent.sockets, 0o711);
   const config = agentConfig(at);
   await writeFile(`${at.agent.config}.new`, config, { mode: 0o600 });
   await rename(`${at.agent.config}.new`, at.agent.config);
