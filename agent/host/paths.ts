@@ -8,11 +8,13 @@ export type Folders = { stateDir: string; imageCacheDir: string; socketDir: stri
  *
  *   stateDir/lock               held as long as an agent lives
  *   stateDir/agent-id           identity of this agent
+ *   stateDir/accelerator.json   what probe guests told of this node's QEMU
  *   stateDir/ledger/UID.json    what the VM shall be, and what must be remembered of it
  *   stateDir/ended/UID          a tombstone was carried out; the uid never returns
  *   stateDir/quarantine/        ledger files that could not be read
  *   stateDir/vms/UID/           root:unixId 0750
  *     lock                      held by the process that has the disks; never unlinked while the VM exists
+ *     run                       id of the start that has the lock, or had it last
  *     disks/NAME.qcow2          overlay or blank disk, owned by unixId, 0600
  *     disks/NAME.base           hard link to the image, root, 0444
  *     seed.img                  cloud-init NoCloud seed
@@ -25,6 +27,7 @@ export const paths = (folders: Folders) => {
   return {
     agentLock: join(folders.stateDir, 'lock'),
     agentId: join(folders.stateDir, 'agent-id'),
+    accelerator: join(folders.stateDir, 'accelerator.json'),
     ballast: join(folders.stateDir, 'ballast'),
     ledger: join(folders.stateDir, 'ledger'),
     ended: join(folders.stateDir, 'ended'),
@@ -35,13 +38,17 @@ export const paths = (folders: Folders) => {
     disks: (uid: string) => join(vm(uid), 'disks'),
     /** Relative to the VM's directory, as QEMU is given it. */
     diskFile: (name: string) => `disks/${name}.qcow2`,
+    baseFile: (name: string) => `disks/${name}.base`,
     seedFile: 'seed.img',
     serialLog: (uid: string) => join(vm(uid), 'serial.log'),
     serialInput: (uid: string) => join(vm(uid), 'serial.in'),
+    /** Names the run that has the lock, or had it last; the launcher writes it under that lock. */
+    runPointer: (uid: string) => join(vm(uid), 'run'),
     runs: (uid: string) => join(vm(uid), 'runs'),
     run: (uid: string, startId: string) => join(vm(uid), 'runs', startId),
     sockets: (uid: string) => join(folders.socketDir, uid),
     images: folders.imageCacheDir,
+    imagesLock: join(folders.imageCacheDir, 'lock'),
   };
 };
 

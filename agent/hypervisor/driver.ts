@@ -3,8 +3,11 @@ import type { NicBackend } from '../network/driver.ts';
 /** What executes guest code. */
 export type Accelerator = 'kvm' | 'hvf' | 'tcg';
 
-/** One disk of a machine. `file` is relative to the VM's directory; the guest sees `name` as the serial number. */
-export type MachineDisk = { name: string; file: string; format: 'qcow2' | 'raw'; readOnly: boolean; slot: number; bootIndex?: number };
+/**
+ * One disk of a machine. `file` and `base`, the qcow2 that it is an overlay on, are relative to the VM's directory; the
+ * guest sees `name` as the serial number.
+ */
+export type MachineDisk = { name: string; file: string; format: 'qcow2' | 'raw'; base?: string; readOnly: boolean; slot: number; bootIndex?: number };
 
 /** One network card of a machine. `slot` is its root port, kept for the life of the VM. */
 export type MachineNic = { name: string; mac: string; slot: number; backend: NicBackend };
@@ -16,6 +19,8 @@ export type MachineSpec = {
   startId: string;
   epoch: number;
   uuid: string;
+  /** Machine type of earlier runs, as `pc-q35-7.2`: hardware does not change under a guest. The first run gets the newest. */
+  type?: string;
   cpus: number;
   memoryMiB: number;
   disks: readonly MachineDisk[];

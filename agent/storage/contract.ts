@@ -32,7 +32,7 @@ export const storageContract = (name: string, make: () => Promise<StorageBench>)
 
     test('a disk from an image is as large as the image, and it is there after a restart', async () => {
       const made = await bench.storage.create(spec({ image: bench.image }), signal);
-      expect(made).toEqual({ is: 'ready', file: 'disks/root.qcow2', sizeMiB: bench.image.virtualSizeMiB, format: 'qcow2' });
+      expect(made).toEqual({ is: 'ready', file: 'disks/root.qcow2', base: 'disks/root.base', sizeMiB: bench.image.virtualSizeMiB, format: 'qcow2' });
       expect(await bench.reopen().observe(uid, 'root', signal)).toEqual(made);
     });
 

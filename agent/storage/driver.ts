@@ -3,8 +3,11 @@ import type { ReadyImage } from '../image/store.ts';
 /** One disk of one VM, as it is wanted. `image` is the base; without it the disk starts empty and needs a size. */
 export type DiskSpec = { uid: string; name: string; image?: ReadyImage; sizeMiB?: number; unixId: number };
 
-/** What is there of one disk. `missing`: it was made once and its file is gone; never made anew silently. */
-export type DiskSight = { is: 'ready'; file: string; sizeMiB: number; format: 'qcow2' } | { is: 'absent' };
+/** Where a disk lies, relative to the directory of its VM. `base` is the file, qcow2, that it is an overlay on. */
+export type DiskPlace = { file: string; format: 'qcow2'; base?: string };
+
+/** What is there of one disk. */
+export type DiskSight = ({ is: 'ready'; sizeMiB: number } & DiskPlace) | { is: 'absent' };
 
 /** What the guest's first boot is told by cloud-init NoCloud. */
 export type Seed = { instanceId: string; hostname: string; userData?: string; sshAuthorizedKeys: readonly string[] };

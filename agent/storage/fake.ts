@@ -37,7 +37,8 @@ export const makeFakeStorage = (world: DiskWorld = new Map()): FakeStorage => {
   };
   const see = (uid: string, name: string): DiskSight => {
     const disk = world.get(uid)?.disks.get(name);
-    return disk ? { is: 'ready', file: `disks/${name}.qcow2`, sizeMiB: disk.sizeMiB, format: 'qcow2' } : { is: 'absent' };
+    if (!disk) return { is: 'absent' };
+    return { is: 'ready', file: `disks/${name}.qcow2`, sizeMiB: disk.sizeMiB, format: 'qcow2', ...(disk.image === undefined ? {} : { base: `disks/${name}.base` }) };
   };
   return {
     observe: async (uid, name, signal) => {

@@ -5,7 +5,7 @@ import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { Paths } from '../host/paths.ts';
 import { parseQcow2 } from '../image/inspect/qcow2.ts';
 import { ensureVmDirectory, removeVmDirectory, spaceOf } from './directory.ts';
-import type { DiskSight, DiskSpec, Storage } from './driver.ts';
+import type { DiskPlace, DiskSight, DiskSpec, Storage } from './driver.ts';
 import { errnoOf, writeWhole } from './durable.ts';
 import { emptyQcow2 } from './qcow2.ts';
 import { seedImage } from './seed.ts';
@@ -27,6 +27,10 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
   const overlay = (uid: string, name: string) => `${paths.vm(uid)}/${paths.diskFile(name)}`;
   const base = (uid: string, name: string) => `${paths.disks(uid)}/${baseName(name)}`;
 
+  const placeOf = (name: string, onBase: boolean): DiskPlace => ({
+    file: paths.diskFile(name), format: 'qcow2', ...(onBase ? { base: paths.baseFile(name) } : {}),
+  });
+
   const observe = async (uid: string, name: string): Promise<DiskSight> => {
     const found = await readHeader(overlay(uid, name));
     if (!found) return { is: 'absent' };
@@ -37,7 +41,7 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
     if (header.backing !== undefined && !(await isFile(base(uid, name)))) {
       throw new Fault('DiskMissing', `disk ${name}: the copy of its image, ${baseName(name)}, is gone; restore it or delete the VM`, { retry: 'never' });
     }
-    return { is: 'ready', file: paths.diskFile(name), sizeMiB: Math.floor(header.virtualSizeBytes / mebibyte), format: 'qcow2' };
+    return { is: 'ready', ...placeOf(name, header.backing !== undefined), sizeMiB: Math.floor(header.virtualSizeBytes / mebibyte) };
   };
 
   const create = async (disk: DiskSpec, signal: AbortSignal): Promise<DiskSight> => {
@@ -53,7 +57,7 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
       await handle.truncate(content.fileBytes);
       for (const { at, bytes } of content.pieces) await handle.write(bytes, 0, bytes.byteLength, at);
     });
-    return { is: 'ready', file: paths.diskFile(name), sizeMiB, format: 'qcow2' };
+    return { is: 'ready', ...placeOf(name, image !== undefined), sizeMiB };
   };
 
   return {

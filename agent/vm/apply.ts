@@ -121,7 +121,7 @@ const createDisk = async ({ hands, scratch, entry, uid, signal }: Work, name: st
   const sight = await hands.storage.create({
     uid, name, unixId: unixIdOf(entry), ...(image ? { image } : {}), ...(disk.sizeMiB === undefined ? {} : { sizeMiB: disk.sizeMiB }),
   }, signal);
-  if (sight.is === 'ready') scratch.places.set(name, { file: sight.file, format: sight.format });
+  if (sight.is === 'ready') scratch.places.set(name, sight);
 };
 
 const seed = ({ hands, entry, uid, signal }: Work): Promise<void> => {

@@ -3,10 +3,9 @@ import type { ObservedVm } from '#crds/wire/observed.ts';
 import type { Hypervisor } from '../hypervisor/driver.ts';
 import type { ImageStore } from '../image/store.ts';
 import type { NicBackend, Network } from '../network/driver.ts';
-import type { Storage } from '../storage/driver.ts';
+import type { DiskPlace, Storage } from '../storage/driver.ts';
 import type { Step } from './facts.ts';
 import type { Ledger } from './ledger.ts';
-import type { DiskPlace } from './machine.ts';
 
 /** The part of a logger that an agent needs: fields first, then a constant sentence. A pino logger fits. */
 export type Log = Record<'debug' | 'info' | 'warn' | 'error', (fields: object, sentence: string) => void>;

@@ -1,14 +1,12 @@
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { MachineDisk, MachineSpec } from '../hypervisor/driver.ts';
 import type { NicBackend } from '../network/driver.ts';
+import type { DiskPlace } from '../storage/driver.ts';
 import type { VmEntry } from './entry.ts';
 import { seedSlot } from './places.ts';
 
 /** No user can name a disk so (`_` is not allowed), so the serial number of the seed is nobody else's. */
 export const seedName = 'seed_';
-
-/** Where a disk lies, as its storage said. */
-export type DiskPlace = { file: string; format: 'qcow2' };
 
 /**
  * What one start of a VM needs. Pure. Undefined when something was not made ready: a disk without a place, an interface
@@ -20,7 +18,7 @@ export const machineSpec = (
   places: ReadonlyMap<string, DiskPlace>,
   backends: ReadonlyMap<string, NicBackend>,
 ): MachineSpec | undefined => {
-  const { desired, unixId } = entry;
+  const { desired, unixId, machine } = entry;
   if (!desired || unixId === null) return undefined;
   const disks = disksOf(entry, desired, places);
   const nics = desired.interfaces.flatMap(({ name, mac }) => {
@@ -30,7 +28,7 @@ export const machineSpec = (
   });
   if (disks.length !== desired.disks.length + 1 || nics.length !== desired.interfaces.length) return undefined;
   const { uid, epoch, uuid, cpus, memoryMiB } = desired;
-  return { uid, startId, epoch, uuid, cpus, memoryMiB, disks, nics, unixId };
+  return { uid, startId, epoch, uuid, ...(machine ? { type: machine.type } : {}), cpus, memoryMiB, disks, nics, unixId };
 };
 
 const disksOf = ({ slots }: VmEntry, desired: DesiredVm, places: ReadonlyMap<string, DiskPlace>): MachineDisk[] => {
@@ -38,7 +36,8 @@ const disksOf = ({ slots }: VmEntry, desired: DesiredVm, places: ReadonlyMap<str
     const place = places.get(name);
     const slot = slots[`disk/${name}`];
     if (!place || slot === undefined) return [];
-    return [{ name, ...place, readOnly: false, slot, ...(at === 0 ? { bootIndex: 0 } : {}) }];
+    const { file, format, base } = place;
+    return [{ name, file, format, ...(base === undefined ? {} : { base }), readOnly: false, slot, ...(at === 0 ? { bootIndex: 0 } : {}) }];
   });
   const slot = slots[seedSlot];
   return slot === undefined ? own : [...own, { name: seedName, file: 'seed.img', format: 'raw', readOnly: true, slot }];

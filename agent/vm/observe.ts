@@ -19,7 +19,7 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
   // What was remembered while we looked counts; a desire that came meanwhile may name disks that we have not seen.
   const entry = hands.ledger.vm(uid);
   if (!entry) return undefined;
-  for (const [name, seen] of disks) if (seen.is === 'ready') scratch.places.set(name, { file: seen.file, format: seen.format });
+  for (const [name, seen] of disks) if (seen.is === 'ready') scratch.places.set(name, seen);
   return {
     entry: entry.desired === before.desired && entry.ending === before.ending ? entry : before,
     sight,

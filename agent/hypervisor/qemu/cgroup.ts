@@ -1,0 +1,85 @@
+import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Fault, messageOf } from '#crds/kit/fault.ts';
+import { errnoOf } from '../../storage/durable.ts';
+
+/** A mounted hierarchy of cgroups. `controllers` are those of a version 1 hierarchy; version 2 has one for all. */
+export type Hierarchy = { version: 1 | 2; directory: string; controllers: readonly string[] };
+
+/** The cgroups of machines: one for each VM in every hierarchy, all below one parent, beside the agent's own. */
+export type Cgroups = {
+  /** Makes the groups of a VM; returns their `cgroup.procs`, which a process writes itself into. Faults: CgroupFailed. */
+  make: (uid: string) => Promise<string[]>;
+  /** Processes in the VM's groups. */
+  pids: (uid: string) => Promise<number[]>;
+  /** Removes the groups of a VM whose processes are gone. */
+  remove: (uid: string) => Promise<void>;
+};
+
+const parent = 'strato';
+
+/**
+ * The hierarchies among the mounts of a process, from /proc/self/mountinfo. Pure. Only whole ones count, mounted at their
+ * root: below a part of one there is no way out of a pod's group. Source: proc(5), cgroups(7).
+ */
+export const hierarchiesOf = (mountinfo: string): Hierarchy[] => {
+  const found = mountinfo.split('\n').flatMap((line): Hierarchy[] => {
+    const [left = '', right = ''] = line.split(' - ');
+    const [, , , root, directory] = left.split(' ');
+    const [type, , options = ''] = right.split(' ');
+    if (root !== '/' || directory === undefined) return [];
+    if (type === 'cgroup2') return [{ version: 2, directory, controllers: [] }];
+    return type === 'cgroup' ? [{ version: 1, directory, controllers: options.split(',').filter((each) => each !== 'rw' && each !== 'ro') }] : [];
+  });
+  return found.filter((each, at) => found.findIndex(({ directory }) => directory === each.directory) === at);
+};
+
+/** The cgroups of this node. */
+export const openCgroups = async (): Promise<Cgroups> => {
+  const hierarchies = hierarchiesOf(await readFile('/proc/self/mountinfo', 'utf8'));
+  const groups = (uid: string) => hierarchies.map(({ directory }) => join(directory, parent, uid));
+  return {
+    make: async (uid) => {
+      try {
+        for (const hierarchy of hierarchies) {
+          await makeGroup(hierarchy, join(hierarchy.directory, parent));
+          await makeGroup(hierarchy, join(hierarchy.directory, parent, uid));
+        }
+      } catch (cause) {
+        throw new Fault('CgroupFailed', `the cgroups of VM ${uid} could not be made: ${messageOf(cause)}`, { cause });
+      }
+      return groups(uid).map((group) => join(group, 'cgroup.procs'));
+    },
+    pids: async (uid) => {
+      const lists = await Promise.all(groups(uid).map((group) => readFile(join(group, 'cgroup.procs'), 'utf8').catch(() => '')));
+      return [...new Set(lists.flatMap((list) => list.split('\n').filter(Boolean).map(Number)))];
+    },
+    remove: async (uid) => {
+      for (const group of groups(uid)) {
+        await rmdir(group).catch((thrown: unknown) => {
+          if (errnoOf(thrown) !== 'ENOENT') throw new Fault('CgroupFailed', `${group} could not be removed: ${messageOf(thrown)}`, { cause: thrown });
+        });
+      }
+    },
+  };
+};
+
+const makeGroup = async ({ version, controllers }: Hierarchy, group: string): Promise<void> => {
+  await mkdir(group).catch((thrown: unknown) => {
+    if (errnoOf(thrown) !== 'EEXIST') throw thrown;
+  });
+  if (version === 2) return spread(join(group, '..'));
+  if (!controllers.includes('cpuset')) return;
+  // A fresh cpuset has no processors and takes nobody in.
+  for (const file of ['cpuset.cpus', 'cpuset.mems']) {
+    const mine = await readFile(join(group, file), 'utf8');
+    if (mine.trim() === '') await writeFile(join(group, file), await readFile(join(group, '..', file), 'utf8'));
+  }
+};
+
+/** Version 2: a group shares out only what its parent hands down. */
+const spread = async (group: string): Promise<void> => {
+  const there = (await readFile(join(group, 'cgroup.controllers'), 'utf8')).trim().split(/\s+/);
+  const wanted = ['cpu', 'memory', 'pids', 'io'].filter((each) => there.includes(each));
+  if (wanted.length > 0) await writeFile(join(group, 'cgroup.subtree_control'), wanted.map((each) => `+${each}`).join(' '));
+};

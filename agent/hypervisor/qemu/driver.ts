@@ -1,0 +1,96 @@
+import { z } from 'zod';
+import { jittered } from '#crds/kit/backoff.ts';
+import { asFault, Fault } from '#crds/kit/fault.ts';
+import type { Log } from '../../vm/hands.ts';
+import type { Paths } from '../../host/paths.ts';
+import type { Hypervisor } from '../driver.ts';
+import { serialId } from './args.ts';
+import { openCgroups } from './cgroup.ts';
+import { forgetMachine, killMachine } from './end.ts';
+import type { House } from './house.ts';
+import { observeMachine, openMonitor, statusOf } from './look.ts';
+import { findProgram, proveQemu, type Verdict } from './probe.ts';
+import type { Qmp } from './qmp.ts';
+import { boundSerial } from './serial.ts';
+import { closeSockets, startMachine } from './start.ts';
+import { makeWatcher } from './watch.ts';
+
+/** What the QEMU driver needs. `onProved`: it is known now what the node can do. */
+export type QemuOptions = { paths: Paths; bootId: string; enableKvm: boolean; log: Log; onProved: () => void };
+
+const nothing = z.unknown();
+const chardevs = z.array(z.object({ label: z.string(), filename: z.string() }));
+const boundEachMs = 5_000;
+const proveAgain = { baseMs: 2_000, maxMs: 60_000 };
+
+/**
+ * Runs machines as QEMU processes that outlive the agent. Needs root. While its probe guests run (`onProved` tells) it
+ * observes and ends machines already, but starts wait. Until `signal` aborts it looks after records of serial consoles.
+ * Faults: QemuMissing.
+ */
+export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: QemuOptions, signal: AbortSignal): Promise<Hypervisor> => {
+  const qemu = await findProgram('qemu-system-x86_64', process.env.PATH ?? '');
+  const watcher = makeWatcher(log);
+  let verdict: Verdict | undefined;
+  const proving = prove(async () => proveQemu({ qemu, bootId, kvmWanted: enableKvm, verdictFile: paths.accelerator }, signal), log, signal).then((found) => {
+    verdict = found;
+    log.info({ ...found }, 'what QEMU can do on this node');
+    onProved();
+    return found;
+  });
+  proving.catch(() => {});
+  const house: House = { paths, log, bootId, qemu, cgroups: await openCgroups(), watcher, verdict: () => proving };
+  const bounding = setInterval(() => {
+    for (const uid of watcher.uids()) void boundSerial(paths.serialLog(uid)).catch((thrown: unknown) => log.warn({ uid, err: thrown }, 'the record of a serial console could not be bounded'));
+  }, boundEachMs).unref();
+  signal.addEventListener('abort', () => {
+    clearInterval(bounding);
+    watcher[Symbol.dispose]();
+  }, { once: true });
+
+  const ask = async <T>(uid: string, limit: AbortSignal, talk: (qmp: Qmp) => Promise<T>): Promise<T> => {
+    try {
+      using qmp = await openMonitor(house, uid, limit);
+      return await talk(qmp);
+    } catch (thrown) {
+      if (thrown instanceof Fault && thrown.code === 'QmpRefused') throw new Fault('NotRunning', `VM ${uid} has no machine that answers`, { cause: thrown });
+      throw thrown;
+    }
+  };
+
+  return {
+    capabilities: () => ({ version: verdict?.version ?? '', accelerators: verdict?.accelerators ?? [] }),
+    observe: (uid, limit) => observeMachine(house, uid, limit),
+    start: (spec, limit) => startMachine(house, spec, limit),
+    resume: (uid, limit) => ask(uid, limit, async (qmp) => {
+      if ((await statusOf(qmp, limit)) === 'prelaunch') await readyToRun(house, uid, qmp, limit);
+      await qmp.execute('cont', nothing, limit);
+    }),
+    pause: (uid, limit) => ask(uid, limit, async (qmp) => void (await qmp.execute('stop', nothing, limit))),
+    powerdown: (uid, limit) => ask(uid, limit, async (qmp) => void (await qmp.execute('system_powerdown', nothing, limit))),
+    kill: (uid, limit) => killMachine(house, uid, limit),
+    forget: (uid, limit) => forgetMachine(house, uid, limit),
+    watch: watcher.listen,
+  };
+};
+
+/** An agent may have died between the launch and here: what must be true before the first instruction is made sure of again. */
+const readyToRun = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal): Promise<void> => {
+  await closeSockets(house, uid);
+  const serial = (await qmp.execute('query-chardev', chardevs, signal)).find(({ label }) => label === serialId);
+  if (serial?.filename === 'null') throw new Fault('StartFailed', `VM ${uid}: its serial console has no record yet`);
+};
+
+/** Proves until it succeeds: a node that is short of memory for a moment is not one without QEMU. */
+const prove = async (look: () => Promise<Verdict>, log: Log, signal: AbortSignal): Promise<Verdict> => {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await look();
+    } catch (thrown) {
+      signal.throwIfAborted();
+      const { code, message } = asFault(thrown, 'QemuUnusable', 'probing QEMU');
+      log.error({ code, err: message }, 'QEMU could not be probed');
+      await new Promise((resolve) => setTimeout(resolve, jittered(proveAgain, attempt, Math.random())).unref());
+    }
+  }
+};

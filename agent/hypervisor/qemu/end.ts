@@ -1,0 +1,72 @@
+import { lstat, readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Fault } from '#crds/kit/fault.ts';
+import { errnoOf } from '../../storage/durable.ts';
+import type { House } from './house.ts';
+import { lockFd } from './launcher.ts';
+import { lockIsFree } from './lock.ts';
+
+// QEMU first: its supervisor then still writes how it ended. After this long the supervisor has to go too.
+const supervisorMs = 3_000;
+
+/** Ends the process that has the VM's lock, by SIGKILL. Returns when the lock is free. Fault StillThere. */
+export const killMachine = async (house: House, uid: string, signal: AbortSignal): Promise<void> => {
+  const lock = house.paths.lock(uid);
+  const since = performance.now();
+  while (await lockExists(lock)) {
+    if (await lockIsFree(lock, 0, signal)) return;
+    const all = performance.now() - since > supervisorMs;
+    const holders = await holdersOf(house, uid, lock);
+    for (const { pid, isSupervisor } of holders) if (all || !isSupervisor) kill(pid);
+    if (await lockIsFree(lock, 500, signal)) return;
+    if (signal.aborted) throw new Fault('StillThere', `VM ${uid}: its lock is still held after SIGKILL`);
+    await delay(20, undefined, { signal });
+  }
+};
+
+const lockExists = (lock: string): Promise<boolean> => lstat(lock).then(() => true, (thrown: unknown) => {
+  if (errnoOf(thrown) === 'ENOENT') return false;
+  throw thrown;
+});
+
+type Holder = { pid: number; isSupervisor: boolean };
+
+/**
+ * The processes that have the VM's lock open: those of its cgroup, else of the whole node. Their command line or a recorded
+ * pid would not do; a pid may be another's by now, a lock that is open may not.
+ */
+const holdersOf = async ({ cgroups }: House, uid: string, lock: string): Promise<Holder[]> => {
+  const inGroup = await filterHolders(await cgroups.pids(uid), lock);
+  if (inGroup.length > 0) return inGroup;
+  return filterHolders((await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number), lock);
+};
+
+const filterHolders = async (pids: readonly number[], lock: string): Promise<Holder[]> => {
+  const found: Holder[] = [];
+  for (const pid of pids) {
+    if ((await readlink(`/proc/${pid}/fd/${lockFd}`).catch(() => '')) !== lock) continue;
+    const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    found.push({ pid, isSupervisor: command.startsWith('/bin/sh\0') });
+  }
+  return found;
+};
+
+const kill = (pid: number): void => {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended in the meantime.
+  }
+};
+
+/** Frees what the node keeps for a machine that is gone. Fault StillThere when it is not. */
+export const forgetMachine = async (house: House, uid: string, signal: AbortSignal): Promise<void> => {
+  const { paths, watcher, cgroups } = house;
+  const lock = paths.lock(uid);
+  if ((await lockExists(lock)) && !(await lockIsFree(lock, 1_000, signal))) throw new Fault('StillThere', `VM ${uid}: its lock is held; nothing of it is removed`);
+  watcher.remove(uid);
+  await rm(paths.sockets(uid), { recursive: true, force: true });
+  await rm(paths.runPointer(uid), { force: true });
+  await rm(paths.runs(uid), { recursive: true, force: true });
+  await cgroups.remove(uid);
+};

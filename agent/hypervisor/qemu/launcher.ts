@@ -1,0 +1,66 @@
+import { serialId } from './args.ts';
+
+/** Exit code of the launcher when another process has the VM's lock. */
+export const lockedExit = 75;
+
+/** Descriptor of the VM's lock in the supervisor and in its QEMU. */
+export const lockFd = 9;
+
+// Before `qmp_capabilities` QEMU writes no event. The second line gives the serial port its record and its input:
+// a `file` character device never waits for a reader. Source: QEMU QMP reference, chardev-change.
+const greeting = [
+  { execute: 'qmp_capabilities', id: 'capabilities' },
+  { execute: 'chardev-change', id: 'serial', arguments: { id: serialId, backend: { type: 'file', data: { in: 'serial.in', out: 'serial.log', append: true } } } },
+].map((command) => JSON.stringify(command)).join('\n');
+
+/**
+ * The launcher of a machine, and afterwards its supervisor. A fixed text; everything that differs is a positional argument:
+ *
+ *   DIR RUN STARTID UNIXID GROUPS PROCS... -- QEMU ARG...
+ *
+ * It joins the VM's cgroups (PROCS are their cgroup.procs), takes the VM's lock, tells under it which run has it (`run`),
+ * empties the record of the serial console, and starts QEMU as the VM's own user, which inherits the lock. Then it waits, and
+ * writes how QEMU ended to RUN/exit. It exits with 75 when the lock is another's. Needs dash or any POSIX sh, and util-linux.
+ *
+ * The lock (9) and the writers of the FIFOs (3, 4) are inherited by QEMU too: if the supervisor is killed the lock stays
+ * held and QEMU goes on to read its console.
+ */
+export const launcherText = `
+set -eu
+umask 077
+dir=$1 run=$2 start=$3 id=$4 groups=$5
+shift 5
+while [ "$1" != -- ]; do echo $$ > "$1"; shift; done
+shift
+echo 500 > /proc/self/oom_score_adj
+cd "$dir"
+exec ${lockFd}>>lock
+flock -n ${lockFd} || exit ${lockedExit}
+echo "$start" > run.new
+mv -f run.new run
+: > serial.log
+if [ ! -p serial.in ]; then mkfifo -m 640 serial.in; chgrp "$id" serial.in; fi
+mkfifo "$run/qmp.in"
+exec 3<>"$run/qmp.in" 4<>serial.in
+printf '%s\\n' '${greeting}' >&3
+setpriv "--reuid=$id" "--regid=$id" "$groups" --no-new-privs --inh-caps=-all --bounding-set=-all -- "$@" <&3 >>"$run/events" 2>>"$run/stderr" &
+child=$!
+trap : HUP INT TERM
+while :; do
+  code=0
+  wait "$child" || code=$?
+  if [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; then continue; fi
+  break
+done
+echo "$code" > "$run/exit.new"
+mv -f "$run/exit.new" "$run/exit"
+`;
+
+/** What one launch is told. */
+export type Launch = { directory: string; run: string; startId: string; unixId: number; kvmGroup?: number; procs: readonly string[]; command: readonly string[] };
+
+/** The arguments of `sh` that make a machine. Pure. */
+export const launchArgs = ({ directory, run, startId, unixId, kvmGroup, procs, command }: Launch): string[] => [
+  '-c', launcherText, 'strato-machine', directory, run, startId, String(unixId), kvmGroup === undefined ? '--clear-groups' : `--groups=${kvmGroup}`,
+  ...procs, '--', ...command,
+];

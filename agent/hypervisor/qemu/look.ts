@@ -1,0 +1,86 @@
+import { readFile, stat } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { z } from 'zod';
+import { Fault, messageOf } from '#crds/kit/fault.ts';
+import { errnoOf } from '../../storage/durable.ts';
+import type { Sight } from '../driver.ts';
+import { qmpSocket } from './args.ts';
+import type { House } from './house.ts';
+import { lockIsFree } from './lock.ts';
+import { openQmp, type Qmp } from './qmp.ts';
+import { readEnd, readRun } from './record.ts';
+
+/** How long a QEMU may take to answer when it is looked at. */
+export const answerMs = 3_000;
+
+// Between the end of QEMU and that of its supervisor, or the lock and the first answer, nobody answers although all is well.
+const betweenMs = 2_000;
+const lockWaitMs = 200;
+
+const status = z.object({ status: z.string() });
+const name = z.object({ name: z.string().optional() });
+const threads = z.array(z.object({ 'thread-id': z.int() })).min(1);
+
+/** QEMU's run states (QAPI RunState), as far as a machine is sound in them. */
+const guestStates = {
+  prelaunch: 'prelaunch', running: 'running', suspended: 'running', paused: 'paused', 'io-error': 'io-error', shutdown: 'shutdown',
+} as const satisfies Record<string, Extract<Sight, { is: 'present' }>['guest']>;
+
+const isGuestState = (text: string): text is keyof typeof guestStates => Object.hasOwn(guestStates, text);
+
+/** Opens the agent's monitor of a machine. Faults as `openQmp`. */
+export const openMonitor = (house: House, uid: string, signal: AbortSignal): Promise<Qmp> => openQmp(`${house.paths.sockets(uid)}/${qmpSocket}`, signal);
+
+/** The state of a machine, as QEMU names it. */
+export const statusOf = async (qmp: Qmp, signal: AbortSignal): Promise<string> => (await qmp.execute('query-status', status, signal)).status;
+
+/** The directory of a run, and so who answers: it is told to nobody but the holder of the lock. */
+export const observeMachine = async (house: House, uid: string, signal: AbortSignal): Promise<Sight> => {
+  const lock = house.paths.lock(uid);
+  if (!(await isThere(lock))) return { is: 'gone' };
+  const end = performance.now() + betweenMs;
+  for (;;) {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(answerMs)]);
+    try {
+      using qmp = await openMonitor(house, uid, limit);
+      return await describe(house, uid, qmp, limit);
+    } catch (thrown) {
+      signal.throwIfAborted();
+      const refused = thrown instanceof Fault && (thrown.code === 'QmpRefused' || thrown.code === 'QmpBroken');
+      // QEMU's answer or silence decides nothing: only the lock tells that the disks are free.
+      if (await lockIsFree(lock, refused ? lockWaitMs : 0, signal)) return await describeGone(house, uid);
+      if (!refused || performance.now() >= end) return { is: 'unknown', why: limit.aborted ? `QEMU did not answer within ${answerMs} ms` : messageOf(thrown) };
+      await delay(20, undefined, { signal });
+    }
+  }
+};
+
+const isThere = (file: string): Promise<boolean> => stat(file).then(() => true, (thrown: unknown) => {
+  if (errnoOf(thrown) === 'ENOENT') return false;
+  throw thrown;
+});
+
+const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal): Promise<Sight> => {
+  const { name: given } = await qmp.execute('query-name', name, signal);
+  if (given !== uid) return { is: 'unknown', why: `the QEMU that answers calls itself ${JSON.stringify(given ?? '')}` };
+  const record = await readRun(house.paths, uid);
+  if (!record) return { is: 'unknown', why: 'a QEMU answers, but nothing was written down of its start' };
+  if (record.bootId !== house.bootId) return { is: 'unknown', why: 'a QEMU answers, but what was written down is of an earlier boot of the node' };
+  house.watcher.add(uid, house.paths.run(uid, record.startId));
+  const now = await statusOf(qmp, signal);
+  if (!isGuestState(now)) return { is: 'unknown', why: `QEMU is in the state ${now}, which only a restart of the VM ends` };
+  const [cpu] = await qmp.execute('query-cpus-fast', threads, signal);
+  return { is: 'present', startId: record.startId, guest: guestStates[now], facts: record.facts, pid: await processOf(cpu?.['thread-id'] ?? 0) };
+};
+
+const describeGone = async (house: House, uid: string): Promise<Sight> => {
+  house.watcher.remove(uid);
+  const record = await readRun(house.paths, uid);
+  return record ? { is: 'gone', last: await readEnd(house.paths, record, house.bootId) } : { is: 'gone' };
+};
+
+/** The process of a thread. Source: proc(5), Tgid. */
+const processOf = async (thread: number): Promise<number> => {
+  const text = await readFile(`/proc/${thread}/status`, 'utf8');
+  return Number(/^Tgid:\s*(\d+)$/m.exec(text)?.[1] ?? thread);
+};

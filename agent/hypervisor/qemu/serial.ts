@@ -1,0 +1,44 @@
+import { execFile } from 'node:child_process';
+import { open, stat } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { errnoOf } from '../../storage/durable.ts';
+
+const run = promisify(execFile);
+
+/** How long the record of a serial console may become before its oldest part goes, and how much stays. In bytes. */
+export const serialBound = { most: 4 * 1024 * 1024, kept: 2 * 1024 * 1024 };
+
+const toolMs = 10_000;
+// A range to collapse is a whole number of blocks; no common file system has larger ones.
+const blockBytes = 64 * 1024;
+
+/**
+ * Bounds a record that somebody appends to: takes away its oldest part when it is too long. Readers must expect that the
+ * file has become shorter. Where the file system can not collapse a range (tmpfs), the newest part is copied to the
+ * beginning; what is written in that instant may be lost. Source: fallocate(2), FALLOC_FL_COLLAPSE_RANGE.
+ */
+export const boundSerial = async (file: string, bound = serialBound, collapse = collapseRange): Promise<void> => {
+  const size = await stat(file).then((seen) => seen.size, (thrown: unknown) => {
+    if (errnoOf(thrown) === 'ENOENT') return 0;
+    throw thrown;
+  });
+  if (size <= bound.most) return;
+  const drop = Math.floor((size - bound.kept) / blockBytes) * blockBytes;
+  if (drop > 0 && !(await collapse(file, drop))) await copyDown(file, bound.kept);
+};
+
+const collapseRange = async (file: string, bytes: number): Promise<boolean> =>
+  run('fallocate', ['-c', '-o', '0', '-l', String(bytes), file], { timeout: toolMs, killSignal: 'SIGKILL' }).then(() => true, () => false);
+
+const copyDown = async (file: string, kept: number): Promise<void> => {
+  const handle = await open(file, 'r+');
+  try {
+    const { size } = await handle.stat();
+    const tail = Buffer.alloc(Math.min(kept, size));
+    const { bytesRead } = await handle.read(tail, 0, tail.byteLength, size - tail.byteLength);
+    await handle.truncate(0);
+    await handle.write(tail, 0, bytesRead, 0);
+  } finally {
+    await handle.close();
+  }
+};

@@ -1,0 +1,119 @@
+import { spawn } from 'node:child_process';
+import { chmod, chown, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Fault } from '#crds/kit/fault.ts';
+import { errnoOf, syncDirectory } from '../../storage/durable.ts';
+import type { MachineSpec } from '../driver.ts';
+import { cpuModelOf, qemuArgs } from './args.ts';
+import type { House } from './house.ts';
+import { launchArgs, lockedExit } from './launcher.ts';
+import { openMonitor } from './look.ts';
+import { readGreeting, readTail, writeStart } from './record.ts';
+
+const root = () => process.getuid?.() ?? 0;
+
+/** Starts a machine that waits before its first instruction. See `Hypervisor.start`. */
+export const startMachine = async (house: House, spec: MachineSpec, signal: AbortSignal): Promise<void> => {
+  const { paths } = house;
+  const { uid, startId, unixId } = spec;
+  const verdict = await house.verdict();
+  const accelerator = verdict.accelerators[0] ?? 'tcg';
+  const type = spec.type ?? verdict.type;
+  const run = paths.run(uid, startId);
+  await mkdir(run, { recursive: true, mode: 0o700 });
+  const facts = { type, cpuModel: cpuModelOf(accelerator), accelerator, cpus: spec.cpus, memoryMiB: spec.memoryMiB };
+  const [procs] = await Promise.all([
+    house.cgroups.make(uid),
+    writeStart(paths, { uid, startId, epoch: spec.epoch, bootId: house.bootId, facts }),
+    openSockets(house, uid, unixId),
+    makeSerialLog(paths.serialLog(uid), unixId),
+  ]);
+  const command = [house.qemu, ...qemuArgs(spec, { accelerator, type, sockets: paths.sockets(uid) })];
+  signal.throwIfAborted();
+  const kvmGroup = accelerator === 'kvm' ? (await stat('/dev/kvm')).gid : undefined;
+  const launch = launchArgs({ directory: paths.vm(uid), run: join('runs', startId), startId, unixId, procs, command, ...(kvmGroup === undefined ? {} : { kvmGroup }) });
+  const ended = await spawnLauncher(launch, join(run, 'stderr'));
+  house.watcher.add(uid, run);
+  await greeted(house, spec, ended, signal);
+  await Promise.all([closeSockets(house, uid), syncDirectory(paths.vm(uid)), forgetOtherRuns(house, uid, startId)]);
+};
+
+type Ended = () => { code: number | null } | undefined;
+
+/** Starts the launcher in a session of its own, so that nothing that happens to the agent reaches it. */
+const spawnLauncher = async (args: readonly string[], stderrFile: string): Promise<Ended> => {
+  const stderr = await open(stderrFile, 'a', 0o600);
+  try {
+    let end: ReturnType<Ended>;
+    const child = spawn('/bin/sh', args, { detached: true, cwd: '/', stdio: ['ignore', 'ignore', stderr.fd], env: { PATH: process.env.PATH, LC_ALL: 'C' } });
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    child.on('spawn', resolve).on('error', reject).on('exit', (code) => { end = { code }; });
+    await promise;
+    child.unref();
+    return () => end;
+  } finally {
+    await stderr.close();
+  }
+};
+
+/** Waits until QEMU answers and its serial port has its record. Faults: AlreadyRunning, StartFailed. */
+const greeted = async (house: House, { uid, startId }: MachineSpec, ended: Ended, signal: AbortSignal): Promise<void> => {
+  for (let answers = false; ;) {
+    const end = ended();
+    if (end?.code === lockedExit) throw new Fault('AlreadyRunning', `VM ${uid}: another process has its lock; it is not started a second time`);
+    if (end) throw new Fault('StartFailed', `QEMU ended before the guest ran: ${await saidBy(house, uid, startId)}`);
+    if (!answers) {
+      answers = await openMonitor(house, uid, signal).then(
+        (qmp) => {
+          qmp[Symbol.dispose]();
+          return true;
+        },
+        (thrown: unknown) => {
+          if (thrown instanceof Fault && (thrown.code === 'QmpRefused' || thrown.code === 'QmpBroken')) return false;
+          throw thrown;
+        },
+      );
+    }
+    if (answers && (await readGreeting(house.paths, uid, startId)) === 'done') return;
+    await delay(2, undefined, { signal });
+  }
+};
+
+const saidBy = async ({ paths }: House, uid: string, startId: string): Promise<string> => {
+  const text = (await readTail(join(paths.run(uid, startId), 'stderr'))).trim();
+  return text === '' ? 'it said nothing' : text;
+};
+
+/** QEMU makes its sockets as the VM's own user. */
+const openSockets = async ({ paths }: House, uid: string, unixId: number): Promise<void> => {
+  const directory = paths.sockets(uid);
+  await mkdir(directory, { recursive: true, mode: 0o755 });
+  await chown(directory, root(), unixId);
+  await chmod(directory, 0o770);
+};
+
+/** Before the guest runs the directory is closed: nobody can put another socket in the place of one that root connects to. */
+export const closeSockets = async ({ paths }: House, uid: string): Promise<void> => {
+  await chmod(paths.sockets(uid), 0o700);
+  await chown(paths.sockets(uid), root(), root());
+};
+
+const makeSerialLog = async (file: string, unixId: number): Promise<void> => {
+  const handle = await open(file, 'a', 0o600);
+  try {
+    await handle.chown(root(), unixId);
+    await handle.chmod(0o660);
+  } finally {
+    await handle.close();
+  }
+};
+
+const forgetOtherRuns = async ({ paths, log }: House, uid: string, startId: string): Promise<void> => {
+  for (const other of await readdir(paths.runs(uid))) {
+    if (other === startId) continue;
+    await rm(paths.run(uid, other), { recursive: true, force: true }).catch((thrown: unknown) => {
+      log.warn({ uid, run: other, code: errnoOf(thrown) }, 'an old run could not be removed');
+    });
+  }
+};
