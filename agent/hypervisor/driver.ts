@@ -1,4 +1,6 @@
+import type { Paths } from '../host/paths.ts';
 import type { NicBackend } from '../network/driver.ts';
+import type { Log } from '../vm/hands.ts';
 
 /** What executes guest code. */
 export type Accelerator = 'kvm' | 'hvf' | 'tcg';
@@ -82,3 +84,9 @@ export type Hypervisor = {
   /** Calls `changed` with a uid whenever something happened to its machine (an event, its end). A hint, not a promise. */
   watch: (changed: (uid: string) => void) => Disposable;
 };
+
+/** What every hypervisor is given. `onProved`: it is known now what the node can do. */
+export type HypervisorOptions = { paths: Paths; bootId: string; enableKvm: boolean; log: Log; onProved: () => void };
+
+/** Makes a hypervisor, which looks after its machines until the signal aborts. */
+export type MakeHypervisor = (options: HypervisorOptions, signal: AbortSignal) => Promise<Hypervisor>;

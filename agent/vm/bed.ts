@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
-import { Fault } from '#crds/kit/fault.ts';
-import type { Hypervisor, MachineFacts, RunEnd } from '../hypervisor/driver.ts';
+import { type MachineWorld, machineWorld, makeFakeHypervisor } from '../hypervisor/fake.ts';
 import { type FakeImageStore, makeFakeImageStore } from '../image/fake.ts';
 import { type FakeNetwork, makeFakeNetwork } from '../network/fake.ts';
 import { type DiskWorld, type FakeStorage, makeFakeStorage } from '../storage/fake.ts';
@@ -25,66 +24,6 @@ export const someVm = (over: Partial<DesiredVm> = {}): DesiredVm => ({
   cloudInit: { hostname: 'web', sshAuthorizedKeys: [] }, stop: { mode: 'Graceful', gracePeriodSeconds: 90 }, ...over,
 });
 
-type Guest = 'prelaunch' | 'running' | 'paused' | 'io-error' | 'shutdown';
-type Machine = { run?: { startId: string; guest: Guest; ran: boolean }; last?: RunEnd; hangs?: boolean };
-
-/** The machines of a pretend node; they outlive every agent. `doubleStarts` counts starts of what was present. */
-export type MachineWorld = { machines: Map<string, Machine>; starts: { uid: string; startId: string }[]; doubleStarts: number; presses: number; failStart?: string };
-
-const facts: MachineFacts = { type: 'pc-q35-7.2', cpuModel: 'max', accelerator: 'tcg', cpus: 1, memoryMiB: 64 };
-
-/** The guest's run ends. */
-export const endRun = (world: MachineWorld, uid: string, cause: RunEnd['cause'], over: Partial<RunEnd> = {}): void => {
-  const machine = world.machines.get(uid);
-  if (!machine?.run) return;
-  machine.last = { startId: machine.run.startId, cause, ran: machine.run.ran, stderr: '', ...(cause === 'rebooted' ? {} : { code: 0 }), ...over };
-  delete machine.run;
-};
-
-const pretendHypervisor = (world: MachineWorld): Hypervisor => {
-  const machine = (uid: string): Machine => {
-    const found = world.machines.get(uid) ?? {};
-    world.machines.set(uid, found);
-    return found;
-  };
-  const running = (uid: string) => {
-    const { run } = machine(uid);
-    if (!run) throw new Fault('NotRunning', `${uid} is not there`);
-    return run;
-  };
-  return {
-    capabilities: () => ({ version: '7.2', accelerators: ['tcg'] }),
-    observe: async (uid) => {
-      const it = world.machines.get(uid);
-      if (it?.hangs) return { is: 'unknown', why: 'QMP does not answer' };
-      if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts, pid: 1 };
-      return { is: 'gone', ...(it?.last ? { last: it.last } : {}) };
-    },
-    start: async ({ uid, startId }) => {
-      const it = machine(uid);
-      if (it.run) {
-        world.doubleStarts += 1;
-        throw new Fault('AlreadyRunning', uid);
-      }
-      if (world.failStart !== undefined) {
-        it.last = { startId, cause: 'crashed', code: 1, ran: false, stderr: world.failStart };
-        throw new Fault('StartFailed', world.failStart);
-      }
-      world.starts.push({ uid, startId });
-      it.run = { startId, guest: 'prelaunch', ran: false };
-    },
-    resume: async (uid) => void Object.assign(running(uid), { guest: 'running', ran: true }),
-    pause: async (uid) => void Object.assign(running(uid), { guest: 'paused' }),
-    powerdown: async (uid) => {
-      running(uid);
-      world.presses += 1;
-    },
-    kill: async (uid) => endRun(world, uid, 'crashed', { signal: 'SIGKILL', code: 137 }),
-    forget: async (uid) => void world.machines.delete(uid),
-    watch: () => ({ [Symbol.dispose]: () => {} }),
-  };
-};
-
 /** Everything of a node that outlives its agent. */
 export type NodeWorld = { shelf: ShelfWorld; machine: MachineWorld; disks: DiskWorld; images: FakeImageStore; ms: { now: number } };
 
@@ -93,7 +32,7 @@ export const nodeWorld = (): NodeWorld => {
   const disks: DiskWorld = new Map();
   return {
     shelf: shelfWorld(() => [...disks].map(([uid, { unixId }]) => ({ uid, unixId }))),
-    machine: { machines: new Map(), starts: [], doubleStarts: 0, presses: 0 },
+    machine: machineWorld(),
     disks, images: makeFakeImageStore(), ms: { now: 1_000 },
   };
 };
@@ -113,7 +52,7 @@ export type Around = <T>(effect: () => Promise<T>) => Promise<T>;
 export const openBench = async (world: NodeWorld, around: Around = (effect) => effect()): Promise<Bench> => {
   const shelf = makeFakeShelf(world.shelf);
   const ledger = await openLedger({ ...shelf, write: (...a) => around(() => shelf.write(...a)), remove: (...a) => around(() => shelf.remove(...a)), end: (...a) => around(() => shelf.end(...a)) }, { min: 200_000, max: 200_050 });
-  const machines = pretendHypervisor(world.machine);
+  const machines = makeFakeHypervisor(world.machine);
   const storage = makeFakeStorage(world.disks);
   const network = makeFakeNetwork();
   const reports: ObservedVm[] = [];

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { type Around, type Bench, endRun, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
+import { endRun } from '../hypervisor/fake.ts';
+import { type Around, type Bench, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
 
 const uid = uidOf(1);
 const states = ['Running', 'Stopped', 'Paused'] as const;

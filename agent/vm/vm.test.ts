@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { Fault } from '#crds/kit/fault.ts';
-import { doom, endRun, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
+import { endRun } from '../hypervisor/fake.ts';
+import { doom, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
 
 const uid = uidOf(1);
 const ready = async () => {
@@ -220,7 +221,7 @@ describe('a machine that does not answer', () => {
   test('is unknown, and nothing is done to it', async () => {
     const { world, bench } = await running();
     Object.assign(world.machine.machines.get(uid) ?? {}, { hangs: true });
-    expect(await bench.rest(uid)).toMatchObject({ state: 'unknown', trouble: { message: 'QMP does not answer' } });
+    expect(await bench.rest(uid)).toMatchObject({ state: 'unknown', trouble: { message: 'QEMU did not answer' } });
     expect(await want(bench, stopped)).toMatchObject({ state: 'unknown' });
     expect(world.machine.presses).toBe(0);
   });

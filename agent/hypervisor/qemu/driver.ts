@@ -2,8 +2,7 @@ import { z } from 'zod';
 import { jittered } from '#crds/kit/backoff.ts';
 import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { Log } from '../../vm/hands.ts';
-import type { Paths } from '../../host/paths.ts';
-import type { Hypervisor } from '../driver.ts';
+import type { Hypervisor, HypervisorOptions } from '../driver.ts';
 import { serialId } from './args.ts';
 import { openCgroups } from './cgroup.ts';
 import { forgetMachine, killMachine } from './end.ts';
@@ -15,9 +14,6 @@ import { boundSerial } from './serial.ts';
 import { closeSockets, startMachine } from './start.ts';
 import { makeWatcher } from './watch.ts';
 
-/** What the QEMU driver needs. `onProved`: it is known now what the node can do. */
-export type QemuOptions = { paths: Paths; bootId: string; enableKvm: boolean; log: Log; onProved: () => void };
-
 const nothing = z.unknown();
 const chardevs = z.array(z.object({ label: z.string(), filename: z.string() }));
 const boundEachMs = 5_000;
@@ -28,7 +24,7 @@ const proveAgain = { baseMs: 2_000, maxMs: 60_000 };
  * observes and ends machines already, but starts wait. Until `signal` aborts it looks after records of serial consoles.
  * Faults: QemuMissing.
  */
-export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: QemuOptions, signal: AbortSignal): Promise<Hypervisor> => {
+export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: HypervisorOptions, signal: AbortSignal): Promise<Hypervisor> => {
   const qemu = await findProgram('qemu-system-x86_64', process.env.PATH ?? '');
   const watcher = makeWatcher(log);
   let verdict: Verdict | undefined;

@@ -49,10 +49,14 @@ export const openQmp = async (socketFile: string, signal: AbortSignal): Promise<
     return { version: `${major}.${minor}.${micro}`, execute, [Symbol.dispose]: () => socket.destroy() };
   } catch (thrown) {
     socket.destroy();
-    const code = errnoOf(thrown);
-    if (code === 'ENOENT' || code === 'ECONNREFUSED') throw new Fault('QmpRefused', `${socketFile}: nobody listens`, { cause: thrown });
     throw thrown;
   }
+};
+
+const brokenBy = (cause: unknown): Fault => {
+  const code = errnoOf(cause);
+  if (code === 'ENOENT' || code === 'ECONNREFUSED') return new Fault('QmpRefused', `nobody listens: ${messageOf(cause)}`, { cause });
+  return new Fault('QmpBroken', `the connection to QEMU broke: ${messageOf(cause)}`, { cause });
 };
 
 type Lines = { next: (signal: AbortSignal) => Promise<unknown> };
@@ -80,7 +84,7 @@ const readLines = (socket: Socket): Lines => {
     }
     wake();
   });
-  socket.on('error', end);
+  socket.on('error', (cause) => end(brokenBy(cause)));
   socket.on('close', () => end(new Fault('QmpBroken', 'QEMU closed the connection')));
   return {
     next: async (signal) => {

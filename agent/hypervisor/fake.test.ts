@@ -1,0 +1,23 @@
+import { randomUUID } from 'node:crypto';
+import { hypervisorContract } from './contract.ts';
+import { endRun, machineWorld, makeFakeHypervisor } from './fake.ts';
+
+hypervisorContract('fake', async () => {
+  const world = machineWorld();
+  return {
+    hypervisor: makeFakeHypervisor(world),
+    spec: async (uid) => ({ uid, startId: randomUUID(), epoch: 1, uuid: uid, cpus: 2, memoryMiB: 32, disks: [], nics: [], unixId: 200_000 }),
+    reopen: async () => makeFakeHypervisor(world),
+    powerOff: async (uid) => endRun(world, uid, 'guest'),
+    hang: async (uid) => void Object.assign(world.machines.get(uid) ?? {}, { hangs: true }),
+    spoiled: (spec) => {
+      world.failStart = 'spoiled';
+      return spec;
+    },
+    mended: (spec) => {
+      delete world.failStart;
+      return spec;
+    },
+    close: async () => {},
+  };
+});

@@ -1,0 +1,84 @@
+import { Fault } from '#crds/kit/fault.ts';
+import type { Hypervisor, MachineFacts, RunEnd, Sight } from './driver.ts';
+
+type Run = { startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts };
+type Machine = { run?: Run; last?: RunEnd; hangs?: boolean };
+
+/** The machines of a pretend node; they outlive every agent. */
+export type MachineWorld = {
+  machines: Map<string, Machine>;
+  /** Every start that made a machine, in order. */
+  starts: { uid: string; startId: string }[];
+  /** Starts of what was present: each one is a bug of the agent. */
+  doubleStarts: number;
+  presses: number;
+  /** While it is set every start fails with this on stderr. */
+  failStart?: string;
+  listeners: Set<(uid: string) => void>;
+};
+
+/** A pretend node without machines. */
+export const machineWorld = (): MachineWorld => ({ machines: new Map(), starts: [], doubleStarts: 0, presses: 0, listeners: new Set() });
+
+/** The run of a machine ends: by its guest, a crash or the node. */
+export const endRun = (world: MachineWorld, uid: string, cause: RunEnd['cause'], over: Partial<RunEnd> = {}): void => {
+  const machine = world.machines.get(uid);
+  if (!machine?.run) return;
+  machine.last = { startId: machine.run.startId, cause, ran: machine.run.ran, stderr: '', ...(cause === 'rebooted' ? {} : { code: 0 }), ...over };
+  delete machine.run;
+  delete machine.hangs;
+  for (const changed of world.listeners) changed(uid);
+};
+
+/** A hypervisor in memory. Give the same `world` to a second one to play a restart of the agent. */
+export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hypervisor => {
+  const machine = (uid: string): Machine => {
+    const found = world.machines.get(uid) ?? {};
+    world.machines.set(uid, found);
+    return found;
+  };
+  const running = (uid: string): Run => {
+    const { run } = machine(uid);
+    if (!run) throw new Fault('NotRunning', `VM ${uid} has no machine that answers`);
+    return run;
+  };
+  return {
+    capabilities: () => ({ version: '7.2.0', accelerators: ['tcg'] }),
+    observe: async (uid, signal) => {
+      signal.throwIfAborted();
+      const it = world.machines.get(uid);
+      if (it?.hangs) return { is: 'unknown', why: 'QEMU did not answer' };
+      if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1 };
+      return { is: 'gone', ...(it?.last ? { last: it.last } : {}) };
+    },
+    start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, memoryMiB }, signal) => {
+      signal.throwIfAborted();
+      const it = machine(uid);
+      if (it.run) {
+        world.doubleStarts += 1;
+        throw new Fault('AlreadyRunning', `VM ${uid} is there already; it is not started a second time`);
+      }
+      if (world.failStart !== undefined) {
+        it.last = { startId, cause: 'crashed', code: 1, ran: false, stderr: world.failStart };
+        throw new Fault('StartFailed', `QEMU ended before the guest ran: ${world.failStart}`);
+      }
+      world.starts.push({ uid, startId });
+      it.run = { startId, guest: 'prelaunch', ran: false, facts: { type, cpuModel: 'max', accelerator: 'tcg', cpus, memoryMiB } };
+    },
+    resume: async (uid) => void Object.assign(running(uid), { guest: 'running', ran: true }),
+    pause: async (uid) => void Object.assign(running(uid), { guest: 'paused' }),
+    powerdown: async (uid) => {
+      running(uid);
+      world.presses += 1;
+    },
+    kill: async (uid) => endRun(world, uid, 'crashed', { signal: 'SIGKILL', code: 137 }),
+    forget: async (uid) => {
+      if (world.machines.get(uid)?.run) throw new Fault('StillThere', `VM ${uid}: its machine is there; nothing of it is removed`);
+      world.machines.delete(uid);
+    },
+    watch: (changed) => {
+      world.listeners.add(changed);
+      return { [Symbol.dispose]: () => void world.listeners.delete(changed) };
+    },
+  };
+};
