@@ -1,8 +1,9 @@
+import type { ConditionType } from './conditiontypes.ts';
 import type { Condition } from './meta.ts';
 import type { Reason } from './reasons.ts';
 
 /** A verdict before it is dated. */
-export type Verdict = { type: string; status: Condition['status']; reason: Reason; message: string };
+export type Verdict = { type: ConditionType; status: Condition['status']; reason: Reason; message: string };
 
 /** Dates verdicts: `lastTransitionTime` stays that of the old condition while its status is the same. */
 export const dated = (verdicts: readonly Verdict[], old: readonly Condition[], generation: number, now: Date): Condition[] =>
@@ -13,5 +14,5 @@ export const dated = (verdicts: readonly Verdict[], old: readonly Condition[], g
   });
 
 /** The condition of a type, when it is there. */
-export const conditionOf = (conditions: readonly Condition[] | undefined, type: string): Condition | undefined =>
+export const conditionOf = (conditions: readonly Condition[] | undefined, type: ConditionType): Condition | undefined =>
   conditions?.find((each) => each.type === type);

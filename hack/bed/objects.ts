@@ -1,4 +1,3 @@
-import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { hypervisorNode, hypervisorNodeKind } from '#crds/v1alpha1/hypervisornode.ts';
 import { apiVersion, type Condition } from '#crds/v1alpha1/meta.ts';
 import { virtualMachine, virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
@@ -29,7 +28,7 @@ export type Judged = { status: { conditions?: readonly Condition[] | undefined }
 
 /** `Ready=True Running`: the verdict of a condition in one line; undefined when it is not there. */
 export const verdict = ({ status }: Judged, type = 'Ready'): string | undefined => {
-  const found = conditionOf(status.conditions, type);
+  const found = status.conditions?.find((each) => each.type === type);
   return found && `${type}=${found.status} ${found.reason}`;
 };
 

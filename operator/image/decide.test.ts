@@ -44,7 +44,7 @@ describe('an image', () => {
   test.each([
     [true, 'Failed', 'Stalled'],
     [false, 'Importing', 'Reconciling'],
-  ])('whose import fails (final: %s) is %s and %s', (final, phase, condition) => {
+  ] as const)('whose import fails (final: %s) is %s and %s', (final, phase, condition) => {
     const failed = report({ state: 'failed', trouble: { reason: 'ChecksumMismatch', message: 'wrong', final } });
     const decision = decide(facts({ reports: new Map([['node-1', failed]]) }), now);
     expect([decision.status?.phase, ready(decision), conditionOf(decision.status?.conditions, condition)?.status]).toEqual([phase, 'False ChecksumMismatch', 'True']);

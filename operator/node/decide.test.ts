@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { conditionOf, type Verdict } from '#crds/v1alpha1/condition.ts';
 import { type HypervisorNode, hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts as AgentFacts } from '#crds/wire/observed.ts';
@@ -15,7 +15,7 @@ const node = (status?: object): HypervisorNode => hypervisorNode.parse({ metadat
 const facts = (over: Partial<NodeFacts> = {}): NodeFacts => ({
   node: node(), link: 'connected', agentId: 'id', protocol: 1, agent, allocated: { cpus: 1, memoryMiB: 512 }, vmCount: 1, orphans: [], lostCopies: [], discard: [], ...over,
 });
-const conditionsOf = ({ status }: ReturnType<typeof decide>, ...types: string[]) => types.map((type) => conditionOf(status?.conditions, type)?.status);
+const conditionsOf = ({ status }: ReturnType<typeof decide>, ...types: Verdict['type'][]) => types.map((type) => conditionOf(status?.conditions, type)?.status);
 
 describe('a node', () => {
   test('says what it has, what is taken, and what executes its guests', () => {

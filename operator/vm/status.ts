@@ -66,8 +66,8 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
   const all: Verdict[] = [
     { type: 'Ready', status: standing.ready, reason: standing.reason, message: standing.message },
     ...verdicts,
-    ...(standing.progress === 'reconciling' ? [{ type: 'Reconciling', status: 'True' as const, reason: standing.reason, message: standing.message }] : []),
-    ...(standing.progress === 'stalled' ? [{ type: 'Stalled', status: 'True' as const, reason: standing.reason, message: standing.message }] : []),
+    ...(standing.progress === 'reconciling' ? [{ type: 'Reconciling' as const, status: 'True' as const, reason: standing.reason, message: standing.message }] : []),
+    ...(standing.progress === 'stalled' ? [{ type: 'Stalled' as const, status: 'True' as const, reason: standing.reason, message: standing.message }] : []),
   ];
   const lastExit = report ? report.lastExit : old.lastExit;
   return {

@@ -1,18 +1,17 @@
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { access, constants, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { promisify } from 'node:util';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
+import { runTool } from '../../host/exec.ts';
 import { writeWhole } from '../../storage/durable.ts';
 import type { Accelerator } from '../driver.ts';
 import { cpuModelOf } from './args.ts';
 
-const run = promisify(execFile);
 const verdictVersion = 1;
 const probeMs = 15_000;
 const machineTypeMs = 10_000;
@@ -65,8 +64,8 @@ const digestOfFile = async (file: string): Promise<string> => {
 /** Its version, and what `q35` means to it. */
 const askQemu = async (qemu: string, signal: AbortSignal): Promise<{ version: string; type: string }> => {
   try {
-    const limit = { signal, timeout: machineTypeMs, killSignal: 'SIGKILL' as const };
-    const [{ stdout: version }, { stdout: machines }] = await Promise.all([run(qemu, ['-version'], limit), run(qemu, ['-machine', 'help'], limit)]);
+    const limit = { signal: AbortSignal.any([signal, AbortSignal.timeout(machineTypeMs)]) };
+    const [{ stdout: version }, { stdout: machines }] = await Promise.all([runTool(qemu, ['-version'], limit), runTool(qemu, ['-machine', 'help'], limit)]);
     const found = { version: /version (\d+\.\d+\.\d+)/.exec(version)?.[1], type: /\(alias of (pc-q35-[\w.+-]+)\)/.exec(machines)?.[1] };
     return z.object({ version: z.string(), type: z.string() }).parse(found);
   } catch (cause) {

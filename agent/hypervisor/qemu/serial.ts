@@ -1,9 +1,6 @@
-import { execFile } from 'node:child_process';
 import { open, stat } from 'node:fs/promises';
-import { promisify } from 'node:util';
+import { runTool } from '../../host/exec.ts';
 import { errnoOf } from '../../storage/durable.ts';
-
-const run = promisify(execFile);
 
 /** How long the record of a serial console may become before its oldest part goes, and how much stays. In bytes. */
 export const serialBound = { most: 4 * 1024 * 1024, kept: 2 * 1024 * 1024 };
@@ -28,7 +25,7 @@ export const boundSerial = async (file: string, bound = serialBound, collapse = 
 };
 
 const collapseRange = async (file: string, bytes: number): Promise<boolean> =>
-  run('fallocate', ['-c', '-o', '0', '-l', String(bytes), file], { timeout: toolMs, killSignal: 'SIGKILL' }).then(() => true, () => false);
+  runTool('fallocate', ['-c', '-o', '0', '-l', String(bytes), file], { signal: AbortSignal.timeout(toolMs) }).then(({ code }) => code === 0, () => false);
 
 const copyDown = async (file: string, kept: number): Promise<void> => {
   const handle = await open(file, 'r+');

@@ -1,0 +1,19 @@
+/** Every type that a condition may have: the kinds that carry it, and what True means. docs/conditions.md is made from it. */
+export const conditionTypes = {
+  Ready: [
+    ['VirtualMachine', 'VirtualMachineImage', 'HypervisorNode'],
+    'VM: the declared power state is reached and the spec is accepted (a VM that is Stopped as declared is Ready). Image: VMs can start from it. Node: VMs can run there.',
+  ],
+  Scheduled: [['VirtualMachine'], 'The VM has a node, in status.nodeName.'],
+  DisksReady: [['VirtualMachine'], 'All disks are there.'],
+  NetworkReady: [['VirtualMachine'], 'All interfaces are connected.'],
+  AgentConnected: [['VirtualMachine', 'HypervisorNode'], 'The agent of the node is heard. False says nothing about the guests: they run on.'],
+  DeletionProtected: [['VirtualMachine'], 'The VM is deleted and still protected, so nothing is torn down. Absent otherwise.'],
+  Reconciling: [['VirtualMachine', 'VirtualMachineImage'], 'Work is under way (kstatus). Absent otherwise; never beside Stalled.'],
+  Stalled: [['VirtualMachine', 'VirtualMachineImage'], 'Nothing goes on before somebody acts (kstatus). Absent otherwise; never beside Reconciling.'],
+  AcceleratorAvailable: [['HypervisorNode'], 'A probe guest ran under hardware acceleration.'],
+  OrphansPresent: [['HypervisorNode'], 'VMs run there that the cluster does not know; see status.orphans.'],
+} as const satisfies Record<string, readonly [kinds: readonly string[], meaning: string]>;
+
+/** A type that a condition may have. */
+export type ConditionType = keyof typeof conditionTypes;
