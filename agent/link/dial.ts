@@ -15,7 +15,7 @@ export type Socket = {
 /** What a socket tells. Nothing comes after `closed`. */
 export type Ears = { message: (text: string) => void; closed: (why: string) => void };
 
-/** Connects to an operator. Faults: DialRefused (401, 403), NotLeader (503), DialFailed. */
+/** Connects to an operator; `signal` limits that alone, not the life of the socket. Faults: DialRefused (401, 403), NotLeader (503), DialFailed. */
 export type Dial = (token: string, ears: Ears, signal: AbortSignal) => Promise<Socket>;
 
 /** Where the operator is, and the file with the CA that its certificate must come from; unset: the system's CAs. */
@@ -70,6 +70,8 @@ export const makeDial = ({ url, caFile }: DialTarget): Dial => async (token, ear
   });
   socket.on('open', () => {
     opened = true;
+    // From here on the session decides when to close.
+    signal.removeEventListener('abort', abort);
     resolve({
       send: (text, sent) => socket.send(text, (error) => { if (!error) sent(); }),
       bufferedBytes: () => socket.bufferedAmount,
