@@ -16,7 +16,9 @@ describe('the dial', () => {
     server = createServer();
     const sockets = new WebSocketServer({ noServer: true });
     server.on('upgrade', (request, socket, head) => {
-      if (answer === 'upgrade') sockets.handleUpgrade(request, socket, head, (peer) => peer.on('message', (data) => peer.send(`${request.url} ${request.headers.authorization} ${String(data)}`)));
+      if (answer === 'upgrade') sockets.handleUpgrade(request, socket, head, (peer) => {
+        peer.on('message', (data: Buffer) => peer.send(`${request.url} ${request.headers.authorization} ${data.toString('utf8')}`));
+      });
       else socket.end(`HTTP/1.1 ${answer} No\r\nContent-Length: 0\r\n\r\n`);
     });
     server.listen(0, '127.0.0.1');

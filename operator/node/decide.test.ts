@@ -57,4 +57,9 @@ describe('a node', () => {
     const { agent: _agent, ...before } = facts({ node: node({ observedGeneration: 1 }), link: 'joining' });
     expect(decide(before, now).status).toBeUndefined();
   });
+
+  test.each([['joining', 1], ['joining', -1], ['connected', -1]] as const)('is not judged before its agent has spoken: %s, observed %s', (link, observedGeneration) => {
+    const { agent: _agent, ...before } = facts({ node: node({ observedGeneration }), link });
+    expect(decide(before, now)).toEqual({ end: [], drop: [] });
+  });
 });

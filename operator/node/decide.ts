@@ -32,8 +32,8 @@ export type NodeDecision = { status?: NodeStatus; end: readonly string[]; drop: 
 export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
   const { node, link, agent } = facts;
   const old = node.status;
-  // An operator that has just started knows nothing yet: what the last one wrote stands.
-  if (link === 'joining' && agent === undefined && old.observedGeneration >= 0) return { end: [], drop: [] };
+  // Nothing is said of a node before its agent has: an operator that has just started knows less than the last one wrote.
+  if (link !== 'silent' && agent === undefined) return { end: [], drop: [] };
   const orphans = facts.orphans?.map(({ uid, namespace, name }) => ({ uid, namespace, name, state: 'held' })).toSorted((a, b) => (a.uid < b.uid ? -1 : 1)) ?? old.orphans ?? [];
   const status: NodeStatus = {
     observedGeneration: node.metadata.generation,
