@@ -4,6 +4,7 @@ import { operatorUser, readAudit, writesOf } from '#hack/bed/audit.ts';
 import { type Cluster, startCluster } from '#hack/bed/cluster.ts';
 import { imageManifest, user, vmManifest } from '#hack/bed/objects.ts';
 import { type BedOperator, startBedOperator } from '#hack/bed/operator.ts';
+import { until } from '#hack/bed/until.ts';
 import { type SimNode, startSimNode } from '#hack/sim/node.ts';
 
 /** The operator's budget of writes, counted in the audit log of a real API server. Case C01 of acceptance.md. */
@@ -39,7 +40,11 @@ describe('the writes of the operator', () => {
     const counts = names.map((name) => made.filter((ref) => ref?.name === name).length);
     expect(Math.max(...counts)).toBeLessThanOrEqual(4);
     expect(Math.min(...counts)).toBeGreaterThanOrEqual(2);
-    const said = await events();
+    // Events are told after the status, and nobody waits for them.
+    const said = await until('the events', async () => {
+      const all = await events();
+      return names.every((name) => all.includes(`${name} Running`)) && all;
+    }, 15_000);
     for (const name of names) expect(said.filter((each) => each.startsWith(`${name} `)).toSorted()).toEqual([`${name} Running`, `${name} Scheduled`]);
   });
 
