@@ -4,7 +4,7 @@ const code = [
   0x31, 0xc0,                   //         xor ax, ax
   0x8e, 0xd8,                   //         mov ds, ax
   0xfc,                         //         cld
-  0xbe, 0x3c, 0x7c,             //         mov si, text
+  0xbe, 0x3e, 0x7c,             //         mov si, text
   0xac,                         // next:   lodsb
   0x84, 0xc0,                   //         test al, al
   0x74, 0x11,                   //         jz listen
@@ -18,13 +18,15 @@ const code = [
   0xee,                         //         out dx, al
   0xeb, 0xea,                   //         jmp next
   0xba, 0xfd, 0x03,             // listen: mov dx, 0x3fd
+  0xfb,                         // poll:   sti
+  0xf4,                         //         hlt    until the next tick of the clock
   0xec,                         //         in al, dx
   0xa8, 0x01,                   //         test al, 1
-  0x74, 0xfb,                   //         jz listen + 3
+  0x74, 0xf9,                   //         jz poll
   0xb2, 0xf8,                   //         mov dl, 0xf8
   0xec,                         //         in al, dx
   0x3c, 0x71,                   //         cmp al, 'q'
-  0x75, 0xf1,                   //         jne listen
+  0x75, 0xef,                   //         jne listen
   0xba, 0x04, 0x06,             //         mov dx, 0x604
   0xb8, 0x00, 0x20,             //         mov ax, 0x2000
   0xef,                         //         out dx, ax
@@ -39,7 +41,7 @@ export const testGuestReady = 'up';
 export const testGuest = (): Uint8Array => {
   const disk = new Uint8Array(1024 * 1024);
   disk.set(code);
-  disk.set(new TextEncoder().encode(`${testGuestReady}\r\n`), 0x3c);
+  disk.set(new TextEncoder().encode(`${testGuestReady}\r\n`), code.length);
   disk.set([0x55, 0xaa], 510);
   return disk;
 };

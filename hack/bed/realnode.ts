@@ -1,0 +1,125 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, open, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { stringify as stringifyToml } from 'smol-toml';
+import { readBootId } from '#agent/host/bootid.ts';
+import { type Paths, paths as pathsOf } from '#agent/host/paths.ts';
+import { makeQemu } from '#agent/hypervisor/qemu/driver.ts';
+import { openCgroups } from '#agent/hypervisor/qemu/cgroup.ts';
+import { quiet } from '#agent/vm/bed.ts';
+import type { Cluster } from './cluster.ts';
+import { until } from './until.ts';
+
+/** A QEMU as the node's process table shows it, read independently of the agent. */
+export type QemuProcess = { pid: number; uid: string; command: readonly string[] };
+
+/** A node of its own folder: the real agent as a process, with real QEMU below. */
+export type RealNode = AsyncDisposable & {
+  paths: Paths;
+  /** Starts the agent, or another one beside it; `joined` waits for its session. */
+  start: () => Promise<ChildProcess>;
+  /** The agent that was started last. */
+  agent: () => ChildProcess;
+  joined: () => Promise<void>;
+  /** Ends the agent by a signal and waits for its exit. */
+  end: (signal: 'SIGKILL' | 'SIGTERM') => Promise<void>;
+  /** The agents' log, of all starts. */
+  log: () => Promise<string>;
+  qemus: () => Promise<QemuProcess[]>;
+  serial: (uid: string) => Promise<string>;
+  /** What is there of a VM: files, sockets, cgroups, processes. Empty when it left nothing. */
+  traces: (uid: string) => Promise<string[]>;
+};
+
+const root = join(import.meta.dirname, '..', '..');
+const waitMs = 30_000;
+
+/** Makes a node for tests and starts its agent; dispose it at the end, it ends every guest too. Needs root. */
+export const startRealNode = async (cluster: Cluster, url: string, name = 'node-1'): Promise<RealNode> => {
+  const folder = await mkdtemp(join(tmpdir(), 'strato-node-'));
+  await chmod(folder, 0o755);
+  const folders = { stateDir: join(folder, 'state'), imageCacheDir: join(folder, 'state', 'images'), socketDir: join(folder, 's') };
+  const paths = pathsOf(folders);
+  const files = { token: join(folder, 'token'), config: join(folder, 'config.toml'), log: join(folder, 'agent.log') };
+  await mkdir(folders.stateDir, { mode: 0o700 });
+  await writeFile(files.token, await cluster.token({ node: name, seconds: 3600 }), { mode: 0o600 });
+  await writeFile(files.config, stringifyToml({
+    control_plane_url: url, control_plane_ca: cluster.authority, token_file: files.token, log_level: 'debug',
+    state_dir: folders.stateDir, image_cache_dir: folders.imageCacheDir, qemu_socket_dir: folders.socketDir,
+  }));
+  const log = () => readFile(files.log, 'utf8').catch(() => '');
+  let agent: ChildProcess | undefined;
+  let joinedBefore = 0;
+  const joins = async (): Promise<number> => (await log()).split('"joined the operator"').length - 1;
+  const start = async (): Promise<ChildProcess> => {
+    joinedBefore = await joins();
+    const out = await open(files.log, 'a');
+    try {
+      const child = spawn(process.execPath, [join(root, 'agent', 'main.ts'), '--config', files.config], {
+        stdio: ['ignore', out.fd, out.fd], env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] },
+      });
+      await once(child, 'spawn');
+      agent = child;
+      return child;
+    } finally {
+      await out.close();
+    }
+  };
+  const running = (): ChildProcess => {
+    if (!agent) throw new Error('no agent was started');
+    return agent;
+  };
+  const end = async (signal: 'SIGKILL' | 'SIGTERM'): Promise<void> => {
+    const child = running();
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const exit = once(child, 'exit', { signal: AbortSignal.timeout(waitMs) });
+    child.kill(signal);
+    await exit;
+  };
+  const traces = async (uid: string): Promise<string[]> => {
+    const there = [paths.vm(uid), paths.sockets(uid), join(paths.ledger, `${uid}.json`)].filter((file) => existsSync(file));
+    const pids = (await (await openCgroups()).pids(uid)).map((pid) => `pid ${pid}`);
+    return [...there, ...pids, ...(await qemusBelow(paths.vms)).filter((each) => each.uid === uid).map(({ pid }) => `qemu ${pid}`)];
+  };
+  await start();
+  return {
+    paths, start, end, log, traces,
+    agent: running,
+    joined: async () => void (await until('the agent to join', async () => (await joins()) > joinedBefore, waitMs)),
+    qemus: () => qemusBelow(paths.vms),
+    serial: (uid) => readFile(paths.serialLog(uid), 'utf8').catch(() => ''),
+    [Symbol.asyncDispose]: async () => {
+      await end('SIGKILL');
+      await endGuests(paths);
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+};
+
+/** The working directory of a machine's processes is that of its VM. */
+const qemusBelow = async (vms: string): Promise<QemuProcess[]> => {
+  const found: QemuProcess[] = [];
+  for (const pid of (await readdir('/proc')).filter((each) => /^\d+$/.test(each)).map(Number)) {
+    const cwd = await readlink(`/proc/${pid}/cwd`).catch(() => '');
+    if (!cwd.startsWith(`${vms}/`)) continue;
+    const command = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0').slice(0, -1);
+    if (/(^|\/)qemu-system-[^/]*$/.test(command[0] ?? '')) found.push({ pid, uid: cwd.slice(vms.length + 1), command });
+  }
+  return found;
+};
+
+const endGuests = async (paths: Paths): Promise<void> => {
+  const ending = new AbortController();
+  try {
+    const hypervisor = await makeQemu({ paths, bootId: await readBootId(), enableKvm: false, log: quiet, onProved: () => {} }, ending.signal);
+    for (const uid of await readdir(paths.vms).catch(() => [])) {
+      await hypervisor.kill(uid, AbortSignal.timeout(waitMs));
+      await hypervisor.forget(uid, AbortSignal.timeout(waitMs));
+    }
+  } finally {
+    ending.abort();
+  }
+};

@@ -1,0 +1,33 @@
+import { testGuest } from '#agent/hypervisor/testguest.ts';
+import { openTestWeb, type TestWeb } from '#agent/image/testweb.ts';
+import { type Cluster, startCluster } from './cluster.ts';
+import { user } from './objects.ts';
+import { type BedOperator, startBedOperator } from './operator.ts';
+import { type RealNode, startRealNode } from './realnode.ts';
+
+/** Everything but the console, for tests: a real API server, the operator in this process, a real agent with real QEMU, an image server. */
+export type Whole = AsyncDisposable & { cluster: Cluster; operator: BedOperator; node: RealNode; web: TestWeb; me: ReturnType<typeof user> };
+
+/**
+ * Starts all of it, with the image `guest` in namespace default: a boot sector that prints `up` on its serial console and
+ * powers itself off when it is told `q` there. It does not heed the power button.
+ */
+export const startWhole = async (): Promise<Whole> => {
+  await using opened = new AsyncDisposableStack();
+  const cluster = opened.use(await startCluster());
+  const operator = await startBedOperator(cluster);
+  opened.defer(() => operator.stop());
+  const web = await openTestWeb();
+  opened.defer(() => web.close());
+  const node = opened.use(await startRealNode(cluster, operator.url));
+  const me = user(cluster.kube);
+  const url = web.serve('/guest.raw', { is: 'bytes', bytes: Buffer.from(testGuest()) });
+  await me.apply({
+    apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachineImage', metadata: { name: 'guest', namespace: 'default' },
+    spec: { source: { http: { url } }, format: 'raw' },
+  });
+  await me.nodeIs('node-1', 'Ready=True Ready');
+  await me.imageIs('guest', 'Ready=True Ready');
+  const all = opened.move();
+  return { cluster, operator, node, web, me, [Symbol.asyncDispose]: () => all.disposeAsync() };
+};
