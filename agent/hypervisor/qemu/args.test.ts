@@ -1,0 +1,85 @@
+import { describe, expect, test } from '@jest/globals';
+import type { MachineSpec } from '../driver.ts';
+import { cpuModelOf, qemuArgs } from './args.ts';
+
+const uid = '00000000-0000-4000-8000-000000000001';
+const spec: MachineSpec = {
+  uid, startId: 's', epoch: 1, uuid: '00000000-0000-8000-8000-000000000002', cpus: 3, memoryMiB: 512, unixId: 200_000,
+  disks: [
+    { name: 'root', file: 'disks/root.qcow2', base: 'disks/root.base', format: 'qcow2', readOnly: false, slot: 0, bootIndex: 0 },
+    { name: 'seed_', file: 'seed.img', format: 'raw', readOnly: true, slot: 5 },
+  ],
+  nics: [{ name: 'net0', mac: '02:00:00:00:00:01', slot: 1, backend: { kind: 'user', forwards: [{ protocol: 'UDP', address: '127.0.0.1', hostPort: 5353, port: 53 }] } }],
+};
+const build = { accelerator: 'tcg', type: 'pc-q35-7.2', sockets: '/run/x' } as const;
+const args = (over: Partial<MachineSpec> = {}, accelerator: 'tcg' | 'kvm' = 'tcg') => qemuArgs({ ...spec, ...over }, { ...build, accelerator });
+/** Every value of a flag; what is JSON as data. */
+const valuesOf = (all: readonly string[], flag: string): unknown[] =>
+  all.flatMap((each, at) => (all[at - 1] === flag ? [each.startsWith('{') ? JSON.parse(each) : each] : []));
+
+describe('the arguments of QEMU', () => {
+  test.each<[string, string, unknown]>([
+    ['it waits before its first instruction', '-S', '-chardev'],
+    ['it is named by the uid, by which it is known again', '-name', `guest=${uid},debug-threads=on`],
+    ['it may start nothing and become nobody else', '-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+    ['a panic does not end it, a reset does not either', '-action', 'shutdown=poweroff,panic=none,reboot=reset'],
+    ['the versioned machine, without what costs start time or dumps memory', '-machine', 'pc-q35-7.2,vmport=off,smm=off,hpet=off,dump-guest-core=off'],
+    ['the translation buffer is bounded, as the overhead is accounted', '-accel', 'tcg,thread=multi,tb-size=64'],
+    ['cores of one socket', '-smp', 'cpus=3,sockets=1,cores=3,threads=1'],
+    ['memory', '-m', '512M'],
+    ['the UUID of the status', '-uuid', '00000000-0000-8000-8000-000000000002'],
+  ])('%s', (_rule, flag, value) => {
+    const all = args();
+    expect(all[all.indexOf(flag) + 1]).toEqual(value);
+  });
+
+  test('under KVM the guest sees the CPU of the node, under TCG all that TCG can', () => {
+    expect([cpuModelOf('kvm'), cpuModelOf('tcg')]).toEqual(['host', 'max']);
+    expect(valuesOf(args({}, 'kvm'), '-accel')).toEqual(['kvm']);
+  });
+
+  test('there are monitors for the agent and for tools, and one for the record of events; the serial port waits for nobody', () => {
+    expect(valuesOf(args(), '-chardev')).toEqual([
+      'stdio,id=events,signal=off', 'socket,id=agent,path=/run/x/qmp.sock,server=on,wait=off', 'socket,id=tools,path=/run/x/tools.sock,server=on,wait=off', 'null,id=serial',
+    ]);
+    expect(valuesOf(args(), '-mon')).toEqual(['chardev=events,mode=control', 'chardev=agent,mode=control', 'chardev=tools,mode=control']);
+  });
+
+  test('a disk is an overlay whose chain is given here, whatever a header says; it stops the guest when it can not be written', () => {
+    const [root] = valuesOf(args(), '-blockdev');
+    expect(root).toEqual({
+      driver: 'qcow2', 'node-name': 'disk0', 'read-only': false, discard: 'unmap',
+      file: { driver: 'file', filename: 'disks/root.qcow2', 'read-only': false, discard: 'unmap' },
+      backing: { driver: 'qcow2', 'read-only': true, file: { driver: 'file', filename: 'disks/root.base', 'read-only': true }, backing: null },
+    });
+    expect(valuesOf(args(), '-device')).toContainEqual({
+      driver: 'virtio-blk-pci', id: 'blk0', bus: 'port0', drive: 'throttle0', serial: 'root', werror: 'stop', rerror: 'stop', bootindex: 0,
+    });
+  });
+
+  test('a disk without an image has no chain at all', () => {
+    const [blank] = valuesOf(args({ disks: [{ name: 'data', file: 'disks/data.qcow2', format: 'qcow2', readOnly: false, slot: 0 }] }), '-blockdev');
+    expect(blank).toMatchObject({ backing: null });
+  });
+
+  test('the seed is raw and read only to its last layer', () => {
+    expect(valuesOf(args(), '-blockdev')).toContainEqual({ driver: 'raw', 'node-name': 'disk5', 'read-only': true, file: { driver: 'file', filename: 'seed.img', 'read-only': true } });
+  });
+
+  test('a forward is bound to the address that the network gave', () => {
+    expect(valuesOf(args(), '-netdev')).toEqual([{ type: 'user', id: 'net1', hostfwd: [{ str: 'udp:127.0.0.1:5353-:53' }] }]);
+    expect(valuesOf(args(), '-device')).toContainEqual({ driver: 'virtio-net-pci', id: 'nic1', bus: 'port1', netdev: 'net1', mac: '02:00:00:00:00:01', romfile: '' });
+  });
+
+  test('each of the sixteen root ports has its own address', () => {
+    const ports = valuesOf(args(), '-device').filter((each): each is { driver: string; addr: string } => typeof each === 'object' && each !== null && 'driver' in each && each.driver === 'pcie-root-port');
+    expect([ports.length, new Set(ports.map(({ addr }) => addr)).size]).toEqual([16, 16]);
+  });
+
+  test('the name of a disk can not leave its JSON', () => {
+    const name = 'a",file=/etc/passwd,\n-device x';
+    const all = args({ disks: [{ name, file: 'disks/x.qcow2', format: 'qcow2', readOnly: false, slot: 0 }] });
+    expect(all.length).toBe(args({ disks: spec.disks.slice(0, 1) }).length);
+    expect(all.filter((each) => each.includes('passwd'))).toEqual([JSON.stringify({ driver: 'virtio-blk-pci', id: 'blk0', bus: 'port0', drive: 'throttle0', serial: name, werror: 'stop', rerror: 'stop' })]);
+  });
+});
