@@ -1,0 +1,134 @@
+// What only a real QEMU and a real shell can show: the lock, the record of the end, the console that never waits, the probe.
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, open, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { until } from '#hack/bed/until.ts';
+import { openQemuBed, type QemuBed } from './bed.ts';
+import { lockIsFree } from './lock.ts';
+import { findProgram, proveQemu } from './probe.ts';
+
+const waitMs = 30_000;
+const signal = () => AbortSignal.timeout(waitMs);
+
+describe('a machine under its launcher', () => {
+  let bed: QemuBed;
+  let uid: string;
+  beforeEach(async () => {
+    bed = await openQemuBed();
+    uid = randomUUID();
+  });
+  afterEach(() => bed.close());
+
+  const start = async () => {
+    const spec = await bed.spec(uid);
+    await bed.hypervisor.start(spec, signal());
+    const sight = await bed.hypervisor.observe(uid, signal());
+    if (sight.is !== 'present') throw new Error(`the machine is ${sight.is}`);
+    return { ...spec, pid: sight.pid };
+  };
+  const status = async (pid: number, key: string) => new RegExp(`^${key}:[ \\t]*(.*)$`, 'm').exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1];
+  const supervisorOf = async (pid: number) => Number(await status(pid, 'PPid'));
+
+  test('QEMU is its own user without any right, in its own cgroups, and goes before the agent when memory is short', async () => {
+    const { pid, unixId } = await start();
+    expect(await status(pid, 'Uid')).toBe([unixId, unixId, unixId, unixId].join('\t'));
+    expect(await status(pid, 'Groups')).toBe('');
+    expect([await status(pid, 'CapEff'), await status(pid, 'CapBnd'), await status(pid, 'NoNewPrivs')]).toEqual(['0000000000000000', '0000000000000000', '1']);
+    const groups = (await readFile(`/proc/${pid}/cgroup`, 'utf8')).trim().split('\n');
+    expect(groups.filter((each) => each.endsWith(`/strato/${uid}`)).length).toBeGreaterThan(0);
+    expect((await readFile(`/proc/${pid}/oom_score_adj`, 'utf8')).trim()).toBe('500');
+  });
+
+  test('it has no descriptor of the agent: null, its records, its lock, its disks', async () => {
+    const { pid } = await start();
+    const targets = await Promise.all((await readdir(`/proc/${pid}/fd`)).map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')));
+    const own = bed.paths.vm(uid);
+    expect(targets.filter((each) => each.startsWith('/') && !each.startsWith(own) && !each.startsWith('/dev/') && !each.startsWith('/memfd:'))).toEqual([]);
+  });
+
+  test('the lock is held while QEMU lives, even when its supervisor is killed', async () => {
+    const { pid } = await start();
+    process.kill(await supervisorOf(pid), 'SIGKILL');
+    expect(await lockIsFree(bed.paths.lock(uid), 200, signal())).toBe(false);
+    await bed.hypervisor.resume(uid, signal());
+    await bed.powerOff(uid);
+    await until('the lock to be free', () => lockIsFree(bed.paths.lock(uid), 0, signal()), waitMs);
+    // Nobody wrote the exit code; QEMU's own record tells.
+    expect(await bed.hypervisor.observe(uid, signal())).toMatchObject({ is: 'gone', last: { cause: 'guest', ran: true } });
+  });
+
+  test('signals to the supervisor do not end the machine', async () => {
+    const { pid } = await start();
+    const supervisor = await supervisorOf(pid);
+    for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.kill(supervisor, name);
+    await bed.hypervisor.resume(uid, signal());
+    await bed.powerOff(uid);
+    await until('its end', async () => (await bed.hypervisor.observe(uid, signal())).is === 'gone', waitMs);
+    expect(await bed.hypervisor.observe(uid, signal())).toMatchObject({ last: { cause: 'guest', code: 0 } });
+  });
+
+  test('nobody reads the console, or somebody who stopped: the guest goes on; a new start begins a new record', async () => {
+    await start();
+    const reader = await open(bed.paths.serialLog(uid), 'r');
+    try {
+      await bed.hypervisor.resume(uid, signal());
+      await bed.powerOff(uid);
+      await until('its end', async () => (await bed.hypervisor.observe(uid, signal())).is === 'gone', waitMs);
+    } finally {
+      await reader.close();
+    }
+    await writeFile(bed.paths.serialLog(uid), 'old\n', { flag: 'a' });
+    const spec = { ...(await respec(uid)), startId: randomUUID() };
+    await bed.hypervisor.start(spec, signal());
+    await bed.hypervisor.resume(uid, signal());
+    await until('the guest is up', async () => (await bed.serial(uid)).includes('up'), waitMs);
+    expect(await bed.serial(uid)).not.toContain('old');
+  });
+
+  test('before the guest runs nobody but root can put another socket in the place of its monitors', async () => {
+    const { unixId } = await start();
+    const folder = await stat(bed.paths.sockets(uid));
+    expect([folder.uid, folder.mode & 0o777, unixId > 0]).toEqual([0, 0o700, true]);
+  });
+
+  const respec = async (of: string) => ({
+    uid: of, startId: '', epoch: 1, uuid: of, cpus: 1, memoryMiB: 32, unixId: 240_000, nics: [],
+    disks: [{ name: 'root', file: 'disks/root.raw', format: 'raw' as const, readOnly: false, slot: 0, bootIndex: 0 }],
+  });
+});
+
+describe('the probe', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'strato-prove-'));
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+  const prove = async (over: Partial<Parameters<typeof proveQemu>[0]> = {}) =>
+    proveQemu({ qemu: await findProgram('qemu-system-x86_64', process.env.PATH ?? ''), bootId: 'b', kvmWanted: false, verdictFile: join(folder, 'verdict.json'), ...over }, signal());
+
+  test('tells the version, the versioned machine and what runs guests, and keeps it for the boot and the binary', async () => {
+    const verdict = await prove();
+    expect(verdict).toEqual({ version: expect.stringMatching(/^\d+\.\d+\.\d+$/), type: expect.stringMatching(/^pc-q35-\d/), accelerators: ['tcg'] });
+    const kept = join(folder, 'verdict.json');
+    await writeFile(kept, (await readFile(kept, 'utf8')).replace(verdict.type, 'pc-q35-0.1'));
+    expect(await prove()).toMatchObject({ type: 'pc-q35-0.1' });
+    expect(await prove({ bootId: 'another' })).toEqual(verdict);
+  });
+
+  test('a device file of KVM is no proof: what does not run a guest is not told, and TCG always is', async () => {
+    const { accelerators } = await prove({ kvmWanted: true });
+    expect(accelerators.at(-1)).toBe('tcg');
+  });
+
+  test('a QEMU that is none is unusable, and one that is not there is missing', async () => {
+    await expect(prove({ qemu: '/bin/true' })).rejects.toMatchObject({ code: 'QemuUnusable' });
+    await expect(findProgram('qemu-system-nothing', process.env.PATH ?? '')).rejects.toMatchObject({ code: 'QemuMissing', retry: 'never' });
+  });
+
+  test('a verdict file that somebody wrote is not believed', async () => {
+    await writeFile(join(folder, 'verdict.json'), '{"version": 1, "verdict": "yes"}');
+    expect(await prove()).toMatchObject({ accelerators: ['tcg'] });
+  });
+});
