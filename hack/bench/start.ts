@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { z } from 'zod';
 import { readBootId } from '#agent/host/bootid.ts';
+import type { Hypervisor } from '#agent/hypervisor/driver.ts';
 import { makeQemu } from '#agent/hypervisor/qemu/driver.ts';
 import { testGuestReady } from '#agent/hypervisor/testguest.ts';
 import { makeFileStorage } from '#agent/storage/files.ts';
@@ -18,6 +19,8 @@ import { atMost, type Figure, quantile } from './figure.ts';
 
 const limitMs = 180_000;
 const silent = pino({ level: 'silent' });
+// Often enough for a guest that boots for seconds; QEMU itself dates `cont`. More often would take time from who is measured.
+const pollMs = 20;
 const bareUnixId = 290_000;
 const resumed = z.object({ event: z.literal('RESUME'), timestamp: z.object({ seconds: z.int(), microseconds: z.int() }) });
 
@@ -41,8 +44,10 @@ export const benchStart = async (tell: (doing: string) => void): Promise<Figure[
   });
   const { status } = await all.me.imageIs('linux', 'Ready=True Ready', limitMs);
   if (status.digest === undefined) throw new Error('the image has no digest');
-  const sector = await rounds(all, { image: 'guest', memory: '32Mi', marker: testGuestReady, sizeMiB: 1 }, 30, tell);
-  const linux = await rounds(all, { image: 'linux', memory: '256Mi', marker: 'STRATO ready', sizeMiB: 64 }, 9, tell);
+  using ending = new DisposableStack();
+  const hypervisor = await openHypervisor(all, ending);
+  const sector = await rounds(all, hypervisor, { image: 'guest', memory: '32Mi', marker: testGuestReady, sizeMiB: 1 }, 30, tell);
+  const linux = await rounds(all, hypervisor, { image: 'linux', memory: '256Mi', marker: 'STRATO ready', sizeMiB: 64 }, 9, tell);
   const added = sector.map(({ strato, bare }) => strato.contMs - bare.contMs);
   const median = (each: 'strato' | 'bare') => quantile(linux.map((round) => round[each].readyMs), 0.5);
   return [
@@ -52,18 +57,28 @@ export const benchStart = async (tell: (doing: string) => void): Promise<Figure[
   ];
 };
 
+/** Ends bare machines. Its probe is over before the first round. */
+const openHypervisor = async ({ node: { paths } }: Whole, ending: DisposableStack): Promise<Hypervisor> => {
+  const stop = new AbortController();
+  ending.defer(() => stop.abort());
+  const proved = Promise.withResolvers<void>();
+  const hypervisor = await makeQemu({ paths, bootId: await readBootId(), enableKvm: false, log: quiet, onProved: proved.resolve }, stop.signal);
+  await proved.promise;
+  return hypervisor;
+};
+
 type Round = { strato: Times; bare: Times };
 
-const rounds = async (all: Whole, kind: Kind, count: number, tell: (doing: string) => void): Promise<Round[]> => {
+const rounds = async (all: Whole, hypervisor: Hypervisor, kind: Kind, count: number, tell: (doing: string) => void): Promise<Round[]> => {
   const done: Round[] = [];
   for (let round = 0; round < count; round += 1) {
     tell(`${kind.image}: round ${round + 1} of ${count}`);
-    done.push(await oneRound(all, kind, `bench-${kind.image}-${round}`));
+    done.push(await oneRound(all, hypervisor, kind, `bench-${kind.image}-${round}`));
   }
   return done;
 };
 
-const oneRound = async ({ me, node }: Whole, kind: Kind, name: string): Promise<Round> => {
+const oneRound = async ({ me, node }: Whole, hypervisor: Hypervisor, kind: Kind, name: string): Promise<Round> => {
   const signal = AbortSignal.timeout(limitMs);
   const { paths } = node;
   const sinceMs = now();
@@ -83,7 +98,9 @@ const oneRound = async ({ me, node }: Whole, kind: Kind, name: string): Promise<
   const launched = launchBare(bare, signal);
   const times = await watchStart(paths.vm(bareUid), kind.marker, bareSinceMs, signal);
   await launched;
-  await endBare(bare);
+  await hypervisor.kill(bareUid, signal);
+  await hypervisor.forget(bareUid, signal);
+  await makeFileStorage({ paths, log: silent }).remove(bareUid, signal);
   return { strato, bare: times };
 };
 
@@ -105,7 +122,7 @@ const watchStart = async (directory: string, marker: string, sinceMs: number, si
       const contMs = await resumedMs(directory);
       if (contMs !== undefined) return { contMs: contMs - sinceMs, readyMs };
     }
-    await delay(5, undefined, { signal });
+    await delay(pollMs, undefined, { signal });
   }
 };
 
@@ -118,17 +135,4 @@ const resumedMs = async (directory: string): Promise<number | undefined> => {
     return timestamp.seconds * 1000 + timestamp.microseconds / 1000;
   }
   return undefined;
-};
-
-const endBare = async ({ paths, uid }: Bare): Promise<void> => {
-  const ending = new AbortController();
-  const signal = AbortSignal.timeout(30_000);
-  try {
-    const hypervisor = await makeQemu({ paths, bootId: await readBootId(), enableKvm: false, log: quiet, onProved: () => {} }, ending.signal);
-    await hypervisor.kill(uid, signal);
-    await hypervisor.forget(uid, signal);
-    await makeFileStorage({ paths, log: silent }).remove(uid, signal);
-  } finally {
-    ending.abort();
-  }
 };
