@@ -66,6 +66,35 @@ test('./hack/up makes everything, and the guest of the first VM says that it is 
   expect(audit).not.toContain('"requestObject"');
 }, scriptMs);
 
+test('after a stop and a start nothing differs from the file that was applied', async () => {
+  const limit = () => AbortSignal.timeout(60_000);
+  for (const [powerState, ready] of [['Stopped', 'Stopped'], ['Running', 'Running']] as const) {
+    await kubectl(at, ['patch', 'vm', 'first-vm', '--type=merge', '-p', JSON.stringify({ spec: { powerState } })], limit());
+    await kubectl(at, ['wait', `--for=jsonpath={.status.phase}=${ready}`, 'vm/first-vm', '--timeout=50s'], limit());
+  }
+  // What was applied: the example with the ports of this stack.
+  const applied = await kubectl(at, ['get', 'vm', 'first-vm', '-o', 'jsonpath={.metadata.annotations.kubectl\\.kubernetes\\.io/last-applied-configuration}'], limit());
+  await writeFile(join(dir, 'vm.json'), applied);
+  expect(await kubectl(at, ['diff', '-f', join(dir, 'vm.json')], limit())).toBe('');
+}, scriptMs);
+
+test('`kubectl wait` for Ready, begun before there is an image, ends when the guest runs', async () => {
+  const limit = AbortSignal.timeout(90_000);
+  const url = (await kubectl(at, ['get', 'vmimage', 'guest', '-o', 'jsonpath={.spec.source.http.url}'], limit)).trim();
+  const apply = async (object: object) => {
+    await writeFile(join(dir, 'object.json'), JSON.stringify({ apiVersion: 'strato.dev/v1alpha1', ...object }));
+    await kubectl(at, ['apply', '-f', join(dir, 'object.json')], limit);
+  };
+  await apply({ kind: 'VirtualMachine', metadata: { name: 'early' }, spec: { cpu: { cores: 1 }, memory: { size: '128Mi' }, disks: [{ name: 'root', image: { name: 'late' } }] } });
+  const waiting = kubectl(at, ['wait', '--for=condition=Ready', 'vm/early', '--timeout=80s'], limit);
+  await kubectl(at, ['wait', '--for=jsonpath={.status.phase}=Pending', 'vm/early', '--timeout=20s'], limit);
+  const before = (await guests()).length;
+  await apply({ kind: 'VirtualMachineImage', metadata: { name: 'late' }, spec: { source: { http: { url } }, format: 'qcow2' } });
+  await waiting;
+  expect((await guests()).length).toBeGreaterThan(before);
+  await kubectl(at, ['delete', 'vm/early', 'vmimage/late', '--timeout=60s'], limit);
+}, scriptMs);
+
 test('a second ./hack/up restarts nothing', async () => {
   const before = [await live(), await guests()];
   const { code, said } = await script('up');

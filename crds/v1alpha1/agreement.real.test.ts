@@ -1,0 +1,88 @@
+// What zod accepts and defaults, the API server does too: generated objects, good and bad, are sent to both.
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { z } from 'zod';
+import { type ApiServer, startApiServer } from '#hack/bed/apiserver.ts';
+import { installCrds } from '#hack/bed/crds.ts';
+import { hypervisorNodeKind } from './hypervisornode.ts';
+import { apiVersion, group, type Kind, version } from './meta.ts';
+import { virtualMachineKind } from './virtualmachine.ts';
+import { virtualMachineImageKind } from './virtualmachineimage.ts';
+
+const answered = z.object({ spec: z.unknown() });
+
+/** Mostly a good value, now and then one that may be wrong. */
+const or = (good: fc.Arbitrary<unknown>, ...odd: unknown[]) => fc.oneof({ weight: 25, arbitrary: good }, { weight: 1, arbitrary: fc.constantFrom<unknown>(...odd) });
+const some = (...values: unknown[]) => fc.constantFrom<unknown>(...values);
+/** A record of which each member is mostly there; now and then with one too many. */
+const object = (members: Record<string, fc.Arbitrary<unknown>>, optional: readonly string[] = []) =>
+  fc.tuple(fc.record(members, { requiredKeys: Object.keys(members).filter((key) => !optional.includes(key)) }), fc.nat(150), fc.constantFrom(...Object.keys(members)))
+    .map(([record, dice, key]) => (dice === 0 ? { ...record, extra: 1 } : dice === 1 ? Object.fromEntries(Object.entries(record).filter(([name]) => name !== key)) : record));
+
+const name = or(some('a', 'root', 'data-1', 'x'.repeat(15)), '', 'A', '-a', 'a-', 'a_b', 'x'.repeat(16), 'x'.repeat(21), 'ä', 7);
+const port = or(fc.integer({ min: 1, max: 65_535 }), 0, 65_536, -1, 1.5, '22', true);
+const size = (...good: string[]) => or(some(...good), '', '1', '0Mi', '1M', '1.5Gi', '-1Gi', '01Gi', '8193Gi', '10Ti', '1Ki', '1Mi ', 5, '99999999999Gi');
+const disk = object({ name, image: object({ name: or(some('guest', 'debian-12.qcow2'), '', 'Guest', '../x', 'x'.repeat(254)) }), blank: some({}), size: size('1Mi', '10Gi', '9Ti') }, ['image', 'blank', 'size'])
+  .map((each) => ('image' in each && 'blank' in each && JSON.stringify(each).length % 3 > 0 ? Object.fromEntries(Object.entries(each).filter(([key]) => key !== 'blank')) : each));
+const forward = object({ name, hostPort: port, port, protocol: or(some('TCP', 'UDP'), 'tcp', 'SCTP', '') }, ['protocol']);
+const face = object({ name, user: object({ forwards: fc.array(forward, { maxLength: 3 }) }, ['forwards']) });
+const vm = object({
+  powerState: or(some('Running', 'Stopped', 'Paused'), 'running', '', 1),
+  cpu: object({ cores: or(fc.integer({ min: 1, max: 128 }), 0, 129, 1.5, '1', 2 ** 31) }),
+  memory: object({ size: size('16Mi', '256Mi', '8Ti', '2Gi') }),
+  disks: or(fc.array(disk, { minLength: 1, maxLength: 3 }), [], 'none'),
+  interfaces: fc.array(face, { maxLength: 2 }),
+  cloudInit: object({
+    userData: some('#!/bin/sh\necho', '', '😀'.repeat(10), 'x'.repeat(262_145)),
+    sshAuthorizedKeys: fc.array(or(some('ssh-ed25519 AAAA me', '😀'), '', 'a\nb', 'x'.repeat(8193)), { maxLength: 2 }),
+    hostname: or(some('web', 'a-1'), 'Web', 'a.b', '', '-', 'x'.repeat(64)),
+  }, ['userData', 'sshAuthorizedKeys', 'hostname']),
+  stop: object({ mode: or(some('Graceful', 'Force'), 'force'), gracePeriodSeconds: or(fc.integer({ min: 0, max: 86_400 }), -1, 86_401, '90') }, ['mode', 'gracePeriodSeconds']),
+  deletionProtection: or(fc.boolean(), 'true', 1),
+}, ['powerState', 'interfaces', 'cloudInit', 'stop', 'deletionProtection']);
+const image = object({
+  source: object({ http: object({ url: or(some('http://a/b', 'https://a.example:8443/x?y=z#f', 'http://[::1]:80/', 'http://a_b/c'), 'ftp://a/b', 'http://u:p@a/b', 'http://a', 'http:///b', 'http://a/ b', 'http://a/\n', '', `http://a/${'x'.repeat(2048)}`) }) }),
+  checksum: or(some(`sha256:${'0'.repeat(64)}`, `sha512:${'a'.repeat(128)}`), 'sha256:', `sha256:${'A'.repeat(64)}`, `md5:${'0'.repeat(32)}`, '0'.repeat(64), ''),
+  format: or(some('qcow2', 'raw'), 'vmdk', ''),
+}, ['checksum']);
+const node = object({ schedulable: or(fc.boolean(), 'false', 0) }, ['schedulable']);
+
+describe('zod and the API server', () => {
+  let server: ApiServer;
+  beforeAll(async () => {
+    server = await startApiServer();
+    await installCrds(server.kube);
+  }, 300_000);
+  afterAll(async () => {
+    await server?.[Symbol.asyncDispose]();
+  }, 60_000);
+
+  /** The spec as it would be stored, or undefined when it is refused. */
+  const stored = async (kind: Kind, spec: unknown): Promise<unknown> => {
+    const scope = kind.scope === 'Namespaced' ? '/namespaces/default' : '';
+    try {
+      const body = { apiVersion, kind: kind.kind, metadata: { name: 'generated' }, spec };
+      return answered.parse(await server.kube.request('POST', `/apis/${group}/${version}${scope}/${kind.plural}`, { body, query: { dryRun: 'All', fieldValidation: 'Strict' } })).spec;
+    } catch (thrown) {
+      if (Error.isError(thrown) && /: (400|422|500) /.test(thrown.message)) return undefined;
+      throw thrown;
+    }
+  };
+
+  test.each<[string, Kind, fc.Arbitrary<unknown>, number]>([
+    ['VirtualMachine', virtualMachineKind, vm, 800],
+    ['VirtualMachineImage', virtualMachineImageKind, image, 300],
+    ['HypervisorNode', hypervisorNodeKind, node, 60],
+  ])('agree about every %s: what is refused, what is accepted, what it becomes', async (_name, kind, specs, numRuns) => {
+    let accepted = 0;
+    await fc.assert(fc.asyncProperty(specs, async (spec) => {
+      const here = kind.spec.safeParse(spec);
+      const there = await stored(kind, spec);
+      if (there !== undefined) accepted += 1;
+      expect(here.success ? here.data : undefined).toEqual(there);
+    }), { numRuns });
+    // Neither all good nor all bad, else nothing was compared.
+    expect(accepted).toBeGreaterThan(numRuns / 20);
+    expect(accepted).toBeLessThan(numRuns);
+  }, 120_000);
+});

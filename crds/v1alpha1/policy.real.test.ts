@@ -1,0 +1,51 @@
+// The policies that come with the CRDs, on a real API server.
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { messageOf } from '#crds/kit/fault.ts';
+import { type ApiServer, startApiServer } from '#hack/bed/apiserver.ts';
+import { installCrds } from '#hack/bed/crds.ts';
+import { user, vmManifest } from '#hack/bed/objects.ts';
+import { until } from '#hack/bed/until.ts';
+import { allowDeleteAnnotation } from './names.ts';
+
+const vms = '/apis/strato.dev/v1alpha1/namespaces/default/virtualmachines';
+const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/virtualmachines.strato.dev';
+
+describe('the policies', () => {
+  let server: ApiServer;
+  let me: ReturnType<typeof user>;
+  const refusal = async (path: string, query: Record<string, string> = {}): Promise<string | undefined> =>
+    server.kube.request('DELETE', path, { query }).then(() => undefined, messageOf);
+
+  beforeAll(async () => {
+    server = await startApiServer();
+    await installCrds(server.kube);
+    me = user(server.kube);
+    await me.apply(vmManifest('kept', { deletionProtection: true }));
+    // A policy is in force a moment after it was applied.
+    await until('the policies to be in force', async () => (await refusal(`${vms}/kept`, { dryRun: 'All' })) !== undefined && (await refusal(crd, { dryRun: 'All' })) !== undefined, 30_000);
+  }, 300_000);
+  afterAll(async () => {
+    await server?.[Symbol.asyncDispose]();
+  }, 60_000);
+
+  test('a protected VM is not deleted; the refusal says the command that allows it', async () => {
+    expect(await refusal(`${vms}/kept`)).toMatch(/VM kept is protected.*kubectl -n default patch vm kept.*"deletionProtection":false/);
+  });
+
+  test('a deletion of all leaves it too', async () => {
+    await me.apply(vmManifest('other'));
+    await refusal(vms);
+    expect((await me.vm('kept')).metadata.deletionTimestamp).toBeUndefined();
+  });
+
+  test('without protection it is deleted', async () => {
+    await me.patchVm('kept', { spec: { deletionProtection: false } });
+    expect(await refusal(`${vms}/kept`)).toBeUndefined();
+  });
+
+  test('our CRDs are not deleted before their annotation allows it; others are', async () => {
+    expect(await refusal(crd)).toMatch(/would delete every VirtualMachine.*kubectl annotate crd virtualmachines\.strato\.dev strato\.dev\/allow-delete=true/);
+    await server.kube.request('PATCH', crd, { body: { metadata: { annotations: { [allowDeleteAnnotation]: 'true' } } }, contentType: 'application/merge-patch+json' });
+    expect(await refusal(crd, { dryRun: 'All' })).toBeUndefined();
+  });
+});
