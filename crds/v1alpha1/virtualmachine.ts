@@ -70,7 +70,14 @@ export const vmSpec = transition(
   { rule: 'has(self.interfaces) == has(oldSelf.interfaces)', message: 'interfaces: changing it is not supported yet; delete the VM and create it anew' },
 ).describe('What the user wants. No controller ever writes here.');
 
-/** Where a VM is in its life. See the state graph in docs/lifecycle.md. */
+/**
+ * Where a VM is in its life. Which of them is Ready, and why not, is decided in one place (operator/vm/status.ts).
+ *
+ *   Pending -> Preparing -> Starting -> Running <-> Paused
+ *                 ^                        |
+ *                 +------ Stopped <- Stopping, or the guest powered itself off
+ *   from anywhere: Failed (it needs a person), Unknown (nobody can be asked), Terminating
+ */
 export const vmPhase = z.enum(['Pending', 'Preparing', 'Starting', 'Running', 'Paused', 'Stopping', 'Stopped', 'Failed', 'Unknown', 'Terminating']);
 
 /** Why a guest's last run ended. */

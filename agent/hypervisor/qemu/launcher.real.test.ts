@@ -59,6 +59,15 @@ describe('a machine under its launcher', () => {
     expect(await bed.hypervisor.observe(uid, signal())).toMatchObject({ is: 'gone', last: { cause: 'guest', ran: true } });
   });
 
+  test.each([['run', ''], ['run', '../../x'], ['start.json', '{']])('a record of the run that was torn (%s: %j) does not keep a machine that is gone from starting again', async (file, content) => {
+    const { startId } = await start();
+    await bed.hypervisor.kill(uid, signal());
+    await writeFile(file === 'run' ? bed.paths.runPointer(uid) : join(bed.paths.run(uid, startId), file), content);
+    expect(await bed.hypervisor.observe(uid, signal())).toEqual({ is: 'gone' });
+    await bed.hypervisor.start({ ...(await respec(uid)), startId: randomUUID() }, signal());
+    expect(await bed.hypervisor.observe(uid, signal())).toMatchObject({ is: 'present' });
+  });
+
   test('signals to the supervisor do not end the machine', async () => {
     const { pid } = await start();
     const supervisor = await supervisorOf(pid);

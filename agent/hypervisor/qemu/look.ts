@@ -75,7 +75,11 @@ const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal
 
 const describeGone = async (house: House, uid: string): Promise<Sight> => {
   house.watcher.remove(uid);
-  const record = await readRun(house.paths, uid);
+  const record = await readRun(house.paths, uid).catch((thrown: unknown) => {
+    // The lock is free, and that alone says that nobody has the disks; how the last run ended is lost.
+    house.log.warn({ uid, err: messageOf(thrown) }, 'what was written down of the last run can not be read');
+    return undefined;
+  });
   return record ? { is: 'gone', last: await readEnd(house.paths, record, house.bootId) } : { is: 'gone' };
 };
 

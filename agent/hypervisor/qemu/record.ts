@@ -55,7 +55,8 @@ export const readEnd = async (paths: Paths, { uid: of, startId, bootId }: StartR
 
 /** Whether QEMU has done what the launcher told it before anything else; undefined while it has not answered. */
 export const readGreeting = async (paths: Paths, of: string, startId: string): Promise<'done' | undefined> => {
-  for (const line of (await readEnds(join(paths.run(of, startId), 'events'))).split('\n')) {
+  // The last piece is empty, or a line that is still being written.
+  for (const line of (await readEnds(join(paths.run(of, startId), 'events'))).split('\n').slice(0, -1)) {
     if (!line.includes('"serial"')) continue;
     const { id, error } = reply.parse(JSON.parse(line));
     if (id !== 'serial') continue;

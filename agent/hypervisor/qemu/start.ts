@@ -36,7 +36,8 @@ export const startMachine = async (house: House, spec: MachineSpec, signal: Abor
   const ended = await spawnLauncher(launch, join(run, 'stderr'));
   house.watcher.add(uid, run);
   await greeted(house, spec, ended, signal);
-  await Promise.all([closeSockets(house, uid), syncDirectory(paths.vm(uid)), forgetOtherRuns(house, uid, startId)]);
+  await Promise.all([closeSockets(house, uid), makeDurable(paths.runPointer(uid)), forgetOtherRuns(house, uid, startId)]);
+  await syncDirectory(paths.vm(uid));
 };
 
 type Ended = () => { code: number | null } | undefined;
@@ -104,6 +105,16 @@ const makeSerialLog = async (file: string, unixId: number): Promise<void> => {
   try {
     await handle.chown(root(), unixId);
     await handle.chmod(0o660);
+  } finally {
+    await handle.close();
+  }
+};
+
+/** A shell can not: after a power cut it must be known which run had the disks. */
+const makeDurable = async (file: string): Promise<void> => {
+  const handle = await open(file, 'r');
+  try {
+    await handle.sync();
   } finally {
     await handle.close();
   }
