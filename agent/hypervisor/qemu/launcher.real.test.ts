@@ -1,5 +1,8 @@
 // What only a real QEMU and a real shell can show: the lock, the record of the end, the console that never waits, the probe.
+import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, open, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -66,6 +69,19 @@ describe('a machine under its launcher', () => {
     expect(await bed.hypervisor.observe(uid, signal())).toEqual({ is: 'gone' });
     await bed.hypervisor.start({ ...(await respec(uid)), startId: randomUUID() }, signal());
     expect(await bed.hypervisor.observe(uid, signal())).toMatchObject({ is: 'present' });
+  });
+
+  test('whoever has the lock has the disks, though nobody answers: nothing is gone, started or removed', async () => {
+    const spec = await bed.spec(uid);
+    // The end of its input ends it.
+    const holder = spawn('flock', [bed.paths.lock(uid), 'cat'], { stdio: ['pipe', 'ignore', 'ignore'] });
+    await until('the lock to be held', async () => existsSync(bed.paths.lock(uid)) && !(await lockIsFree(bed.paths.lock(uid), 0, signal())), waitMs);
+    expect(await bed.hypervisor.observe(uid, signal())).toMatchObject({ is: 'unknown' });
+    await expect(bed.hypervisor.start(spec, signal())).rejects.toMatchObject({ code: 'AlreadyRunning' });
+    await expect(bed.hypervisor.forget(uid, signal())).rejects.toMatchObject({ code: 'StillThere' });
+    holder.stdin.end();
+    await once(holder, 'exit', { signal: signal() });
+    expect(await bed.hypervisor.observe(uid, signal())).toEqual({ is: 'gone' });
   });
 
   test('signals to the supervisor do not end the machine', async () => {
