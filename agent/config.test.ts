@@ -21,7 +21,7 @@ describe('the configuration', () => {
     const { config: it } = await config({});
     expect(it).toEqual({
       control_plane_url: 'https://op:8443', token_file: '/var/run/secrets/strato/token', state_dir: '/var/lib/strato', image_cache_dir: '/var/lib/strato/images',
-      qemu_socket_dir: '/var/run/qemu', log_level: 'info', network_mode: 'user', enable_kvm: true, forward_address: '127.0.0.1',
+      image_allowed_networks: [], qemu_socket_dir: '/var/run/qemu', log_level: 'info', network_mode: 'user', enable_kvm: true, forward_address: '127.0.0.1',
       forward_ports: { min: 1024, max: 65535 }, unix_ids: { min: 200_000, max: 265_535 },
     });
     expect(Object.isFrozen(it)).toBe(true);
@@ -56,6 +56,9 @@ describe('the configuration', () => {
     ['a falling range', { argv: ['--forward-ports', '2000-1000'] }, 'forward_ports = "2000-1000": must rise and lie within 1-65535 (flag --forward-ports)'],
     ['no range', { argv: ['--unix-ids', '5'] }, 'unix_ids = "5": must be FROM-TO, as in 1024-65535 (flag --unix-ids)'],
     ['ids of real users', { argv: ['--unix-ids', '0-5'] }, 'unix_ids = "0-5": must rise and lie within 1000-2147483647 (flag --unix-ids)'],
+    ['no network', { argv: ['--image-allowed-networks', '10.0.0.0/8,here'] }, 'image_allowed_networks = "10.0.0.0/8,here": must be networks such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix (flag --image-allowed-networks)'],
+    ['a network with bits behind its prefix', { files: { './config.toml': `${url}image_allowed_networks = ["10.0.0.1/8"]` } }, 'image_allowed_networks = "10.0.0.1/8": must be networks such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix (./config.toml)'],
+    ['a list of numbers', { files: { './config.toml': `${url}image_allowed_networks = [1]` } }, 'image_allowed_networks = [1]: must be a text or a list of texts (./config.toml)'],
     ['no address', { argv: ['--forward-address', 'localhost'] }, 'forward_address = "localhost": must be an IPv4 address (flag --forward-address)'],
     ['a log level', { argv: ['--log-level', 'loud'] }, 'log_level = "loud": must be trace, debug, info, warn or error (flag --log-level)'],
     ['an unknown flag', { argv: ['--node-name', 'x'] }, '--node-name: there is no such flag; see --help'],
@@ -79,8 +82,16 @@ describe('the configuration', () => {
     expect((await config({ files: { './config.toml': `${url}enable_kvm = false` } })).config.enable_kvm).toBe(false);
   });
 
+  test.each<[string, Given]>([
+    ['a list in the file', { files: { './config.toml': `${url}image_allowed_networks = ["10.20.0.0/16", "fd00::/8"]` } }],
+    ['a text in the file', { files: { './config.toml': `${url}image_allowed_networks = "10.20.0.0/16, fd00::/8"` } }],
+    ['a flag', { argv: ['--image-allowed-networks', '10.20.0.0/16,fd00::/8'] }],
+  ])('takes networks as %s', async (_, given) => {
+    expect((await config(given)).config.image_allowed_networks).toEqual(['10.20.0.0/16', 'fd00::/8']);
+  });
+
   test('shows what is in effect in a form that it reads again', async () => {
-    const { config: it, where } = await config({ argv: ['--forward-ports', '3000-4000', '--check-config'] });
+    const { config: it, where } = await config({ argv: ['--forward-ports', '3000-4000', '--image-allowed-networks=127.0.0.1', '--check-config'] });
     const shown = showConfig(it, where);
     expect(shown).toContain('forward_ports = "3000-4000"  # flag --forward-ports');
     expect((await config({ files: { './config.toml': shown } })).config).toEqual(it);

@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util';
 import { parse as parseToml } from 'smol-toml';
 import { z } from 'zod';
 import { messageOf } from '#crds/kit/fault.ts';
+import { parseNetwork } from './image/web/addresses.ts';
 
 // No comma and no blank: a path may come to stand in a QEMU option that is not JSON.
 const path = () => z.string().regex(/^\/[A-Za-z0-9._/-]*$/, 'must be an absolute path of letters, digits and . _ - /');
@@ -15,6 +16,11 @@ const range = (least: number, most: number) =>
     const [min = 0, max = 0] = text.split('-').map(Number);
     return { min, max };
   }).refine(({ min, max }) => min >= least && max <= most && min <= max, `must rise and lie within ${least}-${most}`);
+
+/** Networks in a text, separated by commas; in a file also a list of texts. */
+const networks = () =>
+  z.string().transform((text) => text.split(',').map((each) => each.trim()).filter((each) => each !== ''))
+    .refine((all) => all.every((each) => parseNetwork(each) !== undefined), 'must be networks such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix');
 
 const url = z.string().refine((text) => URL.canParse(text) && ['https:', 'wss:'].includes(new URL(text).protocol), 'must be an https:// or wss:// URL')
   .refine((text) => !URL.canParse(text) || (new URL(text).username === '' && new URL(text).password === ''), 'must not hold a credential; that is what token_file is for');
@@ -30,6 +36,8 @@ const keys = {
   token_file: path().default('/var/run/secrets/strato/token').describe('File with the credential; read anew for each connection and when it changes.'),
   state_dir: path().default('/var/lib/strato').describe('Disks, ledger and everything else that must outlive the agent.'),
   image_cache_dir: path().optional().describe('Imported images. Best on the file system of state_dir (hard links). Unset: images/ in state_dir.'),
+  image_allowed_networks: networks().default([])
+    .describe('Networks beside the public ones that images may be fetched from, as in 10.20.0.0/16,fd00::/8. Unset: none, so neither private addresses nor this node.'),
   qemu_socket_dir: path()
     .refine((text) => Buffer.byteLength(resolve(text)) + uidAndFile <= socketPathBytes, `must be at most ${socketPathBytes - uidAndFile} bytes long, so that DIR/UID/tools.sock fits into the ${socketPathBytes} bytes of a Unix socket path`)
     .default('/var/run/qemu').describe(`Sockets of the machines. At most ${socketPathBytes - uidAndFile} bytes: Unix socket paths are short.`),
@@ -107,7 +115,7 @@ export const readTextFile = async (file: string): Promise<string | undefined> =>
 export const showConfig = (config: Config, where: Readonly<Record<string, string>>): string =>
   keyNames.map((key) => {
     const value = config[key];
-    const text = value === undefined ? '# unset' : typeof value === 'object' ? JSON.stringify(`${value.min}-${value.max}`) : JSON.stringify(value);
+    const text = value === undefined ? '# unset' : typeof value === 'object' && 'min' in value ? JSON.stringify(`${value.min}-${value.max}`) : JSON.stringify(value);
     return `${value === undefined ? '# ' : ''}${key} = ${text}  # ${where[key] ?? 'default'}`;
   }).join('\n');
 
@@ -157,7 +165,8 @@ const readFileKeys = async (chosen: string | undefined, readText: Sources['readT
     return Object.entries(table).flatMap(([name, value]): [Key, Given][] => {
       const key = keyNames.find((each) => each === name);
       if (!key) problems.push(`${name}: there is no such key (${file})`);
-      else if (typeof value !== 'string' && typeof value !== 'boolean') problems.push(`${name} = ${JSON.stringify(value)}: must be a text${key === 'enable_kvm' ? ' or true or false' : ' in quotes'} (${file})`);
+      else if (key === 'image_allowed_networks' && Array.isArray(value) && value.every((each) => typeof each === 'string')) return [[key, { value: value.join(','), where: file }]];
+      else if (typeof value !== 'string' && typeof value !== 'boolean') problems.push(`${name} = ${JSON.stringify(value)}: must be a text${key === 'enable_kvm' ? ' or true or false' : key === 'image_allowed_networks' ? ' or a list of texts' : ' in quotes'} (${file})`);
       else return [[key, { value: String(value), where: file }]];
       return [];
     });

@@ -12,6 +12,7 @@ import { takeStateLock } from './host/statelock.ts';
 import { readToken } from './host/token.ts';
 import { hypervisors } from './hypervisor/registry.ts';
 import { makeImageStore } from './image/local.ts';
+import { makeGuard } from './image/web/guard.ts';
 import { makeDial } from './link/dial.ts';
 import { networks } from './network/registry.ts';
 import { makeFileStorage } from './storage/files.ts';
@@ -51,7 +52,10 @@ const run = async (config: Config): Promise<void> => {
     process.exit(1);
   });
   // Disposed before the lock is given back.
-  await using images = await makeImageStore({ paths: at, unixId: config.unix_ids.max, clock: systemClock, chance: Math.random, log });
+  await using images = await makeImageStore({
+    paths: at, unixId: config.unix_ids.max, clock: systemClock, chance: Math.random, log,
+    guard: makeGuard({ allowed: config.image_allowed_networks }),
+  });
   const agent = await assemble(config, at, images, log, ending.signal);
   await new Promise<void>((resolve) => {
     if (ending.signal.aborted) resolve();

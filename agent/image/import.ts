@@ -5,7 +5,8 @@ import { Fault } from '#crds/kit/fault.ts';
 import type { DesiredImage } from '#crds/wire/desired.ts';
 import type { Cache, Content } from './cache.ts';
 import { attemptFiles, convert, type ConvertLimits } from './convert.ts';
-import { type Fetched, type FetchLimits, fetchTo } from './fetch.ts';
+import { type Fetched, type FetchLimits, fetchTo } from './web/fetch.ts';
+import type { Guard } from './web/guard.ts';
 import { headBytes, inspect, type Sample, tailBytes } from './inspect/inspect.ts';
 
 /** What bounds an import. */
@@ -14,6 +15,8 @@ export type ImportLimits = { fetch: FetchLimits; convert: ConvertLimits; maxVirt
 /** What an import works with. */
 export type ImportKit = {
   cache: Cache;
+  /** Stands in front of every request. */
+  guard: Guard;
   limits: ImportLimits;
   /** The Unix user that conversions run as. */
   unixId: number;
@@ -32,7 +35,7 @@ const fetchShare = 90;
  * `inspect` and `convert`, and ChecksumMismatch, DigestMismatch (both for ever).
  */
 export const importOnce = async (kit: ImportKit, task: ImportTask, signal: AbortSignal): Promise<Content> => {
-  const { cache, limits, unixId } = kit;
+  const { cache, guard, limits, unixId } = kit;
   const desire = task.desire();
   const directory = join(cache.partial, randomUUID());
   await mkdir(directory, { mode: 0o700 });
@@ -44,6 +47,7 @@ export const importOnce = async (kit: ImportKit, task: ImportTask, signal: Abort
         url: desire.url,
         file: fetchedFile,
         sha512: desire.checksum?.startsWith('sha512:') ?? false,
+        guard,
         limits: limits.fetch,
         freeBytes: cache.freeBytes,
         progress: (received, total) => task.progress(total === undefined || total === 0 ? 0 : Math.floor((received / total) * fetchShare)),

@@ -12,7 +12,8 @@ import type { DesiredImage } from '#crds/wire/desired.ts';
 import { until } from '#hack/bed/until.ts';
 import { imageStoreContract, settledImage } from './contract.ts';
 import { defaultLimits, type ImageStoreOptions, type LocalImageStore, makeImageStore } from './local.ts';
-import { openTestWeb } from './testweb.ts';
+import { makeGuard } from './web/guard.ts';
+import { openTestWeb } from './web/testweb.ts';
 
 const run = promisify(execFile);
 const signal = AbortSignal.timeout(300_000);
@@ -31,7 +32,7 @@ const bed = async (more: Partial<ImageStoreOptions> = {}) => {
   const images = join(folder, 'images');
   const web = await openTestWeb();
   const open = () => makeImageStore({
-    paths: { images }, unixId: 100_777, clock: systemClock, chance: () => 0, log: pino({ level: 'silent' }),
+    paths: { images }, unixId: 100_777, guard: makeGuard({ allowed: ['127.0.0.1'] }), clock: systemClock, chance: () => 0, log: pino({ level: 'silent' }),
     limits, backoff: { baseMs: 50, maxMs: 50 }, ...more,
   });
   const stores: LocalImageStore[] = [await open()];
@@ -269,9 +270,10 @@ describe('images of a node', () => {
 // The child says its progress by lines; it is killed at a moment of it, then a new store opens the same cache.
 const importer = `
   const { makeImageStore } = await import(process.argv[1] + '/agent/image/local.ts');
+  const { makeGuard } = await import(process.argv[1] + '/agent/image/web/guard.ts');
   const { systemClock } = await import(process.argv[1] + '/crds/kit/clock.ts');
   const log = { info: () => {}, warn: () => {} };
-  const store = await makeImageStore({ paths: { images: process.argv[2] }, unixId: 100777, clock: systemClock, chance: Math.random, log });
+  const store = await makeImageStore({ paths: { images: process.argv[2] }, unixId: 100777, guard: makeGuard({ allowed: ['127.0.0.1'] }), clock: systemClock, chance: Math.random, log });
   store.watch((uid) => console.log(store.observe(uid).state, store.observe(uid).progress));
   store.want(JSON.parse(process.argv[3]));
   setInterval(() => {}, 1000);

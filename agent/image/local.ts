@@ -5,10 +5,12 @@ import { asFault, type Fault } from '#crds/kit/fault.ts';
 import { type DesiredImage, desireDigest } from '#crds/wire/desired.ts';
 import type { ObservedImage } from '#crds/wire/observed.ts';
 import type { Paths } from '../host/paths.ts';
+import { orAborted } from './aborted.ts';
 import { type Content, fits, openCache } from './cache.ts';
 import { type ImportKit, type ImportLimits, importOnce } from './import.ts';
 import { slots } from './slots.ts';
 import type { ImageStore } from './store.ts';
+import type { Guard } from './web/guard.ts';
 
 const mebibyte = 1024 * 1024;
 
@@ -24,6 +26,8 @@ export type ImageStoreOptions = {
   paths: Pick<Paths, 'images'>;
   /** The Unix user that conversions run as: one of the agent's range that no VM ever gets. */
   unixId: number;
+  /** Stands in front of every request. */
+  guard: Guard;
   clock: Clock;
   chance: () => number;
   log: Pick<Logger, 'info' | 'warn'>;
@@ -56,9 +60,9 @@ export type LocalImageStore = ImageStore & AsyncDisposable;
  * download, and unfinished imports begin anew. Must run as root (conversions change to `unixId`).
  */
 export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalImageStore> => {
-  const { clock, chance, log, unixId, limits = defaultLimits, backoff = { baseMs: 1_000, maxMs: 300_000 } } = options;
+  const { clock, chance, guard, log, unixId, limits = defaultLimits, backoff = { baseMs: 1_000, maxMs: 300_000 } } = options;
   const { cache, claims } = await openCache(options.paths.images, log);
-  const kit: ImportKit = { cache, limits, unixId, turn: slots(options.conversionsAtOnce ?? 2) };
+  const kit: ImportKit = { cache, guard, limits, unixId, turn: slots(options.conversionsAtOnce ?? 2) };
   const entries = new Map<string, Entry>();
   const flights = new Map<string, Flight>();
   const watchers = new Set<(uid: string) => void>();
@@ -219,15 +223,3 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
 const flightKey = ({ uid, format, digest, checksum }: DesiredImage): string => `${format} ${digest ?? checksum ?? uid}`;
 
 const sameSource = (a: DesiredImage, b: DesiredImage): boolean => a.url === b.url && a.format === b.format && a.checksum === b.checksum;
-
-const orAborted = async <T>(wait: Promise<T>, signal: AbortSignal): Promise<T> => {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const leave = (): void => reject(signal.reason);
-  signal.throwIfAborted();
-  signal.addEventListener('abort', leave, { once: true });
-  try {
-    return await Promise.race([wait, promise]);
-  } finally {
-    signal.removeEventListener('abort', leave);
-  }
-};

@@ -56,7 +56,7 @@ export const reasons = {
   ChecksumMismatch: ['The fetched bytes do not have the declared checksum.', 'Correct the checksum or the source in a new image.'],
   DigestMismatch: ['The source now gives other bytes than the first import.', 'Create another image for the new content.'],
   ImageRefused: ['The file is not a plain image: see the message.', 'Convert it (no backing file, no external data file) and create another image.'],
-  SourceRefused: ['The URL of the source may not be fetched.', 'Create another image with a plain http or https URL.'],
+  SourceRefused: ['The source, or where it redirects to, may not be fetched: it is not plain http or https, or it leads to an address that is not public.', 'Create another image with another URL; or have an administrator allow the network by image_allowed_networks of the agent.'],
   DownloadFailed: ['The source could not be fetched; it is tried again.', 'See the message; look at the server that it names.'],
   FetchFailed: ['The import failed, and the node gave no reason that this operator knows.', 'See the message.'],
   ImportFailed: ['The import failed on the node; it is tried again.', 'See the message and the log of the agent.'],

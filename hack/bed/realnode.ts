@@ -49,6 +49,8 @@ export const startRealNode = async (cluster: Cluster, url: string, name = 'node-
   await writeFile(files.config, stringifyToml({
     control_plane_url: url, control_plane_ca: cluster.authority, token_file: files.token, log_level: 'debug',
     state_dir: folders.stateDir, image_cache_dir: folders.imageCacheDir, qemu_socket_dir: folders.socketDir,
+    // Of the test's web server.
+    image_allowed_networks: ['127.0.0.1/32'],
   }));
   const log = () => readFile(files.log, 'utf8').catch(() => '');
   let agent: ChildProcess | undefined;

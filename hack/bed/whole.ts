@@ -1,5 +1,5 @@
 import { testGuest } from '#agent/hypervisor/testguest.ts';
-import { openTestWeb, type TestWeb } from '#agent/image/testweb.ts';
+import { openTestWeb, type TestWeb } from '#agent/image/web/testweb.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { user } from './objects.ts';
 import { type BedOperator, startBedOperator } from './operator.ts';

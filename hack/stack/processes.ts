@@ -108,6 +108,8 @@ export const agentConfig = (at: Layout): string => stringifyToml({
   token_file: at.agent.token,
   state_dir: at.agent.dir,
   image_cache_dir: at.agent.images,
+  // Of the image server.
+  image_allowed_networks: ['127.0.0.1/32'],
   qemu_socket_dir: at.agent.sockets,
   network_mode: 'user',
 });

@@ -3,7 +3,8 @@ import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { type FetchLimits, fetchTo, parseSource } from './fetch.ts';
+import { type FetchLimits, fetchTo } from './fetch.ts';
+import { makeGuard, type Resolve } from './guard.ts';
 import { openTestWeb, type TestWeb } from './testweb.ts';
 
 const limits: FetchLimits = { connectMs: 5_000, idleMs: 5_000, totalMs: 20_000, maxRedirects: 3, maxBytes: 10_000_000, keepFreeBytes: 0 };
@@ -22,10 +23,10 @@ describe('fetching', () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  const fetchIt = async (url: string, more: { limits?: Partial<FetchLimits>; free?: number; sha512?: boolean; signal?: AbortSignal; heard?: number[] } = {}) => {
+  const fetchIt = async (url: string, more: { limits?: Partial<FetchLimits>; free?: number; sha512?: boolean; signal?: AbortSignal; heard?: number[]; allowed?: string[]; resolve?: Resolve } = {}) => {
     await using file = await open(join(folder, 'file'), 'w+');
     return await fetchTo({
-      url, file, sha512: more.sha512 ?? false, limits: { ...limits, ...more.limits },
+      url, file, sha512: more.sha512 ?? false, guard: makeGuard({ allowed: more.allowed ?? ['127.0.0.1'], ...(more.resolve ? { resolve: more.resolve } : {}) }), limits: { ...limits, ...more.limits },
       freeBytes: async () => more.free ?? Number.MAX_SAFE_INTEGER,
       progress: (received) => void more.heard?.push(received),
     }, more.signal ?? AbortSignal.timeout(30_000));
@@ -51,10 +52,48 @@ describe('fetching', () => {
     expect(web.requests('/loop')).toBe(4);
   });
 
-  test.each(['file:///etc/passwd', 'ftp://127.0.0.1/x', 'http://me:secret@127.0.0.1/x'])('a redirect to %s is not followed', async (location) => {
+  test.each(['file:///etc/passwd', 'ftp://127.0.0.1/x', 'http://me:secret@127.0.0.1/x'])('a redirect to %s is refused for ever', async (location) => {
     await expect(fetchIt(web.serve('/a', { is: 'status', status: 302, location }))).rejects.toMatchObject({
-      code: 'DownloadFailed', retry: 'later', message: expect.stringContaining('redirects to a URL that is not fetched'),
+      code: 'SourceRefused', retry: 'never', message: expect.stringMatching(/\/a: it redirects to where nothing is fetched from/),
     });
+  });
+
+  test.each([
+    'http://127.0.0.2/x', 'http://[::1]/x', 'http://10.0.0.1/x', 'http://169.254.169.254/latest/', 'http://2130706434/x', 'http://0x7f.2/x', '//127.0.0.2/x', 'https://[::ffff:127.0.0.2]/x', 'http://name.inside/x',
+  ])('each hop passes the guard: a redirect to %s goes nowhere', async (location) => {
+    const other = await openTestWeb('127.0.0.2');
+    other.serve('/x', { is: 'bytes', bytes });
+    const to = location.replace('127.0.0.2/', `127.0.0.2:${other.port}/`);
+    const url = web.serve('/a', { is: 'status', status: 302, location: to });
+    await expect(fetchIt(url, { resolve: async () => ['10.96.0.10'] })).rejects.toMatchObject({ code: 'SourceRefused', retry: 'never', message: expect.stringContaining('it redirects') });
+    expect(other.requests('/x')).toBe(0);
+    await other.close();
+  });
+
+  test('without the setting nothing is fetched from this machine', async () => {
+    const url = web.serve('/a', { is: 'bytes', bytes });
+    await expect(fetchIt(url, { allowed: [] })).rejects.toMatchObject({ code: 'SourceRefused', retry: 'never', message: expect.stringContaining('image_allowed_networks') });
+    expect(web.requests('/a')).toBe(0);
+  });
+
+  test('a name is looked up once for each request, and the connection goes where that answer said (no rebinding)', async () => {
+    const inside = await openTestWeb('127.0.0.2', web.port);
+    inside.serve('/a', { is: 'bytes', bytes: Buffer.from('secret of the inside') });
+    web.serve('/a', { is: 'bytes', bytes });
+    const answers = [['127.0.0.1'], ['127.0.0.2']];
+    let asked = 0;
+    const resolve: Resolve = async () => answers[asked++] ?? [];
+    expect(await fetchIt(`http://rebinding.example:${web.port}/a`, { resolve })).toMatchObject({ sha256: hash('sha256') });
+    expect([asked, inside.requests('/a'), web.lastHost()]).toEqual([1, 0, `rebinding.example:${web.port}`]);
+    // The second request gets the second answer, which is refused.
+    await expect(fetchIt(`http://rebinding.example:${web.port}/a`, { resolve })).rejects.toMatchObject({ code: 'SourceRefused' });
+    expect(inside.requests('/a')).toBe(0);
+    await inside.close();
+  });
+
+  test('a name with several addresses is reached by the one that listens', async () => {
+    web.serve('/a', { is: 'bytes', bytes });
+    expect(await fetchIt(`http://two.example:${web.port}/a`, { resolve: async () => ['127.0.0.3', '127.0.0.1'], allowed: ['127.0.0.0/8'] })).toMatchObject({ sha256: hash('sha256') });
   });
 
   test.each([404, 403, 500, 206, 304])('HTTP %i is named and tried again later', async (status) => {
@@ -103,9 +142,5 @@ describe('fetching', () => {
   test('a file that does not fit on the disk waits', async () => {
     const url = web.serve('/a', { is: 'bytes', bytes });
     await expect(fetchIt(url, { free: 1_000_000, limits: { keepFreeBytes: 900_000 } })).rejects.toMatchObject({ code: 'NoSpace', retry: 'later' });
-  });
-
-  test.each(['file:///etc/passwd', 'ftp://a/b', 'http://me@a/b', 'http://me:pw@a/b', 'gopher://a', 'nonsense', ''])('%j is refused for ever', (url) => {
-    expect(() => parseSource(url)).toThrow(expect.objectContaining({ code: 'SourceRefused', retry: 'never' }));
   });
 });

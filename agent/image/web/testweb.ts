@@ -7,8 +7,11 @@ export type Answer =
   | { is: 'status'; status: number; location?: string }
   | { is: 'silent' };
 
-/** A web server on 127.0.0.1 for tests of downloads. */
+/** A web server on an address of this machine for tests of downloads. */
 export type TestWeb = {
+  port: number;
+  /** The Host header of the last request. */
+  lastHost: () => string | undefined;
   serve: (path: string, answer: Answer) => string;
   requests: (path: string) => number;
   /** Sends the rest of all held answers, and holds no more. */
@@ -18,11 +21,12 @@ export type TestWeb = {
 };
 
 /** Starts a web server for one test. */
-export const openTestWeb = async (): Promise<TestWeb> => {
+export const openTestWeb = async (address = '127.0.0.1', wantedPort = 0): Promise<TestWeb> => {
   const answers = new Map<string, Answer>();
   const counts = new Map<string, number>();
   const held = new Set<() => void>();
   let holding = false;
+  let lastHost: string | undefined;
 
   const send = (answer: Answer & { is: 'bytes' }, response: ServerResponse): void => {
     const half = answer.bytes.subarray(0, answer.bytes.byteLength >> 1);
@@ -36,19 +40,22 @@ export const openTestWeb = async (): Promise<TestWeb> => {
   };
   const server = createServer((request, response) => {
     const path = request.url ?? '';
+    lastHost = request.headers.host;
     counts.set(path, (counts.get(path) ?? 0) + 1);
     const answer = answers.get(path) ?? { is: 'status', status: 404 };
     if (answer.is === 'bytes') send(answer, response);
     else if (answer.is === 'status') response.writeHead(answer.status, answer.location === undefined ? {} : { location: answer.location }).end();
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(wantedPort, address);
   await once(server, 'listening');
-  const address = server.address();
-  const port = address !== null && typeof address === 'object' ? address.port : 0;
+  const bound = server.address();
+  const port = bound !== null && typeof bound === 'object' ? bound.port : 0;
   return {
+    port,
+    lastHost: () => lastHost,
     serve: (path, answer) => {
       answers.set(path, answer);
-      return `http://127.0.0.1:${port}${path}`;
+      return `http://${address}:${port}${path}`;
     },
     requests: (path) => counts.get(path) ?? 0,
     release: () => {

@@ -1,19 +1,20 @@
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import type { FileHandle } from 'node:fs/promises';
-import { type IncomingMessage, request as httpRequest } from 'node:http';
-import { request as httpsRequest } from 'node:https';
+import type { IncomingMessage } from 'node:http';
 import { asFault, Fault } from '#crds/kit/fault.ts';
-import { refused } from './inspect/refused.ts';
+import { refused } from '../inspect/refused.ts';
+import { type Guard, parseSource, shown } from './guard.ts';
+import { openUrl, type OpenLimits } from './open.ts';
 
-/** Bounds of one download. `connectMs` covers everything up to the response's header, `idleMs` each wait for more bytes. */
-export type FetchLimits = { connectMs: number; idleMs: number; totalMs: number; maxRedirects: number; maxBytes: number; keepFreeBytes: number };
+/** Bounds of one download. `idleMs` bounds each wait for more bytes. */
+export type FetchLimits = OpenLimits & { idleMs: number; totalMs: number; maxBytes: number; keepFreeBytes: number };
 
 /** What to fetch, and where to put it. `freeBytes` says how much the file system still takes. */
 export type FetchTask = {
   url: string;
   file: FileHandle;
   sha512: boolean;
+  guard: Guard;
   limits: FetchLimits;
   freeBytes: () => Promise<number>;
   /** Called with each arrived part; `total` when the server said so. */
@@ -27,14 +28,14 @@ const spaceCheckBytes = 64 * 1024 * 1024;
 
 /**
  * Streams a URL into a file, hashing on the way; memory use does not depend on the size. The bytes are taken as they
- * come (no content encoding). Faults: SourceRefused (not plain http or https), DownloadFailed (named by HTTP status or
+ * come (no content encoding). Faults: SourceRefused, DownloadFailed (named by HTTP status or
  * network error; later), ImageRefused (too large), NoSpace. Source: RFC 9110.
  */
 export const fetchTo = async (task: FetchTask, signal: AbortSignal): Promise<Fetched> => {
   const whole = AbortSignal.any([signal, AbortSignal.timeout(task.limits.totalMs)]);
   const source = parseSource(task.url);
   try {
-    const response = await follow(source, task.limits, whole);
+    const response = await openUrl({ url: task.url, accept: [200] }, task.guard, task.limits, whole);
     try {
       return await receive(response, task, whole);
     } finally {
@@ -44,64 +45,6 @@ export const fetchTo = async (task: FetchTask, signal: AbortSignal): Promise<Fet
     signal.throwIfAborted();
     const code = Error.isError(thrown) && 'code' in thrown && thrown.code === 'ENOSPC' ? 'NoSpace' : 'DownloadFailed';
     throw asFault(thrown, code, `fetching ${shown(source)}`);
-  }
-};
-
-/** A URL that may be fetched. Fault: SourceRefused, for ever. */
-export const parseSource = (text: string): URL => {
-  const url = URL.parse(text);
-  if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
-    throw new Fault('SourceRefused', 'only http and https URLs are fetched', { retry: 'never' });
-  }
-  if (url.username !== '' || url.password !== '') throw new Fault('SourceRefused', 'a URL with a user name or password is not fetched', { retry: 'never' });
-  return url;
-};
-
-// Queries of pre-signed URLs are secrets: they go into no message and no log.
-const shown = (url: URL): string => `${url.origin}${url.pathname}`;
-
-const failed = (url: URL, why: string): Fault => new Fault('DownloadFailed', `fetching ${shown(url)}: ${why}`);
-
-const follow = async (start: URL, limits: FetchLimits, signal: AbortSignal): Promise<IncomingMessage> => {
-  let url = start;
-  for (let hops = 0; hops <= limits.maxRedirects; hops += 1) {
-    const response = await get(url, limits.connectMs, signal);
-    const status = response.statusCode ?? 0;
-    if (status === 200) return response;
-    response.destroy();
-    const location = response.headers.location;
-    if (![301, 302, 303, 307, 308].includes(status) || location === undefined) throw failed(url, `HTTP ${status} ${response.statusMessage ?? ''}`.trim());
-    url = redirected(url, location);
-  }
-  throw failed(start, `more than ${limits.maxRedirects} redirects`);
-};
-
-const redirected = (from: URL, location: string): URL => {
-  const to = URL.parse(location, from.href);
-  if (!to) throw failed(from, 'it redirects to something that is no URL');
-  try {
-    return parseSource(to.href);
-  } catch (cause) {
-    throw new Fault('DownloadFailed', `fetching ${shown(from)}: it redirects to a URL that is not fetched`, { cause });
-  }
-};
-
-const get = async (url: URL, connectMs: number, signal: AbortSignal): Promise<IncomingMessage> => {
-  const send = url.protocol === 'https:' ? httpsRequest : httpRequest;
-  // No agent: a connection of its own that ends with the response. The signal ends the body, too.
-  const request = send(url, { agent: false, signal, headers: { accept: '*/*', 'accept-encoding': 'identity', 'user-agent': 'strato-agent' } });
-  request.on('error', () => {});
-  const answered = once(request, 'response', { signal: AbortSignal.any([signal, AbortSignal.timeout(connectMs)]) });
-  request.end();
-  try {
-    const [response]: IncomingMessage[] = await answered;
-    if (!response) throw failed(url, 'no response');
-    response.on('error', () => {});
-    return response;
-  } catch (thrown) {
-    request.destroy();
-    if (signal.aborted || !isAbort(thrown)) throw thrown;
-    throw failed(url, `no answer within ${connectMs / 1000} s`);
   }
 };
 
@@ -156,5 +99,3 @@ const checkSpace = async ({ freeBytes, limits }: FetchTask, coming: number): Pro
   if (free - coming >= limits.keepFreeBytes) return;
   throw new Fault('NoSpace', `the image cache has ${free} bytes free; ${coming} more are needed, and ${limits.keepFreeBytes} are kept free`);
 };
-
-const isAbort = (thrown: unknown): boolean => Error.isError(thrown) && (thrown.name === 'AbortError' || thrown.name === 'TimeoutError');
