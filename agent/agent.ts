@@ -1,6 +1,6 @@
 import type { Clock } from '#crds/kit/clock.ts';
 import { digestOf } from '#crds/kit/digest.ts';
-import { asFault } from '#crds/kit/fault.ts';
+import { asFault, messageOf } from '#crds/kit/fault.ts';
 import { type Desire, holdingDigest, type Tombstone } from '#crds/wire/judge.ts';
 import { protocolRange, type ToOperator } from '#crds/wire/messages.ts';
 import type { NodeFacts, ObservedVm } from '#crds/wire/observed.ts';
@@ -12,10 +12,12 @@ import type { Network } from './network/driver.ts';
 import type { Storage } from './storage/driver.ts';
 import type { Hands, Log } from './vm/hands.ts';
 import { makeImageKeeper } from './vm/images.ts';
+import { isDiskTrouble } from './vm/keeping.ts';
 import { openLedger } from './vm/ledger.ts';
 import type { IdRange } from './vm/places.ts';
 import { reportRemains } from './vm/report.ts';
 import type { Shelf } from './vm/shelf.ts';
+import { within } from './vm/within.ts';
 import { startWorker, type Worker } from './vm/worker.ts';
 
 /** What a node is, as far as no driver knows it. */
@@ -56,6 +58,8 @@ export type Agent = {
 };
 
 const stopMs = 10_000;
+const measureMs = 5_000;
+const noteMs = 5_000;
 
 /**
  * Starts an agent: it reads its ledger, takes up every VM in it at once, and then looks for its operator. Nothing waits for
@@ -63,9 +67,9 @@ const stopMs = 10_000;
  */
 export const startAgent = async (parts: AgentParts): Promise<Agent> => {
   const { hypervisor, network, storage, images, clock, log } = parts;
-  const ledger = await openLedger(parts.shelf, parts.unixIds);
-  for (const { reason, message } of ledger.troubles()) log.error({ reason }, message);
   const stopping = new AbortController();
+  const ledger = await openLedger(parts.shelf, parts.unixIds, stopping.signal);
+  for (const { reason, message } of ledger.troubles()) log.error({ reason }, message);
   const workers = new Map<string, Worker>();
   const reports = new Map<string, ObservedVm>([...ledger.remains()].map(([uid, why]) => [uid, reportRemains(uid, why)]));
   let sizeMiB = 0;
@@ -82,7 +86,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
     };
   };
   const measure = async (): Promise<void> => {
-    sizeMiB = await storage.space().then((space) => space.sizeMiB, () => sizeMiB);
+    sizeMiB = await within(measureMs, stopping.signal, 'asking for the size of the storage', () => storage.space()).then((space) => space.sizeMiB, () => sizeMiB);
   };
   const tellFacts = (): void => {
     const now = facts();
@@ -90,6 +94,16 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
     if (digest === toldFacts || !link.joined()) return;
     toldFacts = digest;
     link.say({ type: 'facts', facts: now });
+  };
+  let refused = false;
+  let looking: Promise<void> | undefined;
+  /** What was refused for want of a disk is asked for again once there is one. */
+  const lookAfterNode = async (): Promise<void> => {
+    await Promise.all([ledger.tend(stopping.signal), measure()]);
+    tellFacts();
+    if (!refused || ledger.troubles().some(({ reason }) => isDiskTrouble(reason))) return;
+    refused = false;
+    link.relist();
   };
 
   const hands: Hands = {
@@ -140,6 +154,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
     } catch (thrown) {
       const { code, message } = asFault(thrown, 'LedgerFailed', `keeping the ${command.type} for ${uid}`);
       log.error({ uid, code, err: message }, `${command.type} not kept`);
+      refused = true;
       tellFacts();
     }
   };
@@ -156,9 +171,12 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
       for (const observed of images.list()) if (ledger.entries().has(observed.uid)) yield { type: 'report', observed };
       for (const observed of reports.values()) yield { type: 'report', observed };
     },
-    welcomed: ledger.noteLeader,
+    // Who can not remember a leader can still tell it how things stand. No command of it is taken before it is remembered.
+    welcomed: (leaderEpoch) => within(noteMs, stopping.signal, 'keeping the epoch of the leader', () => ledger.noteLeader(leaderEpoch)).catch((thrown: unknown) => {
+      log.error({ leaderEpoch, err: messageOf(thrown) }, 'the epoch of the leader can not be kept; its commands are refused until it can');
+    }),
     beat: () => {
-      void Promise.all([ledger.tend(), measure()]).then(tellFacts, (thrown: unknown) => log.warn({ err: thrown }, 'looking after the node failed'));
+      looking ??= lookAfterNode().catch((thrown: unknown) => log.warn({ err: thrown }, 'looking after the node failed')).finally(() => { looking = undefined; });
     },
   }, parts.times);
 

@@ -8,6 +8,7 @@ export type Folders = { stateDir: string; imageCacheDir: string; socketDir: stri
  *
  *   stateDir/lock               held as long as an agent lives
  *   stateDir/agent-id           identity of this agent
+ *   stateDir/ballast, probe     room for what must be written on a full disk; what is written now and then to see whether it can be
  *   stateDir/accelerator.json   what probe guests told of this node's QEMU
  *   stateDir/ledger/UID.json    what the VM shall be, and what must be remembered of it
  *   stateDir/ended/UID          a tombstone was carried out; the uid never returns
@@ -29,6 +30,7 @@ export const paths = (folders: Folders) => {
     agentId: join(folders.stateDir, 'agent-id'),
     accelerator: join(folders.stateDir, 'accelerator.json'),
     ballast: join(folders.stateDir, 'ballast'),
+    probe: join(folders.stateDir, 'probe'),
     ledger: join(folders.stateDir, 'ledger'),
     ended: join(folders.stateDir, 'ended'),
     quarantine: join(folders.stateDir, 'quarantine'),

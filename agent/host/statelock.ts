@@ -11,12 +11,13 @@ const busy = 75;
 
 // Descriptors in a shell are inherited; the lock belongs to the open file, flock(2), and goes when its last holder ends.
 // INT and TERM go to whole groups (a terminal, a service manager), and only the agent's end may free the lock.
+// A lock needs no right to write: where the file system is read-only an agent must still be able to adopt what runs.
 // `-w 2`: the holder of an agent that was killed an instant ago is about to read the end of its input.
 const holder = `
 trap '' INT TERM HUP; umask 077
-exec 8>>"$1" || exit 1
+if (exec 8>>"$1") 2>/dev/null; then exec 8>>"$1"; else exec 8<"$1"; fi
 flock -w 2 -E ${busy} 8 || exit $?
-exec 9>>"$2" || exit 1
+if (exec 9>>"$2") 2>/dev/null; then exec 9>>"$2"; else exec 9<"$2"; fi
 flock -w 2 -E ${busy} 9 || { code=$?; echo images; exit $code; }
 echo held
 while read -r _; do :; done`;

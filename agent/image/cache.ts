@@ -69,7 +69,9 @@ export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): P
   const file = (sha256: string) => join(directory, `${sha256}.qcow2`);
   const sidecar = (sha256: string) => join(directory, `${sha256}.json`);
   const owner = { mode: 0o644, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
-  await rm(partial, { recursive: true, force: true });
+  // What can not be tidied now (a full disk, a read-only one) is tidied at a later start; what is there can be used.
+  const tidied = (doing: Promise<void>): Promise<void> => doing.catch((thrown: unknown) => log.warn({ directory, err: thrown }, 'the image cache could not be tidied'));
+  await tidied(rm(partial, { recursive: true, force: true }));
   for (const each of [directory, wanted, partial]) await mkdir(each, { recursive: true, mode: 0o711 });
 
   const contents = new Map<string, Content>();
@@ -97,9 +99,9 @@ export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): P
     if (entry && (damaged || claims.some((each) => isClaimedBy(entry, each)))) contents.set(sha256, entry);
     else {
       log.warn({ sha256 }, 'an unfinished, damaged or unclaimed content is removed from the image cache');
-      await evict(sha256);
+      await tidied(evict(sha256));
     }
-    await rm(`${sidecar(sha256)}.new`, { force: true });
+    await tidied(rm(`${sidecar(sha256)}.new`, { force: true }));
   }
 
   const cache: Cache = {
@@ -149,7 +151,7 @@ const readClaims = async (wanted: string, log: Pick<Logger, 'warn'>): Promise<{ 
       damaged ||= !name.endsWith('.new');
       // It is only a memory aid: the operator says again what it wants.
       log.warn({ file: name }, 'a damaged or unfinished claim is removed from the image cache');
-      await rm(join(wanted, name), { recursive: true, force: true });
+      await rm(join(wanted, name), { recursive: true, force: true }).catch(() => {});
     }
   }
   return { claims, damaged };

@@ -106,6 +106,27 @@ describe('a link', () => {
     expect(link.joined()).toBe(true);
   });
 
+  test('says anew what it holds when it is told to', async () => {
+    const { url, talks } = await door();
+    const { link } = await agent(url);
+    link.relist();
+    await heard(talks, 0, 'hello');
+    talks[0]?.say(welcome);
+    await heard(talks, 0, 'facts');
+    link.relist();
+    await until('another list', () => types(talks[0]).filter((type) => type === 'holding').length === 2, 5_000);
+  });
+
+  test('beats on while its credential can not be read for a disk that hangs', async () => {
+    const { url, talks } = await door();
+    let reads = 0;
+    await agent(url, { token: () => ((reads += 1) === 1 ? Promise.resolve('first') : new Promise(() => {})) });
+    await heard(talks, 0, 'hello');
+    talks[0]?.say(welcome);
+    await until('heartbeats', () => (talks[0]?.heard.filter(({ type }) => type === 'heartbeat').length ?? 0) > 3, 5_000);
+    expect(reads).toBe(2);
+  });
+
   test('gives up a silent operator', async () => {
     const { url, talks } = await door();
     await agent(url, {}, { ...quick, silenceMs: 50 });

@@ -45,6 +45,8 @@ export type Link = {
   /** Says something now when connected; else it is part of the next snapshot, or is asked for again. */
   say: (message: Extract<ToOperator, { type: 'report' | 'absent' | 'facts' }>) => void;
   joined: () => boolean;
+  /** Says anew what is held when connected: whatever is missing in it is then asked for again. */
+  relist: () => void;
   /** Connects and reconnects until `stop` aborts. Never rejects. */
   run: (stop: AbortSignal) => Promise<void>;
 };
@@ -93,6 +95,7 @@ export const makeLink = (house: LinkHouse, times: LinkTimes = linkTimes): Link =
   return {
     say: (message) => session?.say(keyOf(message), message),
     joined: () => session?.joined() ?? false,
+    relist: () => session?.relist(),
     run: async (stop) => {
       for (let attempt = 1; !stop.aborted; attempt += 1) {
         const { joined, patient } = await converse(stop);

@@ -13,6 +13,8 @@ export type Session = {
   /** Says something if the operator has welcomed us. */
   say: (key: string, message: ToOperator) => void;
   joined: () => boolean;
+  /** Says anew what is held. */
+  relist: () => void;
 };
 
 /** What a session works with. `ended` is called once; `patient`: an administrator has to act first. */
@@ -115,6 +117,7 @@ export const openSession = ({ house, times, token, underWay, socket, stop, ended
     given = now;
     put({ type: 'renew', token: now });
   };
+  let renewing: Promise<void> | undefined;
   const tick = async (): Promise<void> => {
     while (!over.signal.aborted) {
       await clock.sleep(times.tickMs, over.signal).catch(() => {});
@@ -126,7 +129,8 @@ export const openSession = ({ house, times, token, underWay, socket, stop, ended
       beatMs = nowMs;
       put({ type: 'heartbeat' });
       house.beat();
-      await renew().catch((thrown: unknown) => log.warn({ err: messageOf(thrown) }, 'the credential can not be read'));
+      // Nobody waits for it: a disk that hangs must not silence the agent.
+      renewing ??= renew().catch((thrown: unknown) => log.warn({ err: messageOf(thrown) }, 'the credential can not be read')).finally(() => { renewing = undefined; });
     }
   };
 
@@ -141,5 +145,6 @@ export const openSession = ({ house, times, token, underWay, socket, stop, ended
     closed: (why) => end(why),
     say: (key, message) => { if (joined && !over.signal.aborted) outbox.put(key, message); },
     joined: () => joined && !over.signal.aborted,
+    relist: () => { if (joined) void sayHolding(); },
   };
 };

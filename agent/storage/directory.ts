@@ -37,8 +37,11 @@ export const removeVmDirectory = async (paths: Paths, uid: string): Promise<void
 
 /** Size and free space (for root) of the file system that holds the VMs, in MiB. */
 export const spaceOf = async (paths: Paths): Promise<{ sizeMiB: number; freeMiB: number }> => {
-  await mkdir(paths.vms, { recursive: true, mode: 0o711 });
-  const { bsize, blocks, bavail } = await statfs(paths.vms);
+  const { bsize, blocks, bavail } = await statfs(paths.vms).catch(async (thrown: unknown) => {
+    if (errnoOf(thrown) !== 'ENOENT') throw thrown;
+    await mkdir(paths.vms, { recursive: true, mode: 0o711 });
+    return statfs(paths.vms);
+  });
   const toMiB = (count: number) => Math.floor((count * bsize) / (1024 * 1024));
   return { sizeMiB: toMiB(blocks), freeMiB: toMiB(bavail) };
 };

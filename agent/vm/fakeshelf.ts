@@ -13,6 +13,10 @@ export type ShelfWorld = {
   /** While true no file can be written, unless `ballast` is there to be dropped. */
   full: boolean;
   ballast: boolean;
+  /** Set to make every write fail so. */
+  failing?: 'LedgerReadOnly' | 'LedgerFailed';
+  /** Set to make every write wait for it. */
+  hangs?: Promise<void>;
   /** Set to make `load` fail. */
   broken?: string;
   writes: number;
@@ -25,7 +29,9 @@ export const shelfWorld = (vms: ShelfWorld['vms'] = () => []): ShelfWorld => ({
 
 /** A ledger's files in memory, for tests and for simulated agents. */
 export const makeFakeShelf = (world: ShelfWorld = shelfWorld()): Shelf => {
-  const room = (doing: string) => {
+  const room = async (doing: string): Promise<void> => {
+    await world.hangs;
+    if (world.failing !== undefined) throw new Fault(world.failing, `${doing}: the disk can not be written`);
     if (world.full) throw new Fault('LedgerFull', `${doing}: no space is left for the agent's ledger`);
   };
   return {
@@ -36,17 +42,22 @@ export const makeFakeShelf = (world: ShelfWorld = shelfWorld()): Shelf => {
       return { files: [...readable, ...unreadable], ended: [...world.ended], quarantined: [...world.quarantined], vms: world.vms() };
     },
     write: async (name, text) => {
-      room(`writing ${name}`);
+      await room(`writing ${name}`);
       world.writes += 1;
       world.files.set(name, text);
     },
-    remove: async (name) => void world.files.delete(name),
+    probe: () => room('probing'),
+    remove: async (name) => {
+      if (world.failing !== undefined) throw new Fault(world.failing, `removing ${name}: the disk can not be written`);
+      world.files.delete(name);
+    },
     quarantine: async (name) => {
+      if (world.failing !== undefined) throw new Fault(world.failing, `putting ${name} aside: the disk can not be written`);
       world.files.delete(name);
       world.quarantined.add(name);
     },
     end: async (uid) => {
-      room(`recording the end of ${uid}`);
+      await room(`recording the end of ${uid}`);
       world.ended.add(uid);
     },
     ballast: {

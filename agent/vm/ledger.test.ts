@@ -5,10 +5,12 @@ import type { Desire, Tombstone } from '#crds/wire/judge.ts';
 import { someVm, uidOf } from './bed.ts';
 import { blankVm, type Entry, readEntry, writeEntry } from './entry.ts';
 import { makeFakeShelf, type ShelfWorld, shelfWorld } from './fakeshelf.ts';
+import { makeKeeping } from './keeping.ts';
 import { openLedger } from './ledger.ts';
 import { freeId, withSlots } from './places.ts';
 
 const uid = uidOf(1);
+const never = new AbortController().signal;
 const open = (world: ShelfWorld) => openLedger(makeFakeShelf(world), { min: 200_000, max: 200_002 });
 const desire = (object: Desired, revision: number, leaderEpoch = 3): Desire => ({ type: 'desire', leaderEpoch, revision, object });
 const tombstone = (of: string, revision: number, leaderEpoch = 3): Tombstone => ({ type: 'tombstone', leaderEpoch, revision, kind: 'vm', uid: of });
@@ -132,9 +134,66 @@ describe('the ledger', () => {
     world.full = true;
     await expect(ledger.accept(desire(someVm({ uid: uidOf(2), name: 'other' }), 4))).rejects.toMatchObject({ code: 'LedgerFull' });
     world.full = false;
-    await ledger.tend();
+    await ledger.tend(never);
     expect(ledger.troubles()).toEqual([]);
     expect(await ledger.accept(desire(someVm({ uid: uidOf(2), name: 'other' }), 5))).toEqual({ is: 'accept' });
+  });
+
+  test.each(['LedgerReadOnly', 'LedgerFailed'] as const)('on a disk that can not be written (%s) it keeps what it knows, refuses the rest aloud, and goes on when it can', async (code) => {
+    const world = shelfWorld();
+    const ledger = await open(world);
+    await ledger.accept(desire(someVm(), 1));
+    world.failing = code;
+    await expect(ledger.accept(desire(someVm({ generation: 2 }), 2))).rejects.toMatchObject({ code });
+    await expect(ledger.doom(tombstone(uid, 3))).rejects.toMatchObject({ code });
+    expect(ledger.vm(uid)).toMatchObject({ ending: false, desired: { generation: 1 } });
+    expect(ledger.troubles()).toMatchObject([{ reason: code, message: expect.stringContaining('guests go on') }]);
+    await ledger.tend(never);
+    expect(ledger.troubles()).toHaveLength(1);
+    delete world.failing;
+    await ledger.tend(never);
+    expect(ledger.troubles()).toEqual([]);
+    expect(await ledger.accept(desire(someVm({ generation: 2 }), 2))).toEqual({ is: 'accept' });
+  });
+
+  test('opens where nothing can be written, and says so: damaged files and ended entries stay where they are', async () => {
+    const world = shelfWorld();
+    const first = await open(world);
+    await first.accept(desire(someVm(), 1));
+    await first.accept(desire(someVm({ uid: uidOf(2), name: 'other' }), 2));
+    world.files.set(`${uidOf(3)}.json`, 'garbage');
+    world.ended.add(uidOf(2));
+    world.failing = 'LedgerReadOnly';
+    const second = await open(world);
+    expect([...second.entries().keys()]).toEqual([uid]);
+    expect(second.troubles().map(({ reason }) => reason)).toEqual(['LedgerReadOnly', 'LedgerQuarantined']);
+    expect(second.troubles()[1]?.message).toContain('could not be put aside');
+    expect(world.files.size).toBe(4);
+  });
+
+  test('a disk that does not answer is told, asked once, and is well again when it has answered', async () => {
+    const world = shelfWorld();
+    const shelf = makeFakeShelf(world);
+    let probes = 0;
+    const keeping = makeKeeping({ ...shelf, probe: () => { probes += 1; return shelf.probe(); } }, 10);
+    const disk = Promise.withResolvers<void>();
+    world.hangs = disk.promise;
+    await keeping.tend(never);
+    await keeping.tend(never);
+    expect([keeping.trouble()?.reason, probes]).toEqual(['StorageHung', 1]);
+    delete world.hangs;
+    disk.resolve();
+    await keeping.tend(never);
+    expect(keeping.trouble()).toBeUndefined();
+  });
+
+  test('of a damaged file is spoken no more once its VM is held again', async () => {
+    const world = shelfWorld();
+    world.files.set(`${uid}.json`, 'garbage');
+    const ledger = await open(world);
+    expect(ledger.troubles()).toMatchObject([{ reason: 'LedgerQuarantined' }]);
+    await ledger.accept(desire(someVm(), 1));
+    expect(ledger.troubles()).toEqual([]);
   });
 
   test('two VMs that come at once get ids of their own; the fourth of three has to wait for one', async () => {

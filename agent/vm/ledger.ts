@@ -1,9 +1,10 @@
-import { asFault, Fault } from '#crds/kit/fault.ts';
+import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { uid as uidForm } from '#crds/wire/desired.ts';
 import { type Desire, judgeDesire, judgeTombstone, type Memory, type Tombstone, type Verdict } from '#crds/wire/judge.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import { blankVm, type Entry, readEntry, rememberedOf, type VmEntry, writeEntry } from './entry.ts';
+import { makeKeeping } from './keeping.ts';
 import { freeId, type IdRange, withSlots } from './places.ts';
 import { readLeader, writeLeader } from './leader.ts';
 import type { Shelf } from './shelf.ts';
@@ -29,7 +30,7 @@ export type Ledger = {
   remains: () => ReadonlyMap<string, string>;
   /** Remembers the highest leaderEpoch that was ever seen. */
   noteLeader: (leaderEpoch: number) => Promise<void>;
-  /** Judges a desire and keeps it. Faults: LedgerFull, LedgerFailed; then it is not kept and must be said again. */
+  /** Judges a desire and keeps it. Faults: LedgerFull, LedgerReadOnly, LedgerFailed; then it is not kept and must be said again. */
   accept: (command: Desire) => Promise<Verdict>;
   /** Judges a tombstone and keeps it. */
   doom: (command: Tombstone) => Promise<Verdict>;
@@ -41,21 +42,21 @@ export type Ledger = {
   end: (uid: string) => Promise<void>;
   /** What is wrong with the ledger itself. */
   troubles: () => Trouble[];
-  /** Refills the ballast when there is room again. */
-  tend: () => Promise<void>;
+  /** Looks whether the disk of the ledger can be written, and refills the ballast when there is room again. */
+  tend: (signal: AbortSignal) => Promise<void>;
 };
 
 /** Opens the ledger of a node. Faults: LedgerUnreadable, when it can not be told what the node holds. */
-export const openLedger = async (shelf: Shelf, unixIds: IdRange): Promise<Ledger> => {
+export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSignal = new AbortController().signal): Promise<Ledger> => {
   const content = await shelf.load();
   const entries = new Map<string, Entry>();
   const ended = new Set(content.ended.filter((uid) => uidForm.safeParse(uid).success));
   const remains = new Map<string, string>();
-  const put: Trouble[] = [];
+  const put: (Trouble & { uid: string })[] = [];
+  const keeping = makeKeeping(shelf);
   const directories = new Set(content.vms.map(({ uid }) => uid));
   const reserving = new Set<number>();
   let leaderEpochSeen = 0;
-  let full: string | undefined;
 
   for (const file of content.files) {
     const uid = uidOf(file.name);
@@ -63,16 +64,16 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange): Promise<Ledger
     if (read.is === 'leader') leaderEpochSeen = Math.max(leaderEpochSeen, read.leaderEpoch);
     else if (read.is === 'entry' && read.entry.uid === uid) entries.set(uid, read.entry);
     else if (read.is === 'foreign' || read.is === 'unreadable') {
-      put.push({ reason: 'LedgerUnreadable', message: `ledger file ${file.name}: ${read.why}; it is left alone` });
+      put.push({ uid, reason: 'LedgerUnreadable', message: `ledger file ${file.name}: ${read.why}; it is left alone` });
       if (file.name !== leaderFile) remains.set(uid, `its ledger file can not be read: ${read.why}`);
     } else {
-      await shelf.quarantine(file.name);
-      if (file.name !== leaderFile && directories.has(uid)) remains.set(uid, 'its ledger file is damaged and was put aside');
-      put.push({ reason: 'LedgerQuarantined', message: `ledger file ${file.name} is damaged (${read.is === 'bad' ? read.why : 'it is of another uid'}) and was put into quarantine/` });
+      const aside = await shelf.quarantine(file.name).then(() => 'was put into quarantine/', (thrown: unknown) => `could not be put aside: ${messageOf(thrown)}`);
+      if (file.name !== leaderFile && directories.has(uid)) remains.set(uid, `its ledger file is damaged and ${aside}`);
+      put.push({ uid, reason: 'LedgerQuarantined', message: `ledger file ${file.name} is damaged (${read.is === 'bad' ? read.why : 'it is of another uid'}) and ${aside}` });
     }
   }
-  // A crash came after the end was recorded and before the entry went.
-  for (const uid of ended) if (entries.delete(uid)) await shelf.remove(fileOf(uid));
+  // A crash came after the end was recorded and before the entry went. Where nothing can be written it goes at a later start.
+  for (const uid of ended) if (entries.delete(uid)) await shelf.remove(fileOf(uid)).catch(() => {});
   for (const { uid } of content.vms) {
     if (entries.has(uid) || ended.has(uid) || remains.has(uid)) continue;
     const aside = content.quarantined.includes(fileOf(uid));
@@ -80,7 +81,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange): Promise<Ledger
   }
   const foreignIds = new Set(content.vms.flatMap(({ uid, unixId }) => (remains.has(uid) ? (unixId ?? []) : [])));
   leaderEpochSeen = Math.max(leaderEpochSeen, ...[...entries.values()].map(({ order }) => order.leaderEpoch));
-  await shelf.ballast.keep();
+  await keeping.tend(signal);
 
   const chains = new Map<string, Promise<unknown>>();
   const inOrder = <T>(key: string, job: () => Promise<T>): Promise<T> => {
@@ -91,32 +92,24 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange): Promise<Ledger
     return next;
   };
 
-  /** Writes; on a full disk the ballast makes room for everything but new intents. */
-  const roomy = async (mayUseBallast: boolean, job: () => Promise<void>): Promise<void> => {
-    try {
-      await job();
-      if (!mayUseBallast) full = undefined;
-    } catch (thrown) {
-      const fault = asFault(thrown, 'LedgerFailed', 'writing the ledger');
-      if (fault.code !== 'LedgerFull') throw fault;
-      full = fault.message;
-      if (!mayUseBallast || !(await shelf.ballast.drop())) throw fault;
-      await job();
-    }
+  const save = async (entry: Entry): Promise<void> => {
+    await keeping.must(() => shelf.write(fileOf(entry.uid), writeEntry(entry)));
+    entries.set(entry.uid, entry);
   };
-  const save = async (entry: Entry, mayUseBallast = true): Promise<void> => {
-    await roomy(mayUseBallast, () => shelf.write(fileOf(entry.uid), writeEntry(entry)));
+  /** Saves what comes from a new intent. */
+  const admit = async (entry: Entry): Promise<void> => {
+    await keeping.may(`the desire for ${entry.kind} ${entry.uid}`, () => shelf.write(fileOf(entry.uid), writeEntry(entry)));
     entries.set(entry.uid, entry);
   };
 
   const taken = (): Set<number> =>
     new Set([...foreignIds, ...reserving, ...[...entries.values()].flatMap((entry) => (entry.kind === 'vm' ? (entry.unixId ?? []) : []))]);
   /** Saves an entry that gets a Unix id when one is free; nobody else gets the same one meanwhile. */
-  const saveWithId = async (entry: VmEntry, mayUseBallast: boolean): Promise<void> => {
+  const withId = async (entry: VmEntry, keep: (entry: VmEntry) => Promise<void>): Promise<void> => {
     const unixId = entry.unixId ?? freeId(unixIds, taken()) ?? null;
     if (unixId !== null) reserving.add(unixId);
     try {
-      await save({ ...entry, unixId }, mayUseBallast);
+      await keep({ ...entry, unixId });
     } finally {
       if (unixId !== null) reserving.delete(unixId);
     }
@@ -130,7 +123,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange): Promise<Ledger
   };
   const noteLeader = (leaderEpoch: number): Promise<void> => inOrder(leaderFile, async () => {
     if (leaderEpoch <= leaderEpochSeen) return;
-    await roomy(true, () => shelf.write(leaderFile, writeLeader(leaderEpoch)));
+    await keeping.must(() => shelf.write(leaderFile, writeLeader(leaderEpoch)));
     leaderEpochSeen = leaderEpoch;
   });
 
@@ -157,23 +150,19 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange): Promise<Ledger
         const verdict = judgeDesire(memoryOf(object.uid), command);
         const order = { leaderEpoch, revision };
         const mine = entries.get(object.uid);
-        if (verdict.is === 'known' && mine) await save({ ...mine, order }, false);
+        if (verdict.is === 'known' && mine) await admit({ ...mine, order });
         if (verdict.is !== 'accept') return verdict;
-        if (!(await shelf.ballast.keep())) {
-          full = 'the agent keeps no new desire until there is space for its ledger again';
-          throw new Fault('LedgerFull', `the desire for ${object.kind} ${object.uid} is not kept: no space is left for the agent's ledger`);
-        }
         if (object.kind === 'image') {
-          await save({ kind: 'image', uid: object.uid, desired: object, order, ending: false }, false);
+          await admit({ kind: 'image', uid: object.uid, desired: object, order, ending: false });
           return verdict;
         }
         const before = mine?.kind === 'vm' ? mine : blankVm(object.uid);
         const stops = object.powerState === 'Stopped';
-        await saveWithId({
+        await withId({
           ...before, desired: object, order, slots: withSlots(before.slots, object), ended: before.ended && !stops,
           // A stop that is asked for anew has its whole grace period.
           stopping: stops && before.desired?.powerState !== 'Stopped' ? null : before.stopping,
-        }, false);
+        }, admit);
         return verdict;
       });
     },
@@ -188,7 +177,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange): Promise<Ledger
           remains.delete(uid);
         }
         if (verdict.is === 'absent' && !ended.has(uid)) {
-          await roomy(true, () => shelf.end(uid));
+          await keeping.must(() => shelf.end(uid));
           ended.add(uid);
         }
         return verdict;
@@ -202,21 +191,24 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange): Promise<Ledger
       const entry = entries.get(uid);
       if (entry?.kind !== 'vm' || entry.unixId !== null) return;
       if (freeId(unixIds, taken()) === undefined) throw new Fault('NoUnixId', `unix_ids ${unixIds.min}-${unixIds.max} is used up by the VMs of this node; widen it`);
-      await saveWithId(entry, true);
+      await withId(entry, save);
     }),
     end: (uid) => inOrder(uid, async () => {
-      await roomy(true, () => shelf.end(uid));
+      await keeping.must(() => shelf.end(uid));
       ended.add(uid);
       await shelf.remove(fileOf(uid));
       entries.delete(uid);
     }),
-    troubles: () => [
-      ...put,
-      ...[...remains].map(([uid, why]) => ({ reason: 'UnknownVm', message: `VM ${uid}: ${why}; it is left as it is` })),
-      ...(full === undefined ? [] : [{ reason: 'LedgerFull', message: full }]),
-    ].slice(0, 64),
-    tend: async () => {
-      if (full !== undefined && (await shelf.ballast.keep())) full = undefined;
+    troubles: () => {
+      const disk = keeping.trouble();
+      // A uid that is held again, or has ended, is none any more.
+      const damaged = put.filter(({ uid }) => remains.has(uid) || !(entries.has(uid) || ended.has(uid)));
+      return [
+        ...(disk === undefined ? [] : [disk]),
+        ...damaged.map(({ reason, message }) => ({ reason, message })),
+        ...[...remains].map(([uid, why]) => ({ reason: 'UnknownVm', message: `VM ${uid}: ${why}; it is left as it is` })),
+      ].slice(0, 64);
     },
+    tend: keeping.tend,
   };
 };

@@ -20,8 +20,10 @@ export type ShelfContent = {
 export type Shelf = {
   /** Faults: LedgerUnreadable, when a folder can not be listed: unknown is not empty. */
   load: () => Promise<ShelfContent>;
-  /** Writes one file whole. Faults: LedgerFull (no space), LedgerFailed. */
+  /** Writes one file whole. Faults: LedgerFull (no space), LedgerReadOnly, LedgerFailed. */
   write: (name: string, text: string) => Promise<void>;
+  /** Writes something to the disk and takes it away again. Faults as `write`. */
+  probe: () => Promise<void>;
   remove: (name: string) => Promise<void>;
   /** Moves a damaged file away, to be looked at by a person. */
   quarantine: (name: string) => Promise<void>;
@@ -32,6 +34,8 @@ export type Shelf = {
 };
 
 const ballastBytes = 8 * 1024 * 1024;
+// A block: as much as the file of an entry takes.
+const probeBytes = 4096;
 const rootOnly = { mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 
 /** The ledger on disk. `fresh` says that this node was never used; else a missing folder is a fault, not an empty one. */
@@ -53,6 +57,10 @@ export const makeFileShelf = (paths: Paths, fresh: boolean): Shelf => ({
     return { files, ended: await list(paths.ended), quarantined: await list(paths.quarantine), vms };
   },
   write: (name, text) => guarded(`writing ${name}`, () => writeWhole(join(paths.ledger, name), rootOnly, (handle) => handle.writeFile(text))),
+  probe: () => guarded('trying whether the state folder can be written', async () => {
+    await writeWhole(paths.probe, rootOnly, (handle) => handle.writeFile(Buffer.alloc(probeBytes, 0xb5)));
+    await rm(paths.probe, { force: true });
+  }),
   remove: (name) => guarded(`removing ${name}`, async () => {
     await rm(join(paths.ledger, name), { force: true });
     await syncDirectory(paths.ledger);
@@ -110,6 +118,7 @@ const guarded = async (doing: string, job: () => Promise<void>): Promise<void> =
     await job();
   } catch (cause) {
     const code = errnoOf(cause);
+    if (code === 'EROFS') throw new Fault('LedgerReadOnly', `${doing}: the file system of the agent's state folder is read-only`, { cause });
     if (code === 'ENOSPC' || code === 'EDQUOT') throw new Fault('LedgerFull', `${doing}: no space is left for the agent's ledger`, { cause });
     throw new Fault('LedgerFailed', `${doing}: ${messageOf(cause)}`, { cause });
   }

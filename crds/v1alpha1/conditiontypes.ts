@@ -12,6 +12,7 @@ export const conditionTypes = {
   Reconciling: [['VirtualMachine', 'VirtualMachineImage'], 'Work is under way (kstatus). Absent otherwise; never beside Stalled.'],
   Stalled: [['VirtualMachine', 'VirtualMachineImage'], 'Nothing goes on before somebody acts (kstatus). Absent otherwise; never beside Reconciling.'],
   AcceleratorAvailable: [['HypervisorNode'], 'A probe guest ran under hardware acceleration.'],
+  StorageReady: [['HypervisorNode'], 'The agent can write to its disk, so it keeps what it is told. False costs no running guest anything, but new intents are refused.'],
   OrphansPresent: [['HypervisorNode'], 'VMs run there that the cluster does not know; see status.orphans.'],
 } as const satisfies Record<string, readonly [kinds: readonly string[], meaning: string]>;
 

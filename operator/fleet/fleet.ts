@@ -90,6 +90,8 @@ export const makeFleet = (monotonicMs: () => number) => {
       if (silent(it)) return 'silent';
       return it.session && it.view.is === 'joined' ? 'connected' : 'joining';
     },
+    /** What a node said is wrong with itself. */
+    troubles: (node: string): NodeFacts['troubles'] => members.get(node)?.facts?.troubles ?? [],
     report: (node: string, uid: string): ObservedVm | undefined => members.get(node)?.vms.get(uid),
     isAbsent: (node: string, uid: string): boolean => members.get(node)?.absent.has(uid) ?? false,
     /** The node says that this uid has ended for ever, and we did not ask for it. */

@@ -35,6 +35,23 @@ describe('a node', () => {
     expect(conditionOf(decision.status?.conditions, 'Ready')).toMatchObject({ status: 'False', message: 'LedgerQuarantined: one file' });
   });
 
+  test.each([
+    [[], 'True', 'StorageReady'],
+    [[{ reason: 'QemuUnusable', message: 'no QEMU' }], 'True', 'StorageReady'],
+    [[{ reason: 'QemuUnusable', message: 'no QEMU' }, { reason: 'LedgerFull', message: 'no space' }], 'False', 'LedgerFull'],
+    [[{ reason: 'LedgerReadOnly', message: 'read-only' }], 'False', 'LedgerReadOnly'],
+    [[{ reason: 'LedgerQuarantined', message: 'one file' }], 'False', 'LedgerQuarantined'],
+    [[{ reason: 'StorageHung', message: 'no answer' }], 'False', 'StorageHung'],
+  ])('with the troubles %j its storage is ready: %s %s', (troubles, status, reason) => {
+    const verdict = conditionOf(decide(facts({ agent: { ...agent, troubles } }), now).status?.conditions, 'StorageReady');
+    expect(verdict).toMatchObject({ status, reason, message: troubles.find((each) => each.reason === reason)?.message ?? 'the agent keeps what it is told' });
+  });
+
+  test('that never spoke says nothing of its storage, and one that is silent does not know', () => {
+    const { agent: _agent, ...before } = facts({ link: 'silent' });
+    expect([conditionsOf(decide(before, now), 'StorageReady'), conditionsOf(decide(facts({ link: 'silent' }), now), 'StorageReady')]).toEqual([[undefined], ['Unknown']]);
+  });
+
   test('lists its orphans and ends none of them by itself', () => {
     const decision = decide(facts({ orphans: [orphan] }), now);
     expect([decision.status?.orphans?.map(({ uid }) => uid), decision.end, ...conditionsOf(decision, 'OrphansPresent')]).toEqual([[orphan.uid], [], 'True']);

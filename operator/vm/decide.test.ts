@@ -83,6 +83,18 @@ describe('a binding', () => {
   });
 });
 
+describe('a node that keeps no new intents', () => {
+  const full = { reason: 'LedgerFull', message: 'no space' } as const;
+  const vm = machine(placed);
+  test.each([
+    ['of a VM that it was never told of', {}, 'False LedgerFull'],
+    ['of an edit that it was not told of', { report: report(vm, { digest: 'older' }) }, 'False LedgerFull'],
+    ['nothing of what it holds', { report: report(vm) }, 'True Running'],
+  ])('is the reason %s', (_, over, expected) => {
+    expect(ready(decide(facts(vm, { refuses: full, ...over }), now).status)).toBe(expected);
+  });
+});
+
 describe('a bound VM', () => {
   const vm = machine(placed);
   test.each([

@@ -116,7 +116,7 @@ const bound = (facts: VmFacts, now: Date): Decision => {
     return write(standing, [{ type: 'DisksReady', status: 'False', reason: 'ImageNotFound', message }], waiting(message, 60_000));
   }
   if ('missing' in desire) return { ...nothing, outcome: settled };
-  const standing = failedImage(facts) ?? standingOf(desire, facts.report);
+  const standing = failedImage(facts) ?? standingOf(desire, facts.report, facts.refuses);
   const outcome = standing.progress === 'reconciling' ? waiting(standing.message, 30_000) : settled;
   return write(standing, partVerdicts(standing, facts), facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
 };

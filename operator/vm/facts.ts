@@ -1,3 +1,4 @@
+import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
 import type { Candidate } from './place.ts';
@@ -22,6 +23,8 @@ export type VmFacts = {
   candidates: readonly Candidate[];
   /** The bound node. */
   link: Link;
+  /** Why the bound node keeps no new intent now. */
+  refuses?: { reason: Reason; message: string };
   /** The latest report of the bound node about this uid. */
   report?: ObservedVm;
   /** The bound node has said that this uid is not there, after it was told to end it. */

@@ -3,6 +3,8 @@ import type { HypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
+import type { NodeFacts } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
 import type { Fleet, Member } from '../fleet/fleet.ts';
 import type { ImageFact, VmFacts } from './facts.ts';
@@ -72,6 +74,14 @@ const imageFact = ({ metadata, status }: VirtualMachineImage): ImageFact => {
   };
 };
 
+const refusing = new Set<Reason>(['LedgerFull', 'LedgerReadOnly', 'LedgerFailed', 'StorageHung']);
+
+/** Whether one of a node's troubles keeps it from taking new intents. */
+const refusalOf = (troubles: NodeFacts['troubles']): Pick<VmFacts, 'refuses'> => {
+  for (const { reason, message } of troubles) if (isReason(reason) && refusing.has(reason)) return { refuses: { reason, message } };
+  return {};
+};
+
 /** Reads everything that one decision needs. */
 export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const { fleet, images, nodes, vms } = sources;
@@ -87,6 +97,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     clusterId: sources.clusterId,
     candidates: nodeName === undefined ? nodes.list().map((node) => candidateOf(node, all, sources)) : [],
     link: nodeName === undefined ? 'joining' : fleet.link(nodeName),
+    ...(nodeName === undefined ? {} : refusalOf(fleet.troubles(nodeName))),
     ...(report ? { report } : {}),
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),
     dead: nodeName !== undefined && fleet.isDead(nodeName, uid),

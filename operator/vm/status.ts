@@ -19,9 +19,9 @@ const goals: Record<DesiredVm['powerState'], VmState> = { Running: 'running', St
 
 const progressReasons: Partial<Record<VmState, Reason>> = { preparing: 'Preparing', starting: 'Starting', stopping: 'Stopping', deleting: 'Terminating' };
 
-/** How a VM stands, from what its connected node reports about the desire that it was given. */
-export const standingOf = (desire: DesiredVm, report: ObservedVm | undefined): Standing => {
-  if (!report) return { phase: 'Preparing', ready: 'False', reason: 'Applying', message: 'the node has not reported yet', progress: 'reconciling' };
+/** How a VM stands, from what its connected node reports about the desire that it was given. `refuses`: why the node keeps no new one now. */
+export const standingOf = (desire: DesiredVm, report: ObservedVm | undefined, refuses?: VmFacts['refuses']): Standing => {
+  if (!report) return { phase: 'Preparing', ready: 'False', reason: 'Applying', message: 'the node has not reported yet', progress: 'reconciling', ...refuses };
   const phase = phases[report.state];
   if (report.state === 'unknown') {
     return { phase, ready: 'Unknown', reason: 'GuestUnknown', message: report.trouble?.message ?? 'QEMU does not answer' };
@@ -31,7 +31,7 @@ export const standingOf = (desire: DesiredVm, report: ObservedVm | undefined): S
     return { phase: report.trouble.final ? 'Failed' : phase, ready: 'False', reason, message: report.trouble.message, progress: report.trouble.final ? 'stalled' : 'reconciling' };
   }
   if (report.digest !== desireDigest(desire)) {
-    return { phase, ready: 'False', reason: 'Applying', message: 'the node has not applied the latest edit yet', progress: 'reconciling' };
+    return { phase, ready: 'False', reason: 'Applying', message: 'the node has not applied the latest edit yet', progress: 'reconciling', ...refuses };
   }
   if (report.state === 'ended') return endedStanding(report);
   if (report.state === goals[desire.powerState]) return { phase, ready: 'True', reason: desire.powerState, message: `the machine is ${report.state}` };
