@@ -113,6 +113,21 @@ describe('the life of a VM', () => {
     expect([node.running().length, verdict(await me.vm('first'))]).toEqual([1, 'Ready=True Running']);
   });
 
+  test('without that image it still follows, tells of a crash, and keeps its disk when another image takes the name', async () => {
+    const { metadata: { uid } } = await me.vm('first');
+    const disk = node.world.disks.get(uid)?.disks.get('root');
+    node.endGuest(uid, 'crashed', { signal: 'SIGKILL' });
+    await me.vmIs('first', 'Ready=False QemuCrashed');
+    await me.patchVm('first', { spec: { powerState: 'Stopped' } });
+    const before = await me.vmIs('first', 'Ready=True Stopped');
+    await me.apply(imageManifest());
+    await me.imageIs('guest', 'Ready=True Ready');
+    await me.patchVm('first', { spec: { powerState: 'Running' } });
+    const after = await me.vmIs('first', 'Ready=True Running');
+    expect([after.status.resolved?.images, node.world.disks.get(uid)?.disks.get('root')]).toEqual([before.status.resolved?.images, disk]);
+    await me.deleteImage('guest');
+  });
+
   test('protected, it is not torn down even when its delete went round the policy; it goes when the field is cleared', async () => {
     await me.apply(imageManifest('other'));
     await me.apply(vmManifest('guarded', { deletionProtection: true }, 'default', 'other'));

@@ -97,9 +97,11 @@ export const vmStatus = z.object({
     cpus: z.int32().describe('Virtual CPUs of the machine.').optional(),
     memory: z.string().max(16).describe('Memory of the machine.').optional(),
     images: z.array(z.object({
+      disk: z.string().max(20).describe('Name of the disk.').optional(),
       name: z.string().max(253).describe('Name of the VirtualMachineImage.'),
-      digest: z.string().max(80).describe('Digest of the content that the disk started from.'),
-    })).max(8).describe('What the disks started from.').optional(),
+      uid: z.string().max(64).describe('Its uid: the disk goes on when the object is deleted, or another takes its name.').optional(),
+      digest: z.string().max(80).describe('Digest of its content, once the first import has fixed that.').optional(),
+    })).max(8).describe('What each disk started from.').optional(),
   }).describe('Derived values.').optional(),
   interfaces: z.array(z.object({
     name: z.string().max(15).describe('Name of the interface.'),

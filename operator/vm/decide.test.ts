@@ -127,6 +127,45 @@ describe('a bound VM', () => {
     expect(conditionOf(status?.conditions, 'Ready')?.message).toContain('guest');
   });
 
+  describe('whose image object is gone', () => {
+    const made = { disks: [{ name: 'root', sizeMiB: 64, format: 'qcow2', state: 'Ready' as const }] };
+    const running = decide(facts(vm, { report: report(vm, made) }), now).status ?? {};
+    const after = (powerState: string) => machine({ ...placed, status: running, spec: { powerState }, metadata: { ...placed.metadata, generation: 4 } });
+    const none = { images: new Map<string, never>() };
+
+    test('goes on by what is recorded: Stopped is sent, and told when it is done', () => {
+      const edited = after('Stopped');
+      const { tell, status } = decide(facts(edited, { ...none, report: report(vm, made) }), now);
+      expect(tell).toMatchObject({ is: 'desire', vm: { powerState: 'Stopped', disks: [{ name: 'root', imageUid }] } });
+      expect(ready(status)).toBe('False Applying');
+      const digest = tell.is === 'desire' ? desireDigest(tell.vm) : '';
+      expect(ready(decide(facts(edited, { ...none, report: report(vm, { ...made, digest, state: 'stopped', generation: 4 }) }), now).status)).toBe('True Stopped');
+    });
+
+    test('tells of a crash', () => {
+      const crash = { state: 'ended' as const, lastExit: { reason: 'QemuCrashed' as const, signal: 'SIGKILL', time: 't' } };
+      expect(ready(decide(facts(machine({ ...placed, status: running }), { ...none, report: report(vm, { ...made, ...crash }) }), now).status)).toBe('False QemuCrashed');
+    });
+
+    test('and is there again as another: its disk is what it was, and says so', () => {
+      const another = new Map([['guest', { name: 'guest', uid: '11111111-2222-4333-8444-777777777777', digest: 'sha256:b' }]]);
+      const { tell, status } = decide(facts(machine({ ...placed, status: running }), { images: another, report: report(vm, made) }), now);
+      expect([tell, status?.resolved?.images]).toMatchObject([{ vm: { disks: [{ imageUid }] } }, [{ disk: 'root', name: 'guest', uid: imageUid }]]);
+      expect(decide(facts(machine({ ...placed, status: { ...running, disks: [] } }), { images: another }), now).tell).toMatchObject({ vm: { disks: [{ imageUid: another.get('guest')?.uid }] } });
+    });
+
+    // An older operator recorded no uid.
+    const unrecorded = { ...running, resolved: { uuid: 'u', images: [{ name: 'guest', digest: 'sha256:a' }] } };
+    test.each([
+      ['runs on as it is told of', {}, {}, 'True Running'],
+      ['tells of a crash', {}, { state: 'ended' as const, lastExit: { reason: 'QemuCrashed' as const, time: 't' } }, 'False QemuCrashed'],
+      ['says that an edit waits', { generation: 4 }, {}, 'False ImageNotFound'],
+    ])('and was never recorded: it %s', (_, metadata, over, verdict) => {
+      const { tell, status } = decide(facts(machine({ ...placed, status: unrecorded, metadata: { ...placed.metadata, ...metadata } }), { ...none, report: report(vm, { ...made, ...over }) }), now);
+      expect([tell.is, ready(status), status?.resolved?.images]).toEqual(['keep', verdict, [{ disk: 'root', name: 'guest', digest: 'sha256:a' }]]);
+    });
+  });
+
   test('gives the same status twice for the same facts, so nothing is written', () => {
     const first = decide(facts(vm, { report: report(vm) }), now).status;
     const again = decide(facts(machine({ ...placed, status: first ?? {} }), { report: report(vm) }), new Date('2031-01-01T00:00:00Z')).status;

@@ -3,7 +3,7 @@ import { toMiB } from '#crds/kit/quantity.ts';
 import type { Verdict } from '#crds/v1alpha1/condition.ts';
 import { vmFinalizer } from '#crds/v1alpha1/names.ts';
 import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
-import type { DesiredVm } from '#crds/wire/desired.ts';
+import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
 import { desireOf } from './desire.ts';
 import type { VmFacts } from './facts.ts';
 import { place } from './place.ts';
@@ -110,16 +110,19 @@ const bound = (facts: VmFacts, now: Date): Decision => {
   }
   // Just connected, or an operator that has just started: the last status stands until the node has spoken.
   if (facts.link === 'joining' && !facts.report) return { ...nothing, tell, outcome: waiting('the node to report', 5_000) };
-  if ('missing' in desire && !facts.report) {
-    const message = `image ${desire.missing.join(', ')} does not exist`;
-    const standing: Standing = { phase: 'Pending', ready: 'False', reason: 'ImageNotFound', message, progress: 'reconciling' };
+  if ('missing' in desire && !saidAlready(facts)) {
+    const message = `image ${desire.missing.join(', ')} does not exist${facts.report ? '; the latest edit waits for it' : ''}`;
+    const phase = facts.report ? standingOf(facts.vm.spec, facts.report.digest, facts.report).phase : 'Pending';
+    const standing: Standing = { phase, ready: 'False', reason: 'ImageNotFound', message, progress: 'reconciling' };
     return write(standing, [{ type: 'DisksReady', status: 'False', reason: 'ImageNotFound', message }], waiting(message, 60_000));
   }
-  if ('missing' in desire) return { ...nothing, outcome: settled };
-  const standing = failedImage(facts) ?? standingOf(desire, facts.report, facts.refuses);
+  const standing = failedImage(facts) ?? standingOf(facts.vm.spec, 'missing' in desire ? facts.report?.digest : desireDigest(desire), facts.report, facts.refuses);
   const outcome = standing.progress === 'reconciling' ? waiting(standing.message, 30_000) : settled;
   return write(standing, partVerdicts(standing, facts), facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
 };
+
+/** The node holds the desire of this very spec, told while its images were known; what it was is not recorded with the VM. */
+const saidAlready = ({ vm, report }: VmFacts): boolean => report !== undefined && report.generation === vm.metadata.generation;
 
 /** Deleted round the policy (a namespace or the CRD went) while protected: it runs on until the field is cleared. */
 const protectedVerdict = ({ vm }: VmFacts): Verdict[] =>

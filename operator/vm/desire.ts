@@ -2,11 +2,14 @@ import { toMiB } from '#crds/kit/quantity.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { VmFacts } from './facts.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
+import { resolveImages } from './images.ts';
 
-/** The whole desire for the bound node, or the names of the images that are not there yet. */
-export const desireOf = ({ vm, clusterId, images }: Pick<VmFacts, 'vm' | 'clusterId' | 'images'>): DesiredVm | { missing: string[] } => {
+/** The whole desire for the bound node, or the names of the images that nobody knows. */
+export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'report'>): DesiredVm | { missing: string[] } => {
+  const { vm, clusterId } = facts;
   const { metadata: { namespace, name, uid, generation }, spec, status } = vm;
-  const missing = spec.disks.flatMap(({ image }) => (image && !images.has(image.name) ? [image.name] : []));
+  const resolved = resolveImages(facts);
+  const missing = spec.disks.flatMap(({ name: disk, image }) => (image && resolved.get(disk)?.uid === undefined ? [image.name] : []));
   if (missing.length > 0) return { missing: [...new Set(missing)] };
   return {
     kind: 'vm', uid, namespace, name, generation,
@@ -15,8 +18,8 @@ export const desireOf = ({ vm, clusterId, images }: Pick<VmFacts, 'vm' | 'cluste
     powerState: spec.powerState,
     cpus: spec.cpu.cores,
     memoryMiB: toMiB(spec.memory.size),
-    disks: spec.disks.map(({ name: disk, image, size }) => {
-      const imageUid = image && images.get(image.name)?.uid;
+    disks: spec.disks.map(({ name: disk, size }) => {
+      const imageUid = resolved.get(disk)?.uid;
       return { name: disk, ...(imageUid === undefined ? {} : { imageUid }), ...(size === undefined ? {} : { sizeMiB: toMiB(size) }) };
     }),
     interfaces: (spec.interfaces ?? []).map(({ name: nic, user }) => ({

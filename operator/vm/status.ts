@@ -1,11 +1,11 @@
 import { fromMiB } from '#crds/kit/quantity.ts';
 import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
 import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
-import type { VmPhase, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
-import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
+import type { VmPhase, VmSpec, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import type { ObservedVm, VmState } from '#crds/wire/observed.ts';
 import type { VmFacts } from './facts.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
+import { resolveImages } from './images.ts';
 
 /** One verdict on the whole VM, from which phase and the conditions Ready, Reconciling and Stalled all follow. */
 export type Standing = { phase: VmPhase; ready: Verdict['status']; reason: Reason; message: string; progress?: 'reconciling' | 'stalled' };
@@ -15,12 +15,15 @@ const phases: Record<VmState, VmPhase> = {
   ended: 'Stopped', unknown: 'Unknown', deleting: 'Terminating',
 };
 
-const goals: Record<DesiredVm['powerState'], VmState> = { Running: 'running', Stopped: 'stopped', Paused: 'paused' };
+const goals: Record<VmSpec['powerState'], VmState> = { Running: 'running', Stopped: 'stopped', Paused: 'paused' };
 
 const progressReasons: Partial<Record<VmState, Reason>> = { preparing: 'Preparing', starting: 'Starting', stopping: 'Stopping', deleting: 'Terminating' };
 
-/** How a VM stands, from what its connected node reports about the desire that it was given. `refuses`: why the node keeps no new one now. */
-export const standingOf = (desire: DesiredVm, report: ObservedVm | undefined, refuses?: VmFacts['refuses']): Standing => {
+/**
+ * How a VM stands, from what its connected node reports about the desire that it was given, of which `digest` is. `refuses`: why the node keeps no
+ * new one now.
+ */
+export const standingOf = ({ powerState }: Pick<VmSpec, 'powerState'>, digest: string | undefined, report: ObservedVm | undefined, refuses?: VmFacts['refuses']): Standing => {
   if (!report) return { phase: 'Preparing', ready: 'False', reason: 'Applying', message: 'the node has not reported yet', progress: 'reconciling', ...refuses };
   const phase = phases[report.state];
   if (report.state === 'unknown') {
@@ -30,11 +33,11 @@ export const standingOf = (desire: DesiredVm, report: ObservedVm | undefined, re
     const reason = isReason(report.trouble.reason) ? report.trouble.reason : 'NodeTrouble';
     return { phase: report.trouble.final ? 'Failed' : phase, ready: 'False', reason, message: report.trouble.message, progress: report.trouble.final ? 'stalled' : 'reconciling' };
   }
-  if (report.digest !== desireDigest(desire)) {
+  if (report.digest !== digest) {
     return { phase, ready: 'False', reason: 'Applying', message: 'the node has not applied the latest edit yet', progress: 'reconciling', ...refuses };
   }
   if (report.state === 'ended') return endedStanding(report);
-  if (report.state === goals[desire.powerState]) return { phase, ready: 'True', reason: desire.powerState, message: `the machine is ${report.state}` };
+  if (report.state === goals[powerState]) return { phase, ready: 'True', reason: powerState, message: `the machine is ${report.state}` };
   return { phase, ready: 'False', reason: progressReasons[report.state] ?? 'Applying', message: `the machine is ${report.state}`, progress: 'reconciling' };
 };
 
@@ -58,10 +61,7 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
   const { vm, report, clusterId } = facts;
   const { metadata: { namespace, name, generation }, spec, status: old } = vm;
   const bound = binding ?? (old.nodeName === undefined ? undefined : { nodeName: old.nodeName, epoch: old.epoch ?? 1 });
-  const images = spec.disks.flatMap(({ image }) => {
-    const digest = image && facts.images.get(image.name)?.digest;
-    return image && digest !== undefined ? [{ name: image.name, digest }] : [];
-  });
+  const images = [...resolveImages(facts).values()];
   const machine = report?.machine;
   const all: Verdict[] = [
     { type: 'Ready', status: standing.ready, reason: standing.reason, message: standing.message },
@@ -81,7 +81,7 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
         : report === undefined && old.resolved
           ? { ...old.resolved }
           : {}),
-      ...(images.length > 0 ? { images } : old.resolved?.images ? { images: old.resolved.images } : {}),
+      ...(images.length > 0 ? { images } : {}),
     },
     interfaces: (spec.interfaces ?? []).map(({ name: nic }) => ({
       name: nic,
