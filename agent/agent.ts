@@ -10,6 +10,7 @@ import type { Dial } from './link/dial.ts';
 import { type LinkTimes, makeLink } from './link/link.ts';
 import type { Network } from './network/driver.ts';
 import type { Storage } from './storage/driver.ts';
+import { appliedOf } from './vm/change.ts';
 import type { Hands, Log } from './vm/hands.ts';
 import { makeImageKeeper } from './vm/images.ts';
 import { isDiskTrouble } from './vm/keeping.ts';
@@ -182,8 +183,9 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
 
   // Every VM that was started holds its ports before any other may ask for them; who is gone gives them back.
   const started = [...ledger.entries().values()].filter((entry) => entry.kind === 'vm').filter(({ run, desired }) => run !== null && desired !== null);
-  for (const { uid, desired } of started) {
-    for (const { name, mac, user: { forwards } } of desired?.interfaces ?? []) network.adopt({ uid, name, mac, forwards });
+  for (const entry of started) {
+    const { uid } = entry;
+    for (const { name, mac, user: { forwards } } of appliedOf(entry)?.interfaces ?? []) network.adopt({ uid, name, mac, forwards });
   }
   const watching = hypervisor.watch((uid) => workers.get(uid)?.poke());
   const adopted = new Set(started.map(({ uid }) => uid));

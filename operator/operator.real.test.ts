@@ -69,7 +69,7 @@ describe('the life of a VM', () => {
   });
 
   test('a guest that powers itself off is not Ready, and says how to start it again', async () => {
-    const { metadata: { uid } } = await me.vm('first');
+    const { metadata: { uid } } = await me.patchVm('first', { spec: { restartPolicy: 'OnFailure' } });
     node.endGuest(uid, 'guest');
     const ended = await me.vmIs('first', 'Ready=False GuestShutdown');
     expect([verdict(ended, 'Stalled'), ended.status.lastExit?.reason]).toEqual(['Stalled=True GuestShutdown', 'GuestShutdown']);

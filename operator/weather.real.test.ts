@@ -20,7 +20,7 @@ describe('bad weather', () => {
     node = await startSimNode({ name: 'node-1', url: operator.url, caFile: cluster.authority, token: () => cluster.token({ node: 'node-1' }) });
     me = user(cluster.kube);
     await me.apply(imageManifest());
-    await me.apply(vmManifest('web'));
+    await me.apply(vmManifest('web', { restartPolicy: 'Never' }));
     await me.vmIs('web', 'Ready=True Running', 30_000);
   }, 300_000);
   afterAll(async () => {

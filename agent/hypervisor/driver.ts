@@ -24,7 +24,11 @@ export type MachineSpec = {
   /** Machine type of earlier runs, as `pc-q35-7.2`: hardware does not change under a guest. The first run gets the newest. */
   type?: string;
   cpus: number;
+  /** Most CPUs that can be plugged while it runs. */
+  maxCpus: number;
   memoryMiB: number;
+  /** Most memory that can be plugged while it runs. */
+  maxMemoryMiB: number;
   disks: readonly MachineDisk[];
   nics: readonly MachineNic[];
   /** The Unix user and group that the process runs as. */
@@ -37,8 +41,11 @@ export type MachineFacts = { type: string; cpuModel: string; accelerator: Accele
 /** How a run ended, read from what is on disk. No `code` when the node went down with it. */
 export type RunEnd = {
   startId: string;
-  /** guest: it powered itself off. stopped: we asked it to. crashed: neither said so. rebooted: the node did. */
-  cause: 'guest' | 'stopped' | 'crashed' | 'rebooted';
+  /**
+   * guest: it powered itself off. reset: it rebooted, and was to end by that. stopped: we asked it to. crashed: neither said so.
+   * oom: the node's kernel killed it for memory. rebooted: the node went down.
+   */
+  cause: 'guest' | 'reset' | 'stopped' | 'crashed' | 'oom' | 'rebooted';
   code?: number;
   signal?: string;
   /** Whether the guest had executed anything (its first `cont` was done). */
@@ -51,13 +58,31 @@ export type RunEnd = {
  * What is seen of one machine.
  *
  *   gone      its lock was taken and given back: no process has its disks. `last` tells how the last run ended.
- *   present   the lock is held, QMP answered, and it is the run `startId` of this VM.
+ *   present   the lock is held, QMP answered, and it is the run `startId` of this VM. `panicked`: the guest's kernel said so,
+ *             and has not reset itself since.
  *   unknown   the lock is held but nothing answered in time: touch nothing.
  */
 export type Sight =
   | { is: 'gone'; last?: RunEnd }
-  | { is: 'present'; startId: string; guest: 'prelaunch' | 'running' | 'paused' | 'io-error' | 'shutdown'; facts: MachineFacts; pid: number }
+  | { is: 'present'; startId: string; guest: 'prelaunch' | 'running' | 'paused' | 'io-error' | 'shutdown'; facts: MachineFacts; pid: number; panicked?: true }
   | { is: 'unknown'; why: string };
+
+/**
+ * One change of a machine that runs; each may be made twice.
+ *
+ *   cpus      plugs virtual CPUs until there are that many; there are never fewer
+ *   memory    plugs or asks back memory above what the machine started with. Giving back is up to the guest
+ *   addNic    plugs a network card               removeNic   asks the guest to release it, and waits until it did
+ *   forwards  opens and closes ways into the guest through a card
+ *   onReboot  what the guest's own reboot does: reset the machine, or end it (`RunEnd.cause` reset)
+ */
+export type MachineChange =
+  | { do: 'cpus'; cpus: number }
+  | { do: 'memory'; memoryMiB: number }
+  | { do: 'addNic'; nic: MachineNic }
+  | { do: 'removeNic'; slot: number }
+  | { do: 'forwards'; slot: number; from: NicBackend['forwards']; to: NicBackend['forwards'] }
+  | { do: 'onReboot'; action: 'reset' | 'shutdown' };
 
 /**
  * Runs machines. Every verb is safe to do twice and ends within its signal or a deadline of its own.
@@ -77,6 +102,8 @@ export type Hypervisor = {
   pause: (uid: string, signal: AbortSignal) => Promise<void>;
   /** Presses the ACPI power button. The guest may ignore it. */
   powerdown: (uid: string, signal: AbortSignal) => Promise<void>;
+  /** Changes a machine that runs. Faults: ChangeRefused (QEMU or the guest does not do it, with why), NotRunning. */
+  change: (uid: string, change: MachineChange, signal: AbortSignal) => Promise<void>;
   /** Ends the process (SIGKILL to the run that holds the lock). Returns when the lock is free, or throws StillThere. */
   kill: (uid: string, signal: AbortSignal) => Promise<void>;
   /** Frees what the node keeps for a machine that is gone: cgroups, sockets, run directories. */

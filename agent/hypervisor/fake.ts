@@ -1,7 +1,10 @@
 import { Fault } from '#crds/kit/fault.ts';
-import type { Hypervisor, MachineFacts, RunEnd, Sight } from './driver.ts';
+import type { Hypervisor, MachineChange, MachineFacts, MachineNic, RunEnd, Sight } from './driver.ts';
 
-type Run = { startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts };
+type Run = {
+  startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts; panicked?: boolean;
+  cpus: number; maxCpus: number; memoryMiB: number; nics: Map<number, MachineNic>; onReboot: 'reset' | 'shutdown';
+};
 type Machine = { run?: Run; last?: RunEnd; hangs?: boolean };
 
 /** The machines of a pretend node; they outlive every agent. */
@@ -12,6 +15,8 @@ export type MachineWorld = {
   /** Starts of what was present: each one is a bug of the agent. */
   doubleStarts: number;
   presses: number;
+  /** While it is set every change is refused with this. */
+  refuseChange?: string;
   /** While it is set every start fails with this on stderr. */
   failStart?: string;
   listeners: Set<(uid: string) => void>;
@@ -28,6 +33,39 @@ export const endRun = (world: MachineWorld, uid: string, cause: RunEnd['cause'],
   delete machine.run;
   delete machine.hangs;
   for (const changed of world.listeners) changed(uid);
+};
+
+const applyTo = (run: Run, change: MachineChange): void => {
+  switch (change.do) {
+    case 'cpus':
+      if (change.cpus > run.maxCpus) throw new Fault('ChangeRefused', `the machine takes ${run.maxCpus} CPUs at most; more need a restart`);
+      run.cpus = Math.max(run.cpus, change.cpus);
+      return;
+    case 'memory':
+      run.memoryMiB = change.memoryMiB;
+      return;
+    case 'addNic':
+      run.nics.set(change.nic.slot, change.nic);
+      return;
+    case 'removeNic':
+      run.nics.delete(change.slot);
+      return;
+    case 'forwards': {
+      const nic = run.nics.get(change.slot);
+      if (nic) run.nics.set(change.slot, { ...nic, backend: { ...nic.backend, forwards: change.to } });
+      return;
+    }
+    case 'onReboot':
+      run.onReboot = change.action;
+      return;
+  }
+};
+
+/** The guest reboots itself: the machine is reset, or ends when it was told so. */
+export const rebootGuest = (world: MachineWorld, uid: string): void => {
+  const run = world.machines.get(uid)?.run;
+  if (run?.onReboot === 'shutdown') endRun(world, uid, 'reset');
+  else if (run) run.panicked = false;
 };
 
 /** A hypervisor in memory. Give the same `world` to a second one to play a restart of the agent. */
@@ -48,10 +86,10 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
       signal.throwIfAborted();
       const it = world.machines.get(uid);
       if (it?.hangs) return { is: 'unknown', why: 'QEMU did not answer' };
-      if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1 };
+      if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1, ...(it.run.panicked ? { panicked: true as const } : {}) };
       return { is: 'gone', ...(it?.last ? { last: it.last } : {}) };
     },
-    start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, memoryMiB }, signal) => {
+    start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, maxCpus, memoryMiB, nics }, signal) => {
       signal.throwIfAborted();
       const it = machine(uid);
       if (it.run) {
@@ -63,10 +101,18 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
         throw new Fault('StartFailed', `QEMU ended before the guest ran: ${world.failStart}`);
       }
       world.starts.push({ uid, startId });
-      it.run = { startId, guest: 'prelaunch', ran: false, facts: { type, cpuModel: 'max', accelerator: 'tcg', cpus, memoryMiB } };
+      it.run = {
+        startId, guest: 'prelaunch', ran: false, facts: { type, cpuModel: 'max', accelerator: 'tcg', cpus, memoryMiB },
+        cpus, maxCpus, memoryMiB, nics: new Map(nics.map((nic) => [nic.slot, nic])), onReboot: 'reset',
+      };
     },
     resume: async (uid) => void Object.assign(running(uid), { guest: 'running', ran: true }),
     pause: async (uid) => void Object.assign(running(uid), { guest: 'paused' }),
+    change: async (uid, change) => {
+      const run = running(uid);
+      if (world.refuseChange !== undefined && change.do !== 'onReboot') throw new Fault('ChangeRefused', world.refuseChange);
+      applyTo(run, change);
+    },
     powerdown: async (uid) => {
       running(uid);
       world.presses += 1;

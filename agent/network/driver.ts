@@ -28,6 +28,6 @@ export type Network = {
    * adoption after a restart of the agent; call it for every running VM before the first `attach`.
    */
   adopt: (port: Port) => NicBackend;
-  /** Gives back everything that the VM holds. */
-  detach: (uid: string, signal: AbortSignal) => Promise<void>;
+  /** Gives back everything that the VM holds, or one of its interfaces. */
+  detach: (uid: string, signal: AbortSignal, name?: string) => Promise<void>;
 };

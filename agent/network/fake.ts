@@ -39,9 +39,9 @@ export const makeFakeNetwork = (range: ForwardRange = { address: '127.0.0.1', mi
       table = record(table, port, range);
       return backendOf(port, range);
     },
-    detach: async (uid, signal) => {
+    detach: async (uid, signal, name) => {
       enter('detach', signal);
-      table = release(table, (holder) => holder.uid === uid);
+      table = release(table, (holder) => holder.uid === uid && (name === undefined || holder.name === name));
     },
     failNext: (verb, fault) => void faults.set(verb, [...(faults.get(verb) ?? []), fault]),
     foreign: { take: (slot) => void foreign.add(slot), leave: (slot) => void foreign.delete(slot) },

@@ -1,9 +1,12 @@
 import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
+import { applyChange } from './applychange.ts';
+import { hardwareOf } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import type { Step } from './facts.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { machineSpec } from './machine.ts';
+import { afterEnd } from './restart.ts';
 import { rivalOf } from './rival.ts';
 
 /** What a step works on. */
@@ -18,6 +21,7 @@ export const deadlineMs = (step: Step['do']): number => {
     case 'start':
     case 'kill':
     case 'seed':
+    case 'change':
       return 30_000;
     case 'allot':
     case 'intend':
@@ -33,6 +37,7 @@ export const deadlineMs = (step: Step['do']): number => {
     case 'resume':
     case 'pause':
     case 'powerdown':
+    case 'onReboot':
       return 15_000;
   }
 };
@@ -49,9 +54,9 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
     case 'intend':
       return intend(work, step.startId);
     case 'remember':
-      return ledger.change(uid, (mine) => ({ ...mine, run: { startId: step.startId, ran: step.ran }, machine: step.machine }));
+      return remember(work, step);
     case 'beginStop':
-      return ledger.change(uid, (mine) => ({ ...mine, stopping: { sinceMs: Math.trunc(step.sinceMs), forced: step.forced } }));
+      return ledger.change(uid, (mine) => ({ ...mine, stopping: { sinceMs: Math.trunc(step.sinceMs), forced: step.forced, why: step.why } }));
     case 'clearStop':
       return ledger.change(uid, (mine) => ({ ...mine, stopping: null }));
     case 'settle':
@@ -72,6 +77,12 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
       await hypervisor.powerdown(uid, signal);
       scratch.pressedMs = hands.hostMs();
       return;
+    case 'onReboot':
+      await hypervisor.change(uid, { do: 'onReboot', action: step.action }, signal);
+      scratch.onReboot = step.action;
+      return;
+    case 'change':
+      return applyChange(hands, uid, scratch, step.change, signal);
     case 'kill':
       return hypervisor.kill(uid, signal);
     case 'detach':
@@ -99,15 +110,26 @@ const unixIdOf = ({ unixId, uid }: VmEntry): number => {
 
 /** Every disk and the seed were made before: from here on a missing file is a loss, not something to make. */
 const intend = ({ hands, entry, uid }: Work, startId: string): Promise<void> => {
-  const made = desiredOf(entry).disks.map(({ name }) => name);
+  const desired = desiredOf(entry);
   return hands.ledger.change(uid, (mine) => ({
-    ...mine, disks: [...new Set([...mine.disks, ...made])], seeded: true, run: { startId, ran: false }, stopping: null,
+    ...mine, disks: [...new Set([...mine.disks, ...desired.disks.map(({ name }) => name)])], seeded: true, run: { startId, ran: false }, applied: hardwareOf(desired), stopping: null,
+    ended: false, restarts: { ...mine.restarts, count: mine.restarts.count + (mine.ended ? 1 : 0), dueMs: null, dueTime: null }, restartToken: desired.restartToken ?? null,
   }));
 };
 
+const remember = ({ hands, uid }: Work, { startId, ran, machine }: Extract<Step, { do: 'remember' }>): Promise<void> =>
+  hands.ledger.change(uid, (mine) => {
+    const ranSinceMs = !ran ? null : mine.run?.ran === true ? mine.restarts.ranSinceMs : Math.trunc(hands.hostMs());
+    return { ...mine, run: { startId, ran }, machine, restarts: { ...mine.restarts, ranSinceMs } };
+  });
+
 const settle = async ({ hands, scratch, uid }: Work, { exit, ended, failed }: Extract<Step, { do: 'settle' }>): Promise<void> => {
   // Stopped may have been asked for since this was planned; then nothing is held back.
-  await hands.ledger.change(uid, (mine) => ({ ...mine, run: null, stopping: null, ended: ended && mine.desired?.powerState !== 'Stopped', lastExit: exit }));
+  await hands.ledger.change(uid, (mine) => {
+    const stays = ended && mine.desired?.powerState !== 'Stopped';
+    const restarts = stays && exit && !mine.ended ? afterEnd(mine.restarts, exit.reason, hands.hostMs(), hands.now()) : mine.restarts;
+    return { ...mine, run: null, applied: null, stopping: null, ended: stays, restarts, lastExit: exit };
+  });
   scratch.pressedMs = undefined;
   // A start that failed under our eyes has said so already.
   if (failed !== undefined && scratch.failure === undefined) throw new Fault('StartFailed', failed);
@@ -150,6 +172,7 @@ const detach = async ({ hands, scratch, uid, signal }: Work): Promise<void> => {
 };
 
 const start = async ({ hands, scratch, entry, signal }: Work, startId: string): Promise<void> => {
+  scratch.onReboot = undefined;
   const spec = machineSpec(entry, startId, scratch.places, scratch.backends);
   if (!spec) throw new Fault('StartFailed', `VM ${entry.uid}: a disk or an interface was not made ready`);
   await hands.hypervisor.start(spec, signal);

@@ -5,6 +5,7 @@ import { type MachineWorld, machineWorld, makeFakeHypervisor } from '../hypervis
 import { type FakeImageStore, makeFakeImageStore } from '../image/fake.ts';
 import { type FakeNetwork, makeFakeNetwork } from '../network/fake.ts';
 import { type DiskWorld, type FakeStorage, makeFakeStorage } from '../storage/fake.ts';
+import { appliedOf } from './change.ts';
 import { makeFakeShelf, type ShelfWorld, shelfWorld } from './fakeshelf.ts';
 import { freshScratch, type Hands, type Log, type Scratch } from './hands.ts';
 import { openLedger } from './ledger.ts';
@@ -60,7 +61,7 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
   const scratches = new Map<string, Scratch>();
   for (const [uid, entry] of ledger.entries()) {
     if (entry.kind !== 'vm' || !entry.run || !entry.desired) continue;
-    for (const { name, mac, user: { forwards } } of entry.desired.interfaces) network.adopt({ uid, name, mac, forwards });
+    for (const { name, mac, user: { forwards } } of appliedOf(entry)?.interfaces ?? []) network.adopt({ uid, name, mac, forwards });
     scratches.set(uid, freshScratch(true));
   }
   const hands: Hands = {
@@ -68,7 +69,7 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
     hypervisor: {
       ...machines,
       start: (...a) => around(() => machines.start(...a)), resume: (...a) => around(() => machines.resume(...a)), pause: (...a) => around(() => machines.pause(...a)),
-      powerdown: (...a) => around(() => machines.powerdown(...a)), kill: (...a) => around(() => machines.kill(...a)), forget: (...a) => around(() => machines.forget(...a)),
+      change: (...a) => around(() => machines.change(...a)), powerdown: (...a) => around(() => machines.powerdown(...a)), kill: (...a) => around(() => machines.kill(...a)), forget: (...a) => around(() => machines.forget(...a)),
     },
     storage: {
       ...storage,

@@ -1,14 +1,17 @@
 import { z } from 'zod';
 import { digestOf } from '#crds/kit/digest.ts';
 import { messageOf } from '#crds/kit/fault.ts';
-import { desiredImage, desiredVm, desireDigest, uid } from '#crds/wire/desired.ts';
+import { desiredImage, desiredVm, desireDigest, hardware, uid } from '#crds/wire/desired.ts';
 import type { Remembered } from '#crds/wire/judge.ts';
 import { lastExit, observedVm } from '#crds/wire/observed.ts';
 
 /** Version of the files that this build writes. A file of a later one is left alone and its VM is not touched. */
-export const ledgerVersion = 1;
+export const ledgerVersion = 2;
 
 const order = z.strictObject({ leaderEpoch: z.int().min(0), revision: z.int().min(0) });
+
+/** The record of a VM that was never started again. */
+export const noRestarts = { count: 0, quickEnds: 0, ranSinceMs: null, dueMs: null, dueTime: null };
 
 /**
  * What must be remembered of one VM.
@@ -21,8 +24,12 @@ const order = z.strictObject({ leaderEpoch: z.int().min(0), revision: z.int().mi
  *   disks      names that were made before a start was ever tried: their files must be there
  *   seeded     the cloud-init seed was written
  *   run        a start was ordered and its end is not dealt with yet; `ran` once its guest has executed anything
- *   stopping   a stop is under way: since when (milliseconds of the node's monotonic clock) and whether by force
- *   ended      the guest ended by itself: not started again before a desire says Stopped
+ *   applied    the hardware that the run has; null without a run, and in files of version 1
+ *   stopping   a stop is under way: since when (milliseconds of the node's monotonic clock), whether by force, and what for
+ *   ended      the guest ended by itself: started again by its restart policy, or after a desire said Stopped
+ *   restarts   how often the policy started it again; ends in a row that came quickly; when its guest first ran and when the
+ *              next start is due (milliseconds of the node's monotonic clock; `dueTime` is the same for people)
+ *   restartToken   the one that was honoured last
  */
 export const vmEntry = z.strictObject({
   kind: z.literal('vm'),
@@ -35,8 +42,13 @@ export const vmEntry = z.strictObject({
   disks: z.array(z.string().max(20)).max(64),
   seeded: z.boolean(),
   run: z.strictObject({ startId: z.string().min(1).max(64), ran: z.boolean() }).nullable(),
-  stopping: z.strictObject({ sinceMs: z.int(), forced: z.boolean() }).nullable(),
+  applied: hardware.nullable().default(null),
+  stopping: z.strictObject({ sinceMs: z.int(), forced: z.boolean(), why: z.enum(['stop', 'restart', 'panic']).default('stop') }).nullable(),
   ended: z.boolean(),
+  restarts: z.strictObject({
+    count: z.int().min(0), quickEnds: z.int().min(0), ranSinceMs: z.int().nullable(), dueMs: z.int().nullable(), dueTime: z.string().max(40).nullable(),
+  }).default(noRestarts),
+  restartToken: z.string().max(63).nullable().default(null),
   lastExit: lastExit.nullable(),
   machine: observedVm.shape.machine.unwrap().nullable(),
 });
@@ -57,7 +69,7 @@ export type Entry = z.output<typeof entry>;
 /** A VM of which nothing is known but its uid. */
 export const blankVm = (of: string): VmEntry => ({
   kind: 'vm', uid: of, desired: null, order: { leaderEpoch: 0, revision: 0 }, ending: false, unixId: null, slots: {}, disks: [], seeded: false,
-  run: null, stopping: null, ended: false, lastExit: null, machine: null,
+  run: null, applied: null, stopping: null, ended: false, restarts: noRestarts, restartToken: null, lastExit: null, machine: null,
 });
 
 /** An entry as the text of its file. */

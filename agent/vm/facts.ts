@@ -2,6 +2,7 @@ import type { Fault } from '#crds/kit/fault.ts';
 import type { ObservedImage, ObservedVm, VmState } from '#crds/wire/observed.ts';
 import type { MachineFacts, Sight } from '../hypervisor/driver.ts';
 import type { DiskSight } from '../storage/driver.ts';
+import type { Change, LiveChange } from './change.ts';
 import type { VmEntry } from './entry.ts';
 
 /** What is seen of one disk; a fault when it could not be looked at. */
@@ -24,6 +25,8 @@ export type VmFacts = {
   nowMs: number;
   /** When the power button was last pressed, on that clock; unknown after a restart of the agent. */
   pressedMs: number | undefined;
+  /** What the machine was told to do at the guest's own reboot; unknown after a restart of the agent. */
+  onReboot: 'reset' | 'shutdown' | undefined;
   /** A random id for the start that may come of this. */
   freshId: string;
 };
@@ -36,7 +39,7 @@ export type Step =
   | { do: 'allot' }
   | { do: 'intend'; startId: string }
   | { do: 'remember'; startId: string; ran: boolean; machine: MachineFacts }
-  | { do: 'beginStop'; sinceMs: number; forced: boolean }
+  | { do: 'beginStop'; sinceMs: number; forced: boolean; why: NonNullable<VmEntry['stopping']>['why'] }
   | { do: 'clearStop' }
   | { do: 'settle'; exit: VmEntry['lastExit']; ended: boolean; failed?: string }
   | { do: 'createDisk'; name: string }
@@ -46,6 +49,8 @@ export type Step =
   | { do: 'resume' }
   | { do: 'pause' }
   | { do: 'powerdown' }
+  | { do: 'onReboot'; action: 'reset' | 'shutdown' }
+  | { do: 'change'; change: LiveChange }
   | { do: 'kill' }
   | { do: 'detach' }
   | { do: 'forget' }
@@ -54,6 +59,7 @@ export type Step =
 
 /**
  * What follows from the facts: how the VM is said to stand, what to do now (in this order, each on the success of the one
- * before), what keeps it from its desired state, and when to look again although nothing has happened.
+ * before), what keeps it from its desired state, in what the run differs from the hardware that is wanted, and when to look
+ * again although nothing has happened.
  */
-export type Plan = { state: VmState; steps: readonly Step[]; trouble?: Trouble; lookAfterMs?: number };
+export type Plan = { state: VmState; steps: readonly Step[]; trouble?: Trouble; pending?: readonly Change[]; lookAfterMs?: number };

@@ -41,6 +41,7 @@ export type Scratch = {
   /** Whether the network may hold ports for it: it was attached, or adopted after a restart. */
   holdsPorts: boolean;
   pressedMs: number | undefined;
+  onReboot: 'reset' | 'shutdown' | undefined;
   failure: Failure | undefined;
   /** A driver that broke its deadline and is still at it: nothing else is done to this VM meanwhile. */
   hung: boolean;
@@ -49,5 +50,5 @@ export type Scratch = {
 
 /** The memory of a worker that begins. */
 export const freshScratch = (holdsPorts: boolean): Scratch => ({
-  backends: new Map(), places: new Map(), holdsPorts, pressedMs: undefined, failure: undefined, hung: false, reported: undefined,
+  backends: new Map(), places: new Map(), holdsPorts, pressedMs: undefined, onReboot: undefined, failure: undefined, hung: false, reported: undefined,
 });

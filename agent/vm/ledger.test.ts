@@ -3,7 +3,8 @@ import { describe, expect, test } from '@jest/globals';
 import type { Desired } from '#crds/wire/desired.ts';
 import type { Desire, Tombstone } from '#crds/wire/judge.ts';
 import { someVm, uidOf } from './bed.ts';
-import { blankVm, type Entry, readEntry, writeEntry } from './entry.ts';
+import { hardwareOf } from './change.ts';
+import { blankVm, type Entry, ledgerVersion, readEntry, writeEntry } from './entry.ts';
 import { makeFakeShelf, type ShelfWorld, shelfWorld } from './fakeshelf.ts';
 import { makeKeeping } from './keeping.ts';
 import { openLedger } from './ledger.ts';
@@ -19,27 +20,36 @@ const image: Desired = { kind: 'image', uid: uidOf(900), namespace: 'default', n
 const golden: Record<string, Entry> = {
   'vm-v1.json': {
     ...blankVm(uid), desired: someVm(), order: { leaderEpoch: 3, revision: 7 }, unixId: 200_000, slots: { 'disk/root': 0, 'disk/data': 1, seed: 2, 'nic/eth0': 3 },
-    disks: ['root', 'data'], seeded: true, run: { startId: 'a1', ran: true }, stopping: { sinceMs: 1234, forced: false },
+    disks: ['root', 'data'], seeded: true, run: { startId: 'a1', ran: true }, stopping: { sinceMs: 1234, forced: false, why: 'stop' },
     lastExit: { reason: 'QemuCrashed', code: 137, signal: 'SIGKILL', time: '2026-01-01T00:00:00.000Z' },
     machine: { type: 'pc-q35-7.2', cpuModel: 'max', accelerator: 'tcg', cpus: 1, memoryMiB: 64 },
+  },
+  'vm-v2.json': {
+    ...blankVm(uid), desired: someVm({ restartPolicy: 'Always', restartToken: 'b', cpus: 2, maxCpus: 4, maxMemoryMiB: 128 }), order: { leaderEpoch: 3, revision: 7 },
+    run: { startId: 'a1', ran: true }, applied: hardwareOf(someVm({ maxCpus: 4, maxMemoryMiB: 128 })),
+    restarts: { count: 3, quickEnds: 2, ranSinceMs: 5000, dueMs: 25_000, dueTime: '2026-01-01T00:00:25.000Z' }, restartToken: 'a',
   },
   'image-v1.json': { kind: 'image', uid: uidOf(900), desired: image, order: { leaderEpoch: 3, revision: 6 }, ending: false },
 };
 
 describe('the file of an entry', () => {
-  test.each(Object.entries(golden))('%s of version 1 is read and written as it always was', async (file, entry) => {
-    const text = await readFile(new URL(`./golden/${file}`, import.meta.url), 'utf8');
-    expect(readEntry(text)).toEqual({ is: 'entry', entry });
-    expect(writeEntry(entry)).toBe(text);
+  const goldenText = (file: string) => readFile(new URL(`./golden/${file}`, import.meta.url), 'utf8');
+  test.each(Object.entries(golden))('%s, as a build of that version wrote it, is read', async (file, entry) => {
+    expect(readEntry(await goldenText(file))).toEqual({ is: 'entry', entry });
+  });
+
+  test('an entry is written as the golden file of this version', async () => {
+    expect(writeEntry(golden[`vm-v${ledgerVersion}.json`] ?? blankVm(uid))).toBe(await goldenText(`vm-v${ledgerVersion}.json`));
   });
 
   const text = writeEntry(blankVm(uid));
+  const laterText = text.replace(`"version":${ledgerVersion}`, `"version":${ledgerVersion + 1}`);
   test.each([
     ['cut off', text.slice(0, 40), 'bad'],
     ['empty', '', 'bad'],
     ['with one digit changed', text.replace('"ending":false', '"ending":true'), 'bad'],
     ['of another form under a right checksum', writeEntry({ ...blankVm(uid), unixId: -5 }), 'foreign'],
-    ['of a later version', text.replace('"version":1', '"version":2'), 'foreign'],
+    ['of a later version', laterText, 'foreign'],
   ])('%s', (_, damaged, is) => {
     expect(readEntry(damaged).is).toBe(is);
   });
@@ -98,7 +108,7 @@ describe('the ledger', () => {
 
   test('a file of a newer build or an unreadable one stays where it is', async () => {
     const world = shelfWorld();
-    world.files.set(`${uid}.json`, writeEntry(blankVm(uid)).replace('"version":1', '"version":2'));
+    world.files.set(`${uid}.json`, writeEntry(blankVm(uid)).replace(`"version":${ledgerVersion}`, `"version":${ledgerVersion + 1}`));
     world.unreadable.set(`${uidOf(2)}.json`, 'EIO');
     const ledger = await open(world);
     expect([...ledger.remains().keys()]).toEqual([uid, uidOf(2)]);

@@ -3,6 +3,7 @@ import { uid as uidForm } from '#crds/wire/desired.ts';
 import { type Desire, judgeDesire, judgeTombstone, type Memory, type Tombstone, type Verdict } from '#crds/wire/judge.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
+import { appliedOf } from './change.ts';
 import { blankVm, type Entry, readEntry, rememberedOf, type VmEntry, writeEntry } from './entry.ts';
 import { makeKeeping } from './keeping.ts';
 import { freeId, type IdRange, withSlots } from './places.ts';
@@ -158,8 +159,10 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
         }
         const before = mine?.kind === 'vm' ? mine : blankVm(object.uid);
         const stops = object.powerState === 'Stopped';
+        const applied = appliedOf(before);
         await withId({
-          ...before, desired: object, order, slots: withSlots(before.slots, object), ended: before.ended && !stops,
+          ...before, desired: object, order, applied: applied ?? null, slots: withSlots(before.slots, object, applied),
+          ended: before.ended && !stops, restarts: stops ? { ...before.restarts, quickEnds: 0, dueMs: null, dueTime: null } : before.restarts,
           // A stop that is asked for anew has its whole grace period.
           stopping: stops && before.desired?.powerState !== 'Stopped' ? null : before.stopping,
         }, admit);

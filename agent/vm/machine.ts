@@ -2,6 +2,7 @@ import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { MachineDisk, MachineSpec } from '../hypervisor/driver.ts';
 import type { NicBackend } from '../network/driver.ts';
 import type { DiskPlace } from '../storage/driver.ts';
+import { maxCpusOf, maxMemoryOf } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import { seedSlot } from './places.ts';
 
@@ -28,7 +29,9 @@ export const machineSpec = (
   });
   if (disks.length !== desired.disks.length + 1 || nics.length !== desired.interfaces.length) return undefined;
   const { uid, epoch, uuid, cpus, memoryMiB } = desired;
-  return { uid, startId, epoch, uuid, ...(machine ? { type: machine.type } : {}), cpus, memoryMiB, disks, nics, unixId };
+  return {
+    uid, startId, epoch, uuid, ...(machine ? { type: machine.type } : {}), cpus, maxCpus: maxCpusOf(desired), memoryMiB, maxMemoryMiB: maxMemoryOf(desired), disks, nics, unixId,
+  };
 };
 
 const disksOf = ({ slots }: VmEntry, desired: DesiredVm, places: ReadonlyMap<string, DiskPlace>): MachineDisk[] => {

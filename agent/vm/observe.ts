@@ -34,6 +34,7 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
     now: hands.now(),
     nowMs: hands.hostMs(),
     pressedMs: scratch.pressedMs,
+    onReboot: scratch.onReboot,
     freshId: hands.newId(),
   };
 };

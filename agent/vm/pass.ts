@@ -81,7 +81,7 @@ const blockedMs = (failure: Failure | undefined, steps: readonly Step[], nowMs: 
   failure && steps.some((step) => step.do === failure.step) ? Math.max(0, failure.untilMs - nowMs) : 0;
 
 const tell = (hands: Hands, scratch: Scratch, facts: VmFacts, plan: Plan): void => {
-  const observed = reportVm(facts, plan, hands.network.capabilities().forwards.address, scratch.failure?.fault);
+  const observed = reportVm(facts, plan, hands.network.capabilities().forwards.address, scratch.failure);
   const text = canonical(observed);
   if (text === scratch.reported) return;
   scratch.reported = text;

@@ -1,4 +1,4 @@
-import type { DesiredVm } from '#crds/wire/desired.ts';
+import type { Hardware } from '#crds/wire/desired.ts';
 import type { VmEntry } from './entry.ts';
 
 /** The Unix ids that an agent may give to VMs, both ends included. */
@@ -11,7 +11,7 @@ export const slotCount = 16;
 export const seedSlot = 'seed';
 
 /** Every device of a VM, by the key that its slot is kept under. */
-const devicesOf = (desired: DesiredVm): string[] => [
+const devicesOf = (desired: Pick<Hardware, 'disks' | 'interfaces'>): string[] => [
   ...desired.disks.map(({ name }) => `disk/${name}`),
   seedSlot,
   ...desired.interfaces.map(({ name }) => `nic/${name}`),
@@ -23,9 +23,9 @@ export const freeId = (range: IdRange, taken: ReadonlySet<number>): number | und
   return undefined;
 };
 
-/** Slots for every device: a device keeps the one it has, a new one gets the lowest that is free. */
-export const withSlots = (slots: VmEntry['slots'], desired: DesiredVm): VmEntry['slots'] => {
-  const devices = devicesOf(desired);
+/** Slots for every device, also of those that a run still has: a device keeps the one it has, a new one gets the lowest that is free. */
+export const withSlots = (slots: VmEntry['slots'], desired: Hardware, applied?: Hardware): VmEntry['slots'] => {
+  const devices = [...new Set([...devicesOf(desired), ...(applied ? devicesOf(applied) : [])])];
   const kept = Object.entries(slots).filter(([device]) => devices.includes(device));
   const next = new Map(kept);
   const used = new Set(next.values());

@@ -1,16 +1,23 @@
 import type { Fault } from '#crds/kit/fault.ts';
+import { messageOf } from '#crds/kit/fault.ts';
 import { desireDigest } from '#crds/wire/desired.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
+import { appliedOf, type Change } from './change.ts';
 import type { Plan, Trouble, VmFacts } from './facts.ts';
+import type { Failure } from './hands.ts';
+import { restartWaitMs } from './restart.ts';
 
 /** A fault as it is told. */
 export const troubleOf = ({ code, message, retry }: Fault): Trouble => ({ reason: code.slice(0, 64), message: message.slice(0, 4096), final: retry === 'never' });
 
 /** What the operator is told of one VM. Pure. `address` is where forwards are bound; `failure` is the step that failed last. */
-export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: Fault): ObservedVm => {
+export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: Failure): ObservedVm => {
   const { entry, sight } = facts;
   const { desired } = entry;
-  const trouble = plan.trouble ?? (failure ? troubleOf(failure) : undefined);
+  // A change that failed keeps the guest from nothing that it had: it is told as pending.
+  const unchanged = failure?.step === 'change' ? failure.fault : undefined;
+  const trouble = plan.trouble ?? (failure && !unchanged ? troubleOf(failure.fault) : undefined);
+  const applied = sight.is === 'present' ? appliedOf(entry) : undefined;
   const machine = sight.is === 'present' ? sight.facts : entry.machine;
   const open = sight.is === 'present' || facts.attached.size > 0;
   return {
@@ -22,7 +29,10 @@ export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: 
     state: plan.state,
     ...(trouble ? { trouble: { ...trouble, message: trouble.message.slice(0, 4096) } } : {}),
     ...(entry.lastExit ? { lastExit: entry.lastExit } : {}),
-    ...(machine ? { machine } : {}),
+    ...(machine ? { machine: applied ? { ...machine, cpus: applied.cpus, memoryMiB: applied.memoryMiB } : machine } : {}),
+    ...(applied && desired ? { applied: { generation: plan.pending?.length === 0 ? desired.generation : applied.generation, pending: pendingOf(plan.pending ?? [], unchanged) } } : {}),
+    ...restartsOf(facts),
+    ...(entry.restartToken === null ? {} : { restartToken: entry.restartToken }),
     disks: (desired?.disks ?? []).flatMap(({ name, sizeMiB }): ObservedVm['disks'] => {
       const seen = facts.disks.get(name);
       if (seen?.is === 'ready') return [{ name, sizeMiB: seen.sizeMiB, format: seen.format, state: 'Ready' }];
@@ -32,6 +42,19 @@ export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: 
       ? (desired?.interfaces ?? []).flatMap((nic) => nic.user.forwards.map(({ name, hostPort, port, protocol }) => ({ interface: nic.name, name, address, hostPort, port, protocol })))
       : [],
   };
+};
+
+const pendingOf = (changes: readonly Change[], unchanged: Fault | undefined): NonNullable<ObservedVm['applied']>['pending'] =>
+  changes.flatMap(({ path, current, desired, live }) => {
+    if (live && !unchanged) return [];
+    const change = { path, current: current.slice(0, 256), desired: desired.slice(0, 256), restart: live === undefined };
+    return [live && unchanged ? { ...change, why: messageOf(unchanged).slice(0, 4096) } : change];
+  }).slice(0, 64);
+
+const restartsOf = ({ entry, nowMs, sight }: VmFacts): Pick<ObservedVm, 'restarts'> => {
+  const { count, dueTime } = entry.restarts;
+  const waits = sight.is === 'gone' && entry.ended && dueTime !== null && (restartWaitMs(entry, entry.desired?.restartPolicy, nowMs) ?? 0) > 0;
+  return count === 0 && !waits ? {} : { restarts: { count, ...(waits ? { at: dueTime } : {}) } };
 };
 
 /** What is told of a uid of which only remains are here. */

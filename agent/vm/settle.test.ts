@@ -1,23 +1,30 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { endRun } from '../hypervisor/fake.ts';
+import { endRun, rebootGuest } from '../hypervisor/fake.ts';
 import { type Around, type Bench, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
 
 const uid = uidOf(1);
 const states = ['Running', 'Stopped', 'Paused'] as const;
 
+type Edit = { restartPolicy?: 'Always' | 'OnFailure' | 'Never'; restartToken?: string; cpus: number; lan: boolean };
+
+const edit: fc.Arbitrary<Edit> = fc.record({
+  restartPolicy: fc.constantFrom('Always', 'OnFailure', 'Never'), restartToken: fc.constantFrom('a', 'b'), cpus: fc.integer({ min: 1, max: 5 }), lan: fc.boolean(),
+}, { requiredKeys: ['cpus', 'lan'] });
+
 type Act =
-  | { do: 'want'; powerState: (typeof states)[number] }
+  | { do: 'want'; powerState: (typeof states)[number]; edit: Edit }
   | { do: 'end'; cause: 'guest' | 'crashed' | 'rebooted' }
+  | { do: 'reboot' } | { do: 'panic' }
   | { do: 'doom' } | { do: 'hang' } | { do: 'answer' } | { do: 'time' } | { do: 'rest' }
   | { do: 'die'; effects: number; after: boolean };
 
 const act: fc.Arbitrary<Act> = fc.oneof(
-  { weight: 4, arbitrary: fc.record({ do: fc.constant('want' as const), powerState: fc.constantFrom(...states) }) },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('want' as const), powerState: fc.constantFrom(...states), edit }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('die' as const), effects: fc.integer({ min: 0, max: 9 }), after: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('end' as const), cause: fc.constantFrom('guest' as const, 'crashed' as const, 'rebooted' as const) }) },
   { weight: 1, arbitrary: fc.constant({ do: 'doom' as const }) },
-  ...(['hang', 'answer', 'time', 'rest'] as const).map((each) => ({ weight: 1, arbitrary: fc.constant({ do: each }) })),
+  ...(['hang', 'answer', 'time', 'rest', 'reboot', 'panic'] as const).map((each) => ({ weight: 1, arbitrary: fc.constant({ do: each }) })),
 );
 
 /** An agent that dies at its n-th effect, before or after that has happened. */
@@ -37,6 +44,8 @@ const mortal = () => {
   };
   return { around, isDead: () => dead, dieAt: (effects: number, late: boolean) => { left = effects; after = late; } };
 };
+
+const lanCard = { name: 'lan', mac: '52:54:00:00:00:02', user: { forwards: [] } };
 
 const storm = async (acts: readonly Act[]) => {
   const world = nodeWorld();
@@ -68,7 +77,8 @@ const storm = async (acts: readonly Act[]) => {
         if (ending()) return;
         generation += 1;
         const mine = generation;
-        const vm = someVm({ generation: mine, powerState: it.powerState });
+        const { lan, ...edited } = it.edit;
+        const vm = someVm({ generation: mine, powerState: it.powerState, maxCpus: 4, ...edited, ...(lan ? { interfaces: [...someVm().interfaces, lanCard] } : {}) });
         const kept = await bench.hands.ledger.accept({ type: 'desire', leaderEpoch: 1, revision: mine, object: vm }).catch(() => undefined);
         if (kept?.is === 'accept') acked = { ...acked, generation: mine };
         return;
@@ -80,6 +90,10 @@ const storm = async (acts: readonly Act[]) => {
       }
       case 'end':
         return endRun(world.machine, uid, it.cause);
+      case 'reboot':
+        return rebootGuest(world.machine, uid);
+      case 'panic':
+        return void Object.assign(world.machine.machines.get(uid)?.run ?? {}, { panicked: true });
       case 'hang':
         return hangs(true);
       case 'answer':
@@ -124,9 +138,11 @@ describe('from any state, with agents killed at any effect', () => {
       const last = bench.reports.findLast((each) => each.uid === uid);
       expect(last?.trouble).toBeUndefined();
       if (wanted === 'Stopped') expect({ run, state: last?.state }).toEqual({ run: undefined, state: 'stopped' });
-      else if (entry.ended) expect({ run, state: last?.state }).toEqual({ run: undefined, state: 'ended' });
+      else if (entry.ended && entry.desired?.restartPolicy !== 'Always') expect({ run, state: last?.state }).toEqual({ run: undefined, state: 'ended' });
       else if (wanted === 'Running') expect({ guest: run?.guest, state: last?.state }).toEqual({ guest: 'running', state: 'running' });
       else expect(['prelaunch', 'paused']).toContain(run?.guest);
+      if (last?.state === 'running') expect({ token: entry.restartToken ?? undefined, applied: last.applied?.pending.filter(({ restart }) => !restart) }).toEqual({ token: entry.desired?.restartToken ?? entry.restartToken ?? undefined, applied: [] });
+      if (last?.state === 'running' && last.applied?.pending.length === 0) expect({ cpus: run?.cpus, nics: run?.nics.size }).toEqual({ cpus: entry.desired?.cpus, nics: entry.desired?.interfaces.length });
     }), { numRuns: 300 });
   });
 

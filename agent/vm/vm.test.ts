@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { Fault } from '#crds/kit/fault.ts';
-import { endRun } from '../hypervisor/fake.ts';
+import { endRun, rebootGuest } from '../hypervisor/fake.ts';
 import { doom, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
 
 const uid = uidOf(1);
@@ -107,6 +107,161 @@ describe('a run that ends by itself', () => {
     expect(await want(bench, { ...stopped, generation: 4 })).toMatchObject({ state: 'stopped', lastExit });
     expect(await want(bench, someVm({ generation: 5 }))).toMatchObject({ state: 'running' });
     expect(world.machine.starts).toHaveLength(2);
+  });
+});
+
+describe('a restart policy', () => {
+  test('starts a guest again that ended by itself, after its delay, and counts', async () => {
+    const { world, bench } = await ready();
+    await want(bench, someVm({ restartPolicy: 'Always' }));
+    for (const [count, waitMs] of [[1, 10_000], [2, 20_000]] as const) {
+      endRun(world.machine, uid, 'guest');
+      expect(await bench.rest(uid)).toMatchObject({ state: 'ended', lastExit: { reason: 'GuestShutdown' }, restarts: { count: count - 1, at: new Date(Date.UTC(2026, 0, 1) + world.ms.now + waitMs).toISOString() } });
+      world.ms.now += waitMs - 1;
+      expect(await bench.rest(uid)).toMatchObject({ state: 'ended' });
+      world.ms.now += 1;
+      expect(await bench.rest(uid)).toMatchObject({ state: 'running', restarts: { count } });
+      expect(bench.reports.at(-1)?.restarts).not.toHaveProperty('at');
+    }
+    expect(world.machine.starts).toHaveLength(3);
+  });
+
+  test('that becomes Always starts what had ended before', async () => {
+    const { world, bench } = await ready();
+    await want(bench, someVm({ restartPolicy: 'OnFailure' }));
+    endRun(world.machine, uid, 'guest');
+    expect(await bench.rest(uid)).toMatchObject({ state: 'ended' });
+    world.ms.now += 600_000;
+    expect(await bench.rest(uid)).toMatchObject({ state: 'ended' });
+    expect(await want(bench, someVm({ generation: 2, restartPolicy: 'Always' }))).toMatchObject({ state: 'running' });
+  });
+
+  test('brings back at once what a node that went down took along', async () => {
+    const { world, bench } = await ready();
+    await want(bench, someVm({ restartPolicy: 'OnFailure' }));
+    endRun(world.machine, uid, 'rebooted');
+    const next = await openBench(world);
+    expect(await next.rest(uid)).toMatchObject({ state: 'running', lastExit: { reason: 'NodeRebooted' } });
+  });
+
+  test.each([['oom', 'OutOfMemory'], ['crashed', 'QemuCrashed']] as const)('counts %s as a failure', async (cause, reason) => {
+    const { world, bench } = await ready();
+    await want(bench, someVm({ restartPolicy: 'OnFailure' }));
+    endRun(world.machine, uid, cause);
+    expect(await bench.rest(uid)).toMatchObject({ state: 'ended', lastExit: { reason }, restarts: { at: expect.any(String) } });
+  });
+});
+
+describe('a restart token', () => {
+  test('of a VM that starts is honoured by that start', async () => {
+    const { world, bench } = await ready();
+    expect(await want(bench, someVm({ restartToken: 'a' }))).toMatchObject({ state: 'running', restartToken: 'a' });
+    expect(world.machine).toMatchObject({ presses: 0, starts: { length: 1 } });
+  });
+
+  test('that changes restarts once, also over a restart of the agent', async () => {
+    const { world, bench } = await running();
+    expect(await want(bench, someVm({ generation: 2, restartToken: 'b' }))).toMatchObject({ state: 'stopping' });
+    expect(world.machine.presses).toBe(1);
+    const next = await openBench(world);
+    await next.rest(uid);
+    endRun(world.machine, uid, 'guest');
+    expect(await next.rest(uid)).toMatchObject({ state: 'running', restartToken: 'b', lastExit: { reason: 'Stopped' } });
+    await (await openBench(world)).rest(uid);
+    expect(world.machine.starts).toHaveLength(2);
+  });
+
+  test('restarts by force a guest that does not hear, and starts one that had ended', async () => {
+    const { world, bench } = await running();
+    await want(bench, someVm({ generation: 2, restartToken: 'b' }));
+    world.ms.now += 90_000;
+    expect(await bench.rest(uid)).toMatchObject({ state: 'running', lastExit: { reason: 'Forced' } });
+    endRun(world.machine, uid, 'guest');
+    expect(await bench.rest(uid)).toMatchObject({ state: 'ended' });
+    expect(await want(bench, someVm({ generation: 3, restartToken: 'c' }))).toMatchObject({ state: 'running', restartToken: 'c' });
+  });
+});
+
+describe('a panic', () => {
+  const panic = (world: Awaited<ReturnType<typeof ready>>['world']) => void Object.assign(world.machine.machines.get(uid)?.run ?? {}, { panicked: true });
+
+  test('that the guest does not end by a reset ends its run as a failure', async () => {
+    const { world, bench } = await ready();
+    await want(bench, someVm({ restartPolicy: 'OnFailure' }));
+    panic(world);
+    expect(await bench.rest(uid)).toMatchObject({ state: 'running' });
+    world.ms.now += 10_000;
+    expect(await bench.rest(uid)).toMatchObject({ state: 'ended', lastExit: { reason: 'GuestPanicked' }, restarts: { at: expect.any(String) } });
+  });
+
+  test('after which the guest resets itself changes nothing', async () => {
+    const { world, bench } = await running();
+    panic(world);
+    await bench.rest(uid);
+    world.ms.now += 5_000;
+    rebootGuest(world.machine, uid);
+    await bench.rest(uid);
+    world.ms.now += 100_000;
+    expect(await bench.rest(uid)).toMatchObject({ state: 'running' });
+    expect(bench.hands.ledger.vm(uid)?.stopping).toBeNull();
+    expect(world.machine.starts).toHaveLength(1);
+  });
+});
+
+describe('an edit of a VM that runs', () => {
+  const grown = (over: Parameters<typeof someVm>[0] = {}) => someVm({ maxCpus: 4, maxMemoryMiB: 256, ...over });
+  const machine = (world: Awaited<ReturnType<typeof ready>>['world']) => world.machine.machines.get(uid)?.run;
+  const second = { name: 'lan', mac: '52:54:00:00:00:02', user: { forwards: [{ name: 'web', hostPort: 8080, port: 80, protocol: 'TCP' as const }] } };
+
+  test('that can be made live is made, and remembered', async () => {
+    const { world, bench } = await ready();
+    await want(bench, grown());
+    const [first] = grown().interfaces;
+    const edited = grown({ generation: 2, cpus: 2, memoryMiB: 128, interfaces: first ? [first, second] : [] });
+    expect(await want(bench, edited)).toMatchObject({ state: 'running', machine: { cpus: 2, memoryMiB: 128 }, applied: { generation: 2, pending: [] } });
+    expect(machine(world)).toMatchObject({ cpus: 2, memoryMiB: 128 });
+    expect([...(machine(world)?.nics.values() ?? [])].map(({ name }) => name)).toEqual(['eth0', 'lan']);
+    expect(bench.network.held().get('TCP/8080')).toBe(uid);
+    expect(await want(bench, { ...edited, generation: 3, interfaces: [second] })).toMatchObject({ applied: { generation: 3, pending: [] }, forwards: [{ interface: 'lan' }] });
+    expect([[...(machine(world)?.nics.values() ?? [])].map(({ name }) => name), bench.network.held().has('TCP/2222')]).toEqual([['lan'], false]);
+    expect(world.machine.starts).toHaveLength(1);
+  });
+
+  test('that can not waits for a restart, the guest\'s own too, and reverting it clears that', async () => {
+    const { world, bench } = await ready();
+    await want(bench, grown());
+    const pending = { generation: 1, pending: [{ path: 'cpu.cores', current: '1', desired: '8', restart: true }] };
+    expect(await want(bench, grown({ generation: 2, cpus: 8 }))).toMatchObject({ state: 'running', applied: pending });
+    expect(machine(world)?.onReboot).toBe('shutdown');
+    expect(await want(bench, grown({ generation: 3 }))).toMatchObject({ applied: { generation: 3, pending: [] } });
+    expect(machine(world)?.onReboot).toBe('reset');
+    await want(bench, grown({ generation: 4, cpus: 8 }));
+    rebootGuest(world.machine, uid);
+    expect(await bench.rest(uid)).toMatchObject({ state: 'running', lastExit: { reason: 'GuestReset' }, machine: { cpus: 8 }, applied: { generation: 4, pending: [] } });
+    expect(world.machine.starts).toHaveLength(2);
+  });
+
+  test('that the guest refuses is told as pending, costs no readiness, and is tried again', async () => {
+    const { world, bench } = await ready();
+    await want(bench, grown());
+    world.machine.refuseChange = 'the guest does not release it';
+    const refused = await want(bench, grown({ generation: 2, interfaces: [] }));
+    expect(refused).toMatchObject({ state: 'running', applied: { pending: [{ path: 'interfaces[eth0]', restart: false, why: 'the guest does not release it' }] } });
+    expect(refused).not.toHaveProperty('trouble');
+    delete world.machine.refuseChange;
+    world.ms.now += 60_000;
+    expect(await bench.rest(uid)).toMatchObject({ applied: { generation: 2, pending: [] } });
+    expect(bench.hands.ledger.vm(uid)?.slots).not.toHaveProperty('nic/eth0');
+  });
+
+  test('after a restart of the agent the machine is told again what a reboot does', async () => {
+    const { world, bench } = await ready();
+    await want(bench, grown());
+    await want(bench, grown({ generation: 2, cpus: 8 }));
+    const run = machine(world);
+    if (run) run.onReboot = 'reset';
+    await (await openBench(world)).rest(uid);
+    expect(machine(world)?.onReboot).toBe('shutdown');
   });
 });
 

@@ -8,6 +8,7 @@ export const conditionTypes = {
   DisksReady: [['VirtualMachine'], 'All disks are there.'],
   NetworkReady: [['VirtualMachine'], 'All interfaces are connected.'],
   AgentConnected: [['VirtualMachine', 'HypervisorNode'], 'The agent of the node is heard. False says nothing about the guests: they run on.'],
+  RestartRequired: [['VirtualMachine'], 'The running machine lacks edits of the spec, listed in status.pendingChanges. The VM stays Ready.'],
   DeletionProtected: [['VirtualMachine'], 'The VM is deleted and still protected, so nothing is torn down. Absent otherwise.'],
   Reconciling: [['VirtualMachine', 'VirtualMachineImage'], 'Work is under way (kstatus). Absent otherwise; never beside Stalled.'],
   Stalled: [['VirtualMachine', 'VirtualMachineImage'], 'Nothing goes on before somebody acts (kstatus). Absent otherwise; never beside Reconciling.'],

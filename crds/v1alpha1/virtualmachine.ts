@@ -1,10 +1,24 @@
 import { z } from 'zod';
+import { toMiB } from '#crds/kit/quantity.ts';
 import { conditions, type Kind, label, listMap, objectMeta, objectName, ruled, size, text, transition } from './meta.ts';
 
 const notYet = (field: string) => ({
   rule: 'self == oldSelf',
   message: `${field}: changing it is not supported yet; delete the VM and create it anew`,
 });
+
+/** Memory is plugged in blocks of 2 MiB. */
+const plugged = ruled(
+  z.strictObject({
+    size: size('16Mi', '8Ti').describe('Memory of the guest: whole Mi, Gi or Ti. Raised at once up to max, given back as far as the guest does it; below what the machine started with, or above max, it waits for a restart.'),
+    max: size('16Mi', '8Ti').describe('Room for memory that can be plugged while the guest runs; the node reserves it. Counts as size when it is less. Changing it waits for a restart.').optional(),
+  }),
+  {
+    rule: "!has(self.max) || (quantity(self.size).asInteger() % 2097152 == 0 && quantity(self.max).asInteger() % 2097152 == 0)",
+    message: 'with max, size and max must be whole multiples of 2Mi: memory is plugged in blocks of 2Mi',
+  },
+  ({ size: now, max }) => max === undefined || (toMiB(now) % 2 === 0 && toMiB(max) % 2 === 0),
+);
 
 const source = ruled(
   z.strictObject({
@@ -42,33 +56,31 @@ const networkInterface = z.strictObject({
 const publicKey = text(8192, 1).regex(/^[^\r\n]+$/).describe('One line as in authorized_keys.');
 
 /** What the user wants of one virtual machine. */
-export const vmSpec = transition(
-  z.strictObject({
-    powerState: z.enum(['Running', 'Stopped', 'Paused']).default('Running')
-      .describe('Whether the machine shall run. Applied at once. After a guest has ended by itself, set Stopped and then Running to start it again.'),
-    cpu: transition(
-      z.strictObject({ cores: z.int32().min(1).max(128).describe('Number of virtual CPUs.') }),
-      notYet('cpu'),
-    ).describe('Processors. Can not be changed yet.'),
-    memory: transition(
-      z.strictObject({ size: size('16Mi', '8Ti').describe('Memory of the guest: whole Mi, Gi or Ti.') }),
-      notYet('memory'),
-    ).describe('Memory. Can not be changed yet.'),
-    disks: transition(listMap(disk, 'name', { min: 1, max: 8 }), notYet('disks')).describe('Disks; the first one boots. Can not be changed yet. They are deleted with the VM.'),
-    interfaces: transition(listMap(networkInterface, 'name', { max: 7 }), notYet('interfaces')).describe('Network cards. Can not be changed yet.').optional(),
-    cloudInit: z.strictObject({
-      userData: text(262144).describe('cloud-init user-data (a #cloud-config document or a script beginning with #!). Do not put secrets here: everyone who may read the VM can read them.').optional(),
-      sshAuthorizedKeys: z.array(publicKey).max(64).meta({ 'x-kubernetes-list-type': 'atomic' }).describe('SSH public keys of the default user.').optional(),
-      hostname: label(63).describe('Host name of the guest; the name of the VM when unset.').optional(),
-    }).describe('Given to the guest as a cloud-init NoCloud seed at its first boot; later edits do not reach a guest that has booted.').optional(),
-    stop: z.strictObject({
-      mode: z.enum(['Graceful', 'Force']).default('Graceful').describe('Graceful presses the ACPI power button and forces the machine off after the grace period; Force switches it off at once.'),
-      gracePeriodSeconds: z.int32().min(0).max(86400).default(90).describe('How long a graceful stop may take.'),
-    }).prefault({}).describe('How the machine is stopped.'),
-    deletionProtection: z.boolean().describe('While true the API server refuses to delete this VM.').optional(),
-  }),
-  { rule: 'has(self.interfaces) == has(oldSelf.interfaces)', message: 'interfaces: changing it is not supported yet; delete the VM and create it anew' },
-).describe('What the user wants. No controller ever writes here.');
+export const vmSpec = z.strictObject({
+  powerState: z.enum(['Running', 'Stopped', 'Paused']).default('Running')
+    .describe('Whether the machine shall run. Applied at once. restartPolicy says what happens after the guest ended by itself; Stopped and then Running starts it in any case.'),
+  restartPolicy: z.enum(['Always', 'OnFailure', 'Never']).default('Always')
+    .describe('Whether a guest that ended by itself is started again, after 10 s and then twice as long each time up to 5 min; after 10 min of running the delay begins anew. OnFailure: not after it powered itself off. A crash of QEMU, a panic of its kernel, the end of its node and a kill for memory are failures. Applied at once.'),
+  restartToken: z.string().min(1).max(63).regex(/^[A-Za-z0-9]([-A-Za-z0-9_.:]*[A-Za-z0-9])?$/)
+    .describe('Any text; another one than before restarts the guest once, as `stop` says. The one that was honoured last is in status.restartTokenObserved.').optional(),
+  cpu: z.strictObject({
+    cores: z.int32().min(1).max(128).describe('Number of virtual CPUs. Raised at once up to max; fewer, or more than max, wait for a restart.'),
+    max: z.int32().min(1).max(128).describe('Room for CPUs that can be plugged while the guest runs; the node reserves it. Counts as cores when it is less. Changing it waits for a restart.').optional(),
+  }).describe('Processors.'),
+  memory: plugged.describe('Memory.'),
+  disks: transition(listMap(disk, 'name', { min: 1, max: 8 }), notYet('disks')).describe('Disks; the first one boots. Can not be changed yet. They are deleted with the VM.'),
+  interfaces: listMap(networkInterface, 'name', { max: 7 }).describe('Network cards. Added, removed and their forwards changed at once.').optional(),
+  cloudInit: z.strictObject({
+    userData: text(262144).describe('cloud-init user-data (a #cloud-config document or a script beginning with #!). Do not put secrets here: everyone who may read the VM can read them.').optional(),
+    sshAuthorizedKeys: z.array(publicKey).max(64).meta({ 'x-kubernetes-list-type': 'atomic' }).describe('SSH public keys of the default user.').optional(),
+    hostname: label(63).describe('Host name of the guest; the name of the VM when unset.').optional(),
+  }).describe('Given to the guest as a cloud-init NoCloud seed at its first boot; later edits do not reach a guest that has booted.').optional(),
+  stop: z.strictObject({
+    mode: z.enum(['Graceful', 'Force']).default('Graceful').describe('Graceful presses the ACPI power button and forces the machine off after the grace period; Force switches it off at once.'),
+    gracePeriodSeconds: z.int32().min(0).max(86400).default(90).describe('How long a graceful stop may take.'),
+  }).prefault({}).describe('How the machine is stopped.'),
+  deletionProtection: z.boolean().describe('While true the API server refuses to delete this VM.').optional(),
+}).describe('What the user wants. No controller ever writes here.');
 
 /**
  * Where a VM is in its life. Which of them is Ready, and why not, is decided in one place (operator/vm/status.ts).
@@ -81,11 +93,12 @@ export const vmSpec = transition(
 export const vmPhase = z.enum(['Pending', 'Preparing', 'Starting', 'Running', 'Paused', 'Stopping', 'Stopped', 'Failed', 'Unknown', 'Terminating']);
 
 /** Why a guest's last run ended. */
-export const exitReason = z.enum(['GuestShutdown', 'QemuCrashed', 'NodeRebooted', 'Stopped', 'Forced']);
+export const exitReason = z.enum(['GuestShutdown', 'GuestReset', 'GuestPanicked', 'QemuCrashed', 'OutOfMemory', 'NodeRebooted', 'Stopped', 'Forced']);
 
 /** What is true of one virtual machine; written by the operator alone. */
 export const vmStatus = z.object({
   observedGeneration: z.int32().describe('The generation of the spec that this status is about; -1 before the operator has seen the VM.'),
+  appliedGeneration: z.int32().describe('The generation of the spec that the running machine has; edits that wait for a restart keep it behind.').optional(),
   phase: vmPhase.describe('Where the VM is in its life.').optional(),
   nodeName: z.string().max(253).describe('The HypervisorNode that holds this VM.').optional(),
   epoch: z.int32().describe('Counts the placements of this VM. An agent refuses commands of an older one.').optional(),
@@ -126,6 +139,13 @@ export const vmStatus = z.object({
     signal: z.string().max(16).describe('The signal that ended QEMU.').optional(),
     time: z.string().max(40).describe('When it was noticed (RFC 3339).'),
   }).describe("How the guest's last run ended.").optional(),
+  pendingChanges: z.array(z.object({
+    path: z.string().max(128).describe('The field of the spec.'),
+    current: z.string().max(256).describe('What the machine has.'),
+    desired: z.string().max(256).describe('What the spec says.'),
+  })).max(64).describe('Edits that the running machine does not have yet. RestartRequired tells why.').optional(),
+  restartCount: z.int32().describe('How often restartPolicy has started the guest again.').optional(),
+  restartTokenObserved: z.string().max(63).describe('The restartToken that was honoured last.').optional(),
   conditions: conditions().optional(),
 }).describe('What is true. Written by the operator alone.');
 
@@ -154,6 +174,7 @@ export const virtualMachineKind = {
     { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'Time since creation.' },
     { name: 'Image', type: 'string', jsonPath: '.spec.disks[0].image.name', description: 'Image of the first disk.', wide: true },
     { name: 'Forward', type: 'integer', jsonPath: '.status.interfaces[0].forwards[0].hostPort', description: 'First forwarded port of the node.', wide: true },
+    { name: 'Restart-Required', type: 'string', jsonPath: '.status.conditions[?(@.type=="RestartRequired")].status', description: 'Whether edits wait for a restart.', wide: true },
     { name: 'Message', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].message', description: 'What the VM is waiting for, or what is wrong.', wide: true },
   ],
 } satisfies Kind;

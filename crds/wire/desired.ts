@@ -29,6 +29,24 @@ export const desiredInterface = z.strictObject({
   user: z.strictObject({ forwards: z.array(desiredForward).max(32) }),
 });
 
+/**
+ * The hardware of a VM: what one run is made from, and what an edit changes live or at the next power cycle. Members that
+ * came after the first version are optional; what their absence means is said beside each.
+ */
+const hardwareShape = {
+  cpus: z.int().min(1).max(128),
+  /** Most CPUs that can be plugged while the guest runs; absent: `cpus`. */
+  maxCpus: z.int().min(1).max(128).optional(),
+  memoryMiB: z.int().min(16),
+  /** Most memory that can be plugged while the guest runs; absent: `memoryMiB`. */
+  maxMemoryMiB: z.int().min(16).optional(),
+  disks: z.array(desiredDisk).min(1).max(8),
+  interfaces: z.array(desiredInterface).max(7),
+};
+
+/** The hardware of a VM, and the generation of the spec that it comes from. */
+export const hardware = z.strictObject({ generation: z.int(), ...hardwareShape });
+
 /** Everything that an agent needs to run one VM with nobody to ask. Always whole, never a patch. */
 export const desiredVm = z.strictObject({
   kind: z.literal('vm'),
@@ -40,10 +58,11 @@ export const desiredVm = z.strictObject({
   epoch: z.int().min(1),
   uuid: uid,
   powerState: z.enum(['Running', 'Stopped', 'Paused']),
-  cpus: z.int().min(1).max(128),
-  memoryMiB: z.int().min(16),
-  disks: z.array(desiredDisk).min(1).max(8),
-  interfaces: z.array(desiredInterface).max(7),
+  /** What happens when the guest ends by itself; absent: nothing. */
+  restartPolicy: z.enum(['Always', 'OnFailure', 'Never']).optional(),
+  /** Another one than the node has honoured restarts the guest once. */
+  restartToken: z.string().max(63).optional(),
+  ...hardwareShape,
   cloudInit: z.strictObject({
     hostname: name,
     userData: z.string().optional(),
@@ -68,6 +87,8 @@ export const desiredImage = z.strictObject({
 /** Anything that the operator wants of a node, told apart by `kind`. */
 export const desired = z.discriminatedUnion('kind', [desiredVm, desiredImage]);
 
+/** The hardware of a VM, and the generation of the spec that it comes from. */
+export type Hardware = z.output<typeof hardware>;
 /** Everything that an agent needs to run one VM. */
 export type DesiredVm = z.output<typeof desiredVm>;
 /** One image that a node shall have. */

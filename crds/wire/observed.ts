@@ -14,9 +14,19 @@ const text = z.string().max(4096);
  */
 export const vmState = z.enum(['preparing', 'starting', 'running', 'paused', 'stopping', 'stopped', 'ended', 'unknown', 'deleting']);
 
+/**
+ * Why a run of a guest ended.
+ *
+ *   GuestShutdown   the guest powered itself off       GuestReset    it rebooted, and edits waited for that
+ *   GuestPanicked   its kernel said so (pvpanic)       QemuCrashed   a signal or an error ended QEMU
+ *   OutOfMemory     the node's kernel killed QEMU      NodeRebooted  the node went down with it
+ *   Stopped         as asked for                       Forced        as asked for, after its grace period
+ */
+export const exitReason = z.enum(['GuestShutdown', 'GuestReset', 'GuestPanicked', 'QemuCrashed', 'OutOfMemory', 'NodeRebooted', 'Stopped', 'Forced']);
+
 /** Why the last run of a guest ended, from the events and the exit record on disk. */
 export const lastExit = z.object({
-  reason: z.enum(['GuestShutdown', 'QemuCrashed', 'NodeRebooted', 'Stopped', 'Forced']),
+  reason: exitReason,
   code: z.int().optional(),
   signal: z.string().max(16).optional(),
   /** RFC 3339. */
@@ -43,6 +53,16 @@ export const observedVm = z.object({
     cpus: z.int(),
     memoryMiB: z.int(),
   }).optional(),
+  /** While a machine is there: the generation of the spec that it has, and the edits that it does not have. */
+  applied: z.object({
+    generation: z.int(),
+    /** `restart`: it waits for the next power cycle; else it is tried again while the guest runs. */
+    pending: z.array(z.object({ path: z.string().max(128), current: z.string().max(256), desired: z.string().max(256), restart: z.boolean(), why: text.optional() })).max(64),
+  }).optional(),
+  /** How often the restart policy has started it again, and when it will do so next (RFC 3339). */
+  restarts: z.object({ count: z.int(), at: z.string().max(40).optional() }).optional(),
+  /** The restart token that was honoured last. */
+  restartToken: z.string().max(63).optional(),
   disks: z.array(z.object({ name: z.string().max(20), sizeMiB: z.int(), format: z.string().max(16), state: z.enum(['Ready', 'Missing']) })).max(8),
   forwards: z.array(z.object({
     interface: z.string().max(15),

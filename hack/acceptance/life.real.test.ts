@@ -138,7 +138,7 @@ describe('a VM', () => {
   }, stepMs);
 
   test('N05: QEMU that is killed is told of with the signal; Stopped and Running start it again', async () => {
-    await all.me.apply(tiny('crashed'));
+    await all.me.apply(tiny('crashed', { restartPolicy: 'Never' }));
     const { metadata: { uid } } = await all.me.vmIs('crashed', 'Ready=True Running', stepMs);
     const [qemu] = await qemuOf(uid);
     process.kill(qemu?.pid ?? 0, 'SIGKILL');
@@ -152,8 +152,8 @@ describe('a VM', () => {
     await removed('crashed', uid);
   }, bootMs);
 
-  test('a guest that powers itself off stays off, and is told of as such', async () => {
-    await all.me.apply(tiny('done'));
+  test('L05: a guest that powers itself off stays off under OnFailure, and is told of as such', async () => {
+    await all.me.apply(tiny('done', { restartPolicy: 'OnFailure' }));
     const { metadata: { uid } } = await all.me.vmIs('done', 'Ready=True Running', stepMs);
     await serialHas(uid, 'up');
     await appendFile(all.node.paths.serialInput(uid), 'q');

@@ -1,13 +1,13 @@
 import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
-import { toMiB } from '#crds/kit/quantity.ts';
 import type { Verdict } from '#crds/v1alpha1/condition.ts';
 import { vmFinalizer } from '#crds/v1alpha1/names.ts';
 import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
 import { desireOf } from './desire.ts';
 import type { VmFacts } from './facts.ts';
+import { reservedFor } from './overhead.ts';
 import { place } from './place.ts';
-import { type Standing, standingOf, statusOf } from './status.ts';
+import { restartVerdict, type Standing, standingOf, statusOf } from './status.ts';
 
 /**
  * What is to be done about one VM. At most one of its parts needs a write before the next look.
@@ -61,8 +61,7 @@ const unbound = (facts: VmFacts, now: Date): Decision => {
   if (facts.heldBy) return bind(facts, facts.heldBy.node, facts.heldBy.epoch, now);
   if (facts.elder) return pending('NameHeldByOrphan', `node ${facts.elder.node} still holds uid ${facts.elder.uid} of this name`);
   const placement = place({
-    cpus: spec.cpu.cores,
-    memoryMiB: toMiB(spec.memory.size),
+    ...reservedFor(spec),
     ports: (spec.interfaces ?? []).flatMap(({ user }) => (user.forwards ?? []).map(({ hostPort, protocol }) => ({ hostPort, protocol: protocol ?? 'TCP' }))),
   }, facts.candidates);
   return placement.is === 'node' ? bind(facts, placement.name, (status.epoch ?? 0) + 1, now) : pending(placement.reason, placement.message);
@@ -118,7 +117,7 @@ const bound = (facts: VmFacts, now: Date): Decision => {
   }
   const standing = failedImage(facts) ?? standingOf(facts.vm.spec, 'missing' in desire ? facts.report?.digest : desireDigest(desire), facts.report, facts.refuses);
   const outcome = standing.progress === 'reconciling' ? waiting(standing.message, 30_000) : settled;
-  return write(standing, partVerdicts(standing, facts), facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
+  return write(standing, [...partVerdicts(standing, facts), ...(facts.report ? restartVerdict(facts.report) : [])], facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
 };
 
 /** The node holds the desire of this very spec, told while its images were known; what it was is not recorded with the VM. */

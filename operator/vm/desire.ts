@@ -16,8 +16,12 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
     epoch: status.epoch ?? 1,
     uuid: machineUuid(clusterId, namespace, name),
     powerState: spec.powerState,
+    restartPolicy: spec.restartPolicy,
+    ...(spec.restartToken === undefined ? {} : { restartToken: spec.restartToken }),
     cpus: spec.cpu.cores,
+    ...(spec.cpu.max === undefined ? {} : { maxCpus: spec.cpu.max }),
     memoryMiB: toMiB(spec.memory.size),
+    ...(spec.memory.max === undefined ? {} : { maxMemoryMiB: toMiB(spec.memory.max) }),
     disks: spec.disks.map(({ name: disk, size }) => {
       const imageUid = resolved.get(disk)?.uid;
       return { name: disk, ...(imageUid === undefined ? {} : { imageUid }), ...(size === undefined ? {} : { sizeMiB: toMiB(size) }) };

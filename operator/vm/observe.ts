@@ -1,4 +1,3 @@
-import { toMiB } from '#crds/kit/quantity.ts';
 import type { HypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
@@ -8,7 +7,7 @@ import type { NodeFacts } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
 import type { Fleet, Member } from '../fleet/fleet.ts';
 import type { ImageFact, VmFacts } from './facts.ts';
-import { memoryOnNodeMiB } from './overhead.ts';
+import { memoryOnNodeMiB, reservedFor } from './overhead.ts';
 import type { Candidate } from './place.ts';
 
 /** Where the facts about VMs come from. */
@@ -28,8 +27,9 @@ export const takenOn = (node: string, vms: readonly VirtualMachine[], member: Me
   let cpus = 0;
   let memoryMiB = 0;
   for (const { metadata, spec } of bound) {
-    cpus += spec.cpu.cores;
-    memoryMiB += memoryOnNodeMiB(toMiB(spec.memory.size), spec.cpu.cores, accelerator);
+    const reserved = reservedFor(spec);
+    cpus += reserved.cpus;
+    memoryMiB += memoryOnNodeMiB(reserved.memoryMiB, reserved.cpus, accelerator);
     for (const { user } of spec.interfaces ?? []) {
       for (const { hostPort, protocol } of user.forwards ?? []) ports.set(`${protocol ?? 'TCP'}/${hostPort}`, `${metadata.namespace}/${metadata.name}`);
     }

@@ -1,9 +1,17 @@
+import { toMiB } from '#crds/kit/quantity.ts';
+import type { VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
+
 /**
  * Memory that a VM takes from its node, in MiB: the guest's own, page tables, QEMU, 8 a vCPU; under TCG the JIT buffer too.
  * Source: design.md 5, measured.
  */
 export const memoryOnNodeMiB = (memoryMiB: number, cpus: number, accelerator: 'kvm' | 'hvf' | 'tcg'): number =>
   memoryMiB + Math.ceil(memoryMiB / 512) + 64 + 8 * cpus + (accelerator === 'tcg' ? 128 : 0);
+
+/** What a VM may grow to while it runs, and so what its node keeps for it. */
+export const reservedFor = ({ cpu, memory }: Pick<VmSpec, 'cpu' | 'memory'>): { cpus: number; memoryMiB: number } => ({
+  cpus: Math.max(cpu.cores, cpu.max ?? 0), memoryMiB: Math.max(toMiB(memory.size), memory.max === undefined ? 0 : toMiB(memory.max)),
+});
 
 /** How many vCPUs a node may promise for each of its processors. */
 export const cpuOvercommit = 4;

@@ -41,19 +41,29 @@ export const standingOf = ({ powerState }: Pick<VmSpec, 'powerState'>, digest: s
   return { phase, ready: 'False', reason: progressReasons[report.state] ?? 'Applying', message: `the machine is ${report.state}`, progress: 'reconciling' };
 };
 
-const endedStanding = ({ lastExit }: ObservedVm): Standing => {
-  const again = 'set powerState to Stopped and then to Running to start it again';
-  switch (lastExit?.reason) {
-    case 'QemuCrashed':
-      return { phase: 'Failed', ready: 'False', reason: 'QemuCrashed', message: `QEMU ended with ${lastExit.signal ?? `code ${lastExit.code ?? 'unknown'}`}; ${again}`, progress: 'stalled' };
-    case 'NodeRebooted':
-      return { phase: 'Failed', ready: 'False', reason: 'NodeRebooted', message: `the node went down with the guest; ${again}`, progress: 'stalled' };
-    case 'GuestShutdown':
-    case 'Stopped':
-    case 'Forced':
-    case undefined:
-      return { phase: 'Stopped', ready: 'False', reason: 'GuestShutdown', message: `the guest powered itself off; ${again}`, progress: 'stalled' };
-  }
+const endedStanding = ({ lastExit, restarts }: ObservedVm): Standing => {
+  const reason = lastExit?.reason === undefined || lastExit.reason === 'Stopped' || lastExit.reason === 'Forced' ? 'GuestShutdown' : lastExit.reason;
+  const how: Record<typeof reason, string> = {
+    GuestShutdown: 'the guest powered itself off',
+    GuestReset: 'the guest rebooted',
+    GuestPanicked: "the guest's kernel panicked",
+    QemuCrashed: `QEMU ended with ${lastExit?.signal ?? `code ${lastExit?.code ?? 'unknown'}`}`,
+    OutOfMemory: 'QEMU was killed for lack of memory on the node',
+    NodeRebooted: 'the node went down with the guest',
+  };
+  if (restarts?.at !== undefined) return { phase: 'Stopped', ready: 'False', reason, message: `${how[reason]}; it is started again at ${restarts.at.slice(0, 19)}Z`, progress: 'reconciling' };
+  const again = 'set powerState to Stopped and then to Running, or another restartToken, to start it again';
+  return { phase: reason === 'GuestShutdown' ? 'Stopped' : 'Failed', ready: 'False', reason, message: `${how[reason]}; ${again}`, progress: 'stalled' };
+};
+
+/** Whether the running machine has the whole spec. */
+export const restartVerdict = ({ applied }: ObservedVm): Verdict[] => {
+  if (!applied) return [];
+  const paths = (changes: typeof applied.pending): string => changes.map(({ path, why }) => (why === undefined ? path : `${path} (${why})`)).join(', ');
+  const staged = applied.pending.filter(({ restart }) => restart);
+  if (staged.length > 0) return [{ type: 'RestartRequired', status: 'True', reason: 'ChangesPending', message: `a restart is needed for ${paths(staged)}` }];
+  if (applied.pending.length > 0) return [{ type: 'RestartRequired', status: 'True', reason: 'ChangesRefused', message: `not changed while the guest runs: ${paths(applied.pending)}` }];
+  return [{ type: 'RestartRequired', status: 'False', reason: 'UpToDate', message: 'the running machine has the whole spec' }];
 };
 
 /** The whole status that follows from a standing. Nothing in it counts or ticks. */
@@ -72,6 +82,7 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
   const lastExit = report ? report.lastExit : old.lastExit;
   return {
     observedGeneration: generation,
+    ...(report?.applied ? { appliedGeneration: report.applied.generation } : report === undefined && old.appliedGeneration !== undefined ? { appliedGeneration: old.appliedGeneration } : {}),
     phase: standing.phase,
     ...(bound ? { nodeName: bound.nodeName, epoch: bound.epoch } : {}),
     resolved: {
@@ -94,6 +105,19 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
       ? { disks: report.disks.map(({ sizeMiB, ...disk }) => ({ ...disk, size: fromMiB(sizeMiB) })) }
       : old.disks ? { disks: old.disks } : {}),
     ...(lastExit ? { lastExit } : {}),
+    ...progressOf(report, old),
     conditions: dated(all, old.conditions ?? [], generation, now),
+  };
+};
+
+/** What a silent node said last stays. */
+const progressOf = (report: ObservedVm | undefined, old: VmStatus): Pick<VmStatus, 'pendingChanges' | 'restartCount' | 'restartTokenObserved'> => {
+  const { pendingChanges, restartCount, restartTokenObserved } = old;
+  if (!report) return { ...(pendingChanges ? { pendingChanges } : {}), ...(restartCount ? { restartCount } : {}), ...(restartTokenObserved === undefined ? {} : { restartTokenObserved }) };
+  const pending = (report.applied?.pending ?? []).map(({ path, current, desired }) => ({ path, current, desired }));
+  return {
+    ...(pending.length > 0 ? { pendingChanges: pending } : {}),
+    ...(report.restarts && report.restarts.count > 0 ? { restartCount: report.restarts.count } : {}),
+    ...(report.restartToken === undefined ? {} : { restartTokenObserved: report.restartToken }),
   };
 };

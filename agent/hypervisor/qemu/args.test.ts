@@ -4,7 +4,7 @@ import { cpuModelOf, qemuArgs } from './args.ts';
 
 const uid = '00000000-0000-4000-8000-000000000001';
 const spec: MachineSpec = {
-  uid, startId: 's', epoch: 1, uuid: '00000000-0000-8000-8000-000000000002', cpus: 3, memoryMiB: 512, unixId: 200_000,
+  uid, startId: 's', epoch: 1, uuid: '00000000-0000-8000-8000-000000000002', cpus: 3, maxCpus: 4, memoryMiB: 512, maxMemoryMiB: 512, unixId: 200_000,
   disks: [
     { name: 'root', file: 'disks/root.qcow2', base: 'disks/root.base', format: 'qcow2', readOnly: false, slot: 0, bootIndex: 0 },
     { name: 'seed_', file: 'seed.img', format: 'raw', readOnly: true, slot: 5 },
@@ -25,7 +25,7 @@ describe('the arguments of QEMU', () => {
     ['a panic does not end it, a reset does not either', '-action', 'shutdown=poweroff,panic=none,reboot=reset'],
     ['the versioned machine, without what costs start time or dumps memory', '-machine', 'pc-q35-7.2,vmport=off,smm=off,hpet=off,dump-guest-core=off'],
     ['the translation buffer is bounded, as the overhead is accounted', '-accel', 'tcg,thread=multi,tb-size=64'],
-    ['cores of one socket', '-smp', 'cpus=3,sockets=1,cores=3,threads=1'],
+    ['cores of one socket, with room for more', '-smp', 'cpus=3,maxcpus=4,sockets=1,cores=4,threads=1'],
     ['memory', '-m', '512M'],
     ['the UUID of the status', '-uuid', '00000000-0000-8000-8000-000000000002'],
   ])('%s', (_rule, flag, value) => {

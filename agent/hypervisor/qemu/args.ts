@@ -1,4 +1,5 @@
 import type { Accelerator, MachineDisk, MachineNic, MachineSpec } from '../driver.ts';
+import { diskParts, memoryBlockMiB, memoryDevice, nicParts } from './devices.ts';
 
 /** What the node adds to a machine's own data. `sockets` is a directory of our own making; its path has no comma. */
 export type Build = { accelerator: Accelerator; type: string; sockets: string };
@@ -15,6 +16,8 @@ const rootPorts = 16;
 const portsPerDevice = 8;
 const firstPortDevice = 2;
 const rngAddress = '0x8';
+const memoryAddress = '0x9';
+const panicAddress = '0xa';
 
 /**
  * The arguments of the QEMU that is a machine. Pure: equal data give an equal command line. Whatever a user chose (the name
@@ -29,8 +32,8 @@ export const qemuArgs = (spec: MachineSpec, build: Build): string[] => [
   '-machine', `${build.type},vmport=off,smm=off,hpet=off,dump-guest-core=off`,
   '-accel', accelOf(build.accelerator),
   '-cpu', cpuModelOf(build.accelerator),
-  '-smp', `cpus=${spec.cpus},sockets=1,cores=${spec.cpus},threads=1`,
-  '-m', `${spec.memoryMiB}M`,
+  '-smp', `cpus=${spec.cpus},maxcpus=${spec.maxCpus},sockets=1,cores=${spec.maxCpus},threads=1`,
+  ...memory(spec),
   '-uuid', spec.uuid,
   '-rtc', 'base=utc',
   '-boot', 'strict=on',
@@ -43,6 +46,7 @@ export const qemuArgs = (spec: MachineSpec, build: Build): string[] => [
   ...ports(),
   ...object({ 'qom-type': 'rng-random', id: 'rng', filename: '/dev/urandom' }),
   ...device({ driver: 'virtio-rng-pci', rng: 'rng', bus: 'pcie.0', addr: rngAddress }),
+  ...device({ driver: 'pvpanic-pci', bus: 'pcie.0', addr: panicAddress }),
   ...spec.disks.flatMap(disk),
   ...spec.nics.flatMap(nic),
 ];
@@ -70,28 +74,22 @@ const ports = (): string[] =>
     });
   }).flat();
 
-/** Nodes `throttleN` on `diskN`; a limit is set and the disk resized there. `backing: null` ends the chain, whatever a header says. */
-const disk = ({ name, file, format, base, readOnly, slot, bootIndex }: MachineDisk): string[] => {
-  const storage = (filename: string, only: boolean) => ({ driver: 'file', filename, 'read-only': only, ...(only ? {} : { discard: 'unmap' }) });
-  const backing = base === undefined ? null : { driver: 'qcow2', 'read-only': true, file: storage(base, true), backing: null };
+const memory = ({ memoryMiB, maxMemoryMiB }: MachineSpec): string[] => {
+  if (maxMemoryMiB <= memoryMiB) return ['-m', `${memoryMiB}M`];
+  const mebibyte = 1024 * 1024;
   return [
-    ...object({ 'qom-type': 'throttle-group', id: `limits${slot}` }),
-    ...blockdev({
-      driver: format, 'node-name': `disk${slot}`, 'read-only': readOnly, file: storage(file, readOnly),
-      ...(format === 'qcow2' ? { backing } : {}), ...(readOnly ? {} : { discard: 'unmap' }),
-    }),
-    ...blockdev({ driver: 'throttle', 'node-name': `throttle${slot}`, 'throttle-group': `limits${slot}`, file: `disk${slot}`, 'read-only': readOnly }),
-    ...device({
-      driver: 'virtio-blk-pci', id: `blk${slot}`, bus: `port${slot}`, drive: `throttle${slot}`, serial: name, werror: 'stop', rerror: 'stop',
-      ...(bootIndex === undefined ? {} : { bootindex: bootIndex }),
-    }),
+    '-m', `${memoryMiB}M,maxmem=${maxMemoryMiB}M`,
+    ...object({ 'qom-type': 'memory-backend-ram', id: 'vmem', size: (maxMemoryMiB - memoryMiB) * mebibyte, reserve: false }),
+    ...device({ driver: 'virtio-mem-pci', id: memoryDevice, bus: 'pcie.0', addr: memoryAddress, memdev: 'vmem', 'requested-size': 0, 'block-size': memoryBlockMiB * mebibyte }),
   ];
 };
 
-const nic = ({ mac, slot, backend }: MachineNic): string[] => [
-  ...netdev({
-    type: 'user', id: `net${slot}`,
-    hostfwd: backend.forwards.map(({ protocol, address, hostPort, port }) => ({ str: `${protocol.toLowerCase()}:${address}:${hostPort}-:${port}` })),
-  }),
-  ...device({ driver: 'virtio-net-pci', id: `nic${slot}`, bus: `port${slot}`, netdev: `net${slot}`, mac, romfile: '' }),
-];
+const disk = (of: MachineDisk): string[] => {
+  const { group, nodes, device: seen } = diskParts(of);
+  return [...object(group), ...nodes.flatMap(blockdev), ...device(seen)];
+};
+
+const nic = (of: MachineNic): string[] => {
+  const { netdev: way, device: seen } = nicParts(of);
+  return [...netdev(way), ...device(seen)];
+};

@@ -55,7 +55,7 @@ export const openQemuBed = async (): Promise<QemuBed> => {
       await writeFile(file, testGuest(), { mode: 0o600 });
       await chown(file, unixId, unixId);
       return {
-        uid, startId: randomUUID(), epoch: 1, uuid: uid, cpus: 2, memoryMiB: 32, unixId, nics: [],
+        uid, startId: randomUUID(), epoch: 1, uuid: uid, cpus: 2, maxCpus: 2, memoryMiB: 32, maxMemoryMiB: 32, unixId, nics: [],
         disks: [{ name: 'root', file: 'disks/root.raw', format: 'raw', readOnly: false, slot: 0, bootIndex: 0 }],
       };
     },

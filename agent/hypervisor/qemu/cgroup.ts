@@ -12,6 +12,8 @@ export type Cgroups = {
   make: (uid: string) => Promise<string[]>;
   /** Processes in the VM's groups. */
   pids: (uid: string) => Promise<number[]>;
+  /** How often the node's kernel has killed a process of the VM's group for memory. */
+  oomKills: (uid: string) => Promise<number>;
   /** Removes the groups of a VM whose processes are gone. */
   remove: (uid: string) => Promise<void>;
 };
@@ -53,6 +55,12 @@ export const openCgroups = async (): Promise<Cgroups> => {
     pids: async (uid) => {
       const lists = await Promise.all(groups(uid).map((group) => readFile(join(group, 'cgroup.procs'), 'utf8').catch(() => '')));
       return [...new Set(lists.flatMap((list) => list.split('\n').filter(Boolean).map(Number)))];
+    },
+    oomKills: async (uid) => {
+      const files = hierarchies.flatMap(({ version, directory, controllers }) =>
+        version === 2 ? [join(directory, parent, uid, 'memory.events')] : controllers.includes('memory') ? [join(directory, parent, uid, 'memory.oom_control')] : []);
+      const texts = await Promise.all(files.map((file) => readFile(file, 'utf8').catch(() => '')));
+      return Math.max(0, ...texts.map((text) => Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0)));
     },
     remove: async (uid) => {
       for (const group of groups(uid)) {

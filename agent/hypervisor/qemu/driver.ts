@@ -5,6 +5,7 @@ import type { Log } from '../../vm/hands.ts';
 import type { Hypervisor, HypervisorOptions } from '../driver.ts';
 import { serialId } from './args.ts';
 import { openCgroups } from './cgroup.ts';
+import { changeMachine } from './change.ts';
 import { forgetMachine, killMachine } from './end.ts';
 import type { House } from './house.ts';
 import { observeMachine, openMonitor, statusOf } from './look.ts';
@@ -63,6 +64,14 @@ export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: Hype
       await qmp.execute('cont', nothing, limit);
     }),
     pause: (uid, limit) => ask(uid, limit, async (qmp) => void (await qmp.execute('stop', nothing, limit))),
+    change: (uid, change, limit) => ask(uid, limit, async (qmp) => {
+      try {
+        await changeMachine(qmp, change, limit);
+      } catch (thrown) {
+        if (thrown instanceof Fault && thrown.code === 'QmpFailed') throw new Fault('ChangeRefused', thrown.message, { cause: thrown });
+        throw thrown;
+      }
+    }),
     powerdown: (uid, limit) => ask(uid, limit, async (qmp) => void (await qmp.execute('system_powerdown', nothing, limit))),
     kill: (uid, limit) => killMachine(house, uid, limit),
     forget: (uid, limit) => forgetMachine(house, uid, limit),

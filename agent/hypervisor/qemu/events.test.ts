@@ -3,7 +3,7 @@ import { endOf, parseEvents } from './events.ts';
 
 const line = (event: string, reason?: string) => JSON.stringify({ timestamp: { seconds: 1, microseconds: 2 }, event, ...(reason === undefined ? {} : { data: { guest: true, reason } }) });
 const end = (over: Partial<Parameters<typeof endOf>[0]> = {}) =>
-  endOf({ startId: 's', rebooted: false, events: parseEvents(`${line('RESUME')}\n`), exit: '0\n', stderr: '', ...over });
+  endOf({ startId: 's', rebooted: false, events: parseEvents(`${line('RESUME')}\n`), exit: '0\n', oom: false, stderr: '', ...over });
 
 describe('the record of a run', () => {
   test('holds events among answers, and may end in the middle of a line', () => {

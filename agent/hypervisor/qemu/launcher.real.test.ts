@@ -119,7 +119,7 @@ describe('a machine under its launcher', () => {
   });
 
   const respec = async (of: string) => ({
-    uid: of, startId: '', epoch: 1, uuid: of, cpus: 1, memoryMiB: 32, unixId: 240_000, nics: [],
+    uid: of, startId: '', epoch: 1, uuid: of, cpus: 1, maxCpus: 1, memoryMiB: 32, maxMemoryMiB: 32, unixId: 240_000, nics: [],
     disks: [{ name: 'root', file: 'disks/root.raw', format: 'raw' as const, readOnly: false, slot: 0, bootIndex: 0 }],
   });
 });

@@ -5,10 +5,11 @@ import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { errnoOf } from '../../storage/durable.ts';
 import type { Sight } from '../driver.ts';
 import { qmpSocket } from './args.ts';
+import { isPanicked } from './events.ts';
 import type { House } from './house.ts';
 import { lockIsFree } from './lock.ts';
 import { openQmp, type Qmp } from './qmp.ts';
-import { readEnd, readRun } from './record.ts';
+import { readEnd, readEvents, readRun } from './record.ts';
 
 /** How long a QEMU may take to answer when it is looked at. */
 export const answerMs = 3_000;
@@ -70,7 +71,10 @@ const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal
   const now = await statusOf(qmp, signal);
   if (!isGuestState(now)) return { is: 'unknown', why: `QEMU is in the state ${now}, which only a restart of the VM ends` };
   const [cpu] = await qmp.execute('query-cpus-fast', threads, signal);
-  return { is: 'present', startId: record.startId, guest: guestStates[now], facts: record.facts, pid: await processOf(cpu?.['thread-id'] ?? 0) };
+  const panicked = isPanicked(await readEvents(house.paths, uid, record.startId));
+  return {
+    is: 'present', startId: record.startId, guest: guestStates[now], facts: record.facts, pid: await processOf(cpu?.['thread-id'] ?? 0), ...(panicked ? { panicked } : {}),
+  };
 };
 
 const describeGone = async (house: House, uid: string): Promise<Sight> => {
@@ -80,7 +84,7 @@ const describeGone = async (house: House, uid: string): Promise<Sight> => {
     house.log.warn({ uid, err: messageOf(thrown) }, 'what was written down of the last run can not be read');
     return undefined;
   });
-  return record ? { is: 'gone', last: await readEnd(house.paths, record, house.bootId) } : { is: 'gone' };
+  return record ? { is: 'gone', last: await readEnd(house.paths, record, house.bootId, await house.cgroups.oomKills(uid)) } : { is: 'gone' };
 };
 
 /** The process of a thread. Source: proc(5), Tgid. */

@@ -6,7 +6,7 @@ import { uid } from '#crds/wire/desired.ts';
 import type { Paths } from '../../host/paths.ts';
 import { errnoOf, writeWhole } from '../../storage/durable.ts';
 import type { RunEnd } from '../driver.ts';
-import { endOf, parseEvents } from './events.ts';
+import { endOf, parseEvents, type QemuEvent } from './events.ts';
 
 const version = 1;
 
@@ -17,6 +17,8 @@ export const startRecord = z.strictObject({
   startId: z.string().regex(/^[A-Za-z0-9-]{1,64}$/),
   epoch: z.int(),
   bootId: z.string(),
+  /** Kills for memory in the VM's group before this start. */
+  oomKills: z.int().min(0).default(0),
   facts: z.strictObject({ type: z.string(), cpuModel: z.string(), accelerator: z.enum(['kvm', 'hvf', 'tcg']), cpus: z.int(), memoryMiB: z.int() }),
 });
 
@@ -46,11 +48,14 @@ export const readRun = async (paths: Paths, of: string): Promise<StartRecord | u
   }
 };
 
-/** How a run ended that has the lock no more. */
-export const readEnd = async (paths: Paths, { uid: of, startId, bootId }: StartRecord, bootIdNow: string): Promise<RunEnd> => {
+/** What QEMU has told of a run; the middle of a long record is passed over. */
+export const readEvents = async (paths: Paths, of: string, startId: string): Promise<QemuEvent[]> => parseEvents(await readEnds(join(paths.run(of, startId), 'events')));
+
+/** How a run ended that has the lock no more. `oomKills`: kills for memory in the VM's group by now. */
+export const readEnd = async (paths: Paths, { uid: of, startId, bootId, oomKills: before }: StartRecord, bootIdNow: string, oomKills: number): Promise<RunEnd> => {
   const run = paths.run(of, startId);
-  const [events, exit, stderr] = await Promise.all([readEnds(join(run, 'events')), readIfThere(join(run, 'exit')), readEnds(join(run, 'stderr'))]);
-  return endOf({ startId, rebooted: bootId !== bootIdNow, events: parseEvents(events), exit, stderr: stderr.slice(-tailChars) });
+  const [events, exit, stderr] = await Promise.all([readEvents(paths, of, startId), readIfThere(join(run, 'exit')), readEnds(join(run, 'stderr'))]);
+  return endOf({ startId, rebooted: bootId !== bootIdNow, events, exit, oom: oomKills > before, stderr: stderr.slice(-tailChars) });
 };
 
 /** Whether QEMU has done what the launcher told it before anything else; undefined while it has not answered. */

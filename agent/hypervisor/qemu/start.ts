@@ -23,9 +23,10 @@ export const startMachine = async (house: House, spec: MachineSpec, signal: Abor
   const run = paths.run(uid, startId);
   await mkdir(run, { recursive: true, mode: 0o700 });
   const facts = { type, cpuModel: cpuModelOf(accelerator), accelerator, cpus: spec.cpus, memoryMiB: spec.memoryMiB };
+  const oomKills = await house.cgroups.oomKills(uid);
   const [procs] = await Promise.all([
     house.cgroups.make(uid),
-    writeStart(paths, { uid, startId, epoch: spec.epoch, bootId: house.bootId, facts }),
+    writeStart(paths, { uid, startId, epoch: spec.epoch, bootId: house.bootId, oomKills, facts }),
     openSockets(house, uid, unixId),
     makeSerialLog(paths.serialLog(uid), unixId),
   ]);

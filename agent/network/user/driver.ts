@@ -46,9 +46,9 @@ export const makeUserNetwork: MakeNetwork = ({ forwards: range }) => {
       table = record(table, port, range);
       return backendOf(port, range);
     },
-    detach: async (uid, signal) => {
+    detach: async (uid, signal, name) => {
       signal.throwIfAborted();
-      table = release(table, (holder) => holder.uid === uid);
+      table = release(table, (holder) => holder.uid === uid && (name === undefined || holder.name === name));
     },
   };
 };

@@ -1,0 +1,56 @@
+import { Fault } from '#crds/kit/fault.ts';
+import { appliedOf, hardwareOf, type LiveChange, withChange } from './change.ts';
+import type { Hands, Scratch } from './hands.ts';
+import { withSlots } from './places.ts';
+
+/**
+ * Changes a machine that runs, and then remembers that its run has it. An agent that dies in between does it again.
+ * Faults: those of the drivers.
+ */
+export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, change: LiveChange, signal: AbortSignal): Promise<void> => {
+  const entry = hands.ledger.vm(uid);
+  const applied = entry && appliedOf(entry);
+  if (!entry?.desired || !applied) return;
+  const desired = hardwareOf(entry.desired);
+  const slotOf = (name: string): number => {
+    const slot = entry.slots[`nic/${name}`];
+    if (slot === undefined) throw new Fault('ChangeRefused', `interface ${name} has no slot in the machine; it is connected at the next start`);
+    return slot;
+  };
+  switch (change.is) {
+    case 'cpus':
+      await hands.hypervisor.change(uid, { do: 'cpus', cpus: change.cpus }, signal);
+      break;
+    case 'memory':
+      await hands.hypervisor.change(uid, { do: 'memory', memoryMiB: change.memoryMiB }, signal);
+      break;
+    case 'plugNic': {
+      const nic = desired.interfaces.find(({ name }) => name === change.name);
+      const backend = scratch.backends.get(change.name);
+      if (!nic || !backend) throw new Fault('ChangeRefused', `interface ${change.name} was not made ready`);
+      await hands.hypervisor.change(uid, { do: 'addNic', nic: { name: nic.name, mac: nic.mac, slot: slotOf(nic.name), backend } }, signal);
+      break;
+    }
+    case 'unplugNic':
+      await hands.hypervisor.change(uid, { do: 'removeNic', slot: slotOf(change.name) }, signal);
+      await hands.network.detach(uid, signal, change.name);
+      scratch.backends.delete(change.name);
+      break;
+    case 'forwards': {
+      const now = applied.interfaces.find(({ name }) => name === change.name);
+      const nic = desired.interfaces.find(({ name }) => name === change.name);
+      if (!now || !nic) return;
+      const { address } = hands.network.capabilities().forwards;
+      const backend = await hands.network.attach({ uid, name: nic.name, mac: nic.mac, forwards: nic.user.forwards }, signal);
+      scratch.backends.set(nic.name, backend);
+      scratch.holdsPorts = true;
+      const from = now.user.forwards.map(({ protocol, hostPort, port }) => ({ protocol, address, hostPort, port }));
+      await hands.hypervisor.change(uid, { do: 'forwards', slot: slotOf(nic.name), from, to: backend.forwards }, signal);
+      break;
+    }
+  }
+  await hands.ledger.change(uid, (mine) => {
+    const has = appliedOf(mine);
+    return has ? { ...mine, applied: withChange(has, desired, change), slots: withSlots(mine.slots, mine.desired ?? desired, withChange(has, desired, change)) } : mine;
+  });
+};

@@ -1,0 +1,100 @@
+import type { DesiredVm, Hardware } from '#crds/wire/desired.ts';
+import { fromMiB } from '#crds/kit/quantity.ts';
+import type { VmEntry } from './entry.ts';
+
+/** What can be changed while the guest runs; `apply` has one function for each. */
+export type LiveChange =
+  | { is: 'cpus'; cpus: number }
+  | { is: 'memory'; memoryMiB: number }
+  | { is: 'plugNic'; name: string }
+  | { is: 'unplugNic'; name: string }
+  | { is: 'forwards'; name: string };
+
+/** One difference between the hardware of a run and what is wanted. Without `live` it waits for the next power cycle. */
+export type Change = { path: string; current: string; desired: string; live?: LiveChange };
+
+/** The hardware of the run that an entry tells of; undefined without a run. Version 1 took no edits, so there it is the desire's. */
+export const appliedOf = ({ applied, desired, run }: Pick<VmEntry, 'applied' | 'desired' | 'run'>): Hardware | undefined =>
+  run === null ? undefined : (applied ?? (desired ? hardwareOf(desired) : undefined));
+
+/**
+ * Everything in which a run differs from what is wanted. Pure. `bootMemoryMiB` is what the machine started with: memory is
+ * never asked back below that. Removals come before additions, which may need what they free.
+ */
+export const changesOf = (applied: Hardware, desired: Hardware, bootMemoryMiB: number): Change[] => [
+  ...cpuChanges(applied, desired),
+  ...memoryChanges(applied, desired, bootMemoryMiB),
+  ...nicChanges(applied, desired),
+];
+
+/** Most CPUs that can be plugged into a machine: `max` may be lower than what it starts with. */
+export const maxCpusOf = ({ cpus, maxCpus }: Pick<Hardware, 'cpus' | 'maxCpus'>): number => Math.max(cpus, maxCpus ?? cpus);
+
+/** Most memory that can be plugged into a machine, in MiB. */
+export const maxMemoryOf = ({ memoryMiB, maxMemoryMiB }: Pick<Hardware, 'memoryMiB' | 'maxMemoryMiB'>): number => Math.max(memoryMiB, maxMemoryMiB ?? memoryMiB);
+
+const cpuChanges = (applied: Hardware, desired: Hardware): Change[] => {
+  const changes: Change[] = [];
+  if (applied.cpus !== desired.cpus) {
+    // Taking a CPU away crashed QEMU under TCG at the next plug (4 of 4), so fewer wait for a restart.
+    const fits = desired.cpus > applied.cpus && desired.cpus <= maxCpusOf(applied);
+    changes.push({ path: 'cpu.cores', current: String(applied.cpus), desired: String(desired.cpus), ...(fits ? { live: { is: 'cpus', cpus: desired.cpus } } : {}) });
+  }
+  if (applied.maxCpus !== desired.maxCpus) changes.push({ path: 'cpu.max', current: numberOr(applied.maxCpus), desired: numberOr(desired.maxCpus) });
+  return changes;
+};
+
+const numberOr = (value: number | undefined): string => (value === undefined ? 'none' : String(value));
+const sizeOr = (sizeMiB: number | undefined): string => (sizeMiB === undefined ? 'none' : fromMiB(sizeMiB));
+
+const memoryChanges = (applied: Hardware, desired: Hardware, bootMemoryMiB: number): Change[] => {
+  const changes: Change[] = [];
+  if (applied.memoryMiB !== desired.memoryMiB) {
+    const fits = desired.memoryMiB >= bootMemoryMiB && desired.memoryMiB <= maxMemoryOf(applied);
+    changes.push({
+      path: 'memory.size', current: fromMiB(applied.memoryMiB), desired: fromMiB(desired.memoryMiB), ...(fits ? { live: { is: 'memory', memoryMiB: desired.memoryMiB } } : {}),
+    });
+  }
+  if (applied.maxMemoryMiB !== desired.maxMemoryMiB) changes.push({ path: 'memory.max', current: sizeOr(applied.maxMemoryMiB), desired: sizeOr(desired.maxMemoryMiB) });
+  return changes;
+};
+
+const nicChanges = (applied: Hardware, desired: Hardware): Change[] => {
+  const wanted = new Map(desired.interfaces.map((nic) => [nic.name, nic]));
+  const there = new Map(applied.interfaces.map((nic) => [nic.name, nic]));
+  const removed = applied.interfaces.filter(({ name }) => !wanted.has(name))
+    .map(({ name }): Change => ({ path: `interfaces[${name}]`, current: 'present', desired: 'absent', live: { is: 'unplugNic', name } }));
+  const moved = desired.interfaces.flatMap((nic): Change[] => {
+    const now = there.get(nic.name);
+    if (!now || forwardsText(now) === forwardsText(nic)) return [];
+    return [{ path: `interfaces[${nic.name}].user.forwards`, current: forwardsText(now), desired: forwardsText(nic), live: { is: 'forwards', name: nic.name } }];
+  });
+  const added = desired.interfaces.filter(({ name }) => !there.has(name))
+    .map(({ name }): Change => ({ path: `interfaces[${name}]`, current: 'absent', desired: 'present', live: { is: 'plugNic', name } }));
+  return [...removed, ...moved, ...added];
+};
+
+const forwardsText = ({ user }: Hardware['interfaces'][number]): string =>
+  user.forwards.map(({ name, protocol, hostPort, port }) => `${name}=${protocol}/${hostPort}:${port}`).sort().join(' ') || 'none';
+
+/** The hardware of a run after one live change. Pure. */
+export const withChange = (applied: Hardware, desired: Hardware, change: LiveChange): Hardware => {
+  switch (change.is) {
+    case 'cpus':
+      return { ...applied, cpus: change.cpus };
+    case 'memory':
+      return { ...applied, memoryMiB: change.memoryMiB };
+    case 'unplugNic':
+      return { ...applied, interfaces: applied.interfaces.filter(({ name }) => name !== change.name) };
+    case 'plugNic':
+    case 'forwards': {
+      const nic = desired.interfaces.find(({ name }) => name === change.name);
+      return { ...applied, interfaces: [...applied.interfaces.filter(({ name }) => name !== change.name), ...(nic ? [nic] : [])] };
+    }
+  }
+};
+
+/** The part of a desire that a run is made from. */
+export const hardwareOf = ({ generation, cpus, maxCpus, memoryMiB, maxMemoryMiB, disks, interfaces }: DesiredVm): Hardware => ({
+  generation, cpus, ...(maxCpus === undefined ? {} : { maxCpus }), memoryMiB, ...(maxMemoryMiB === undefined ? {} : { maxMemoryMiB }), disks, interfaces,
+});

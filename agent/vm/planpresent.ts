@@ -1,0 +1,104 @@
+import type { DesiredVm } from '#crds/wire/desired.ts';
+import type { Sight } from '../hypervisor/driver.ts';
+import { appliedOf, type Change, changesOf, hardwareOf } from './change.ts';
+import type { VmEntry } from './entry.ts';
+import type { Plan, Step, VmFacts } from './facts.ts';
+import { restartIsAsked } from './restart.ts';
+
+/** How often the power button of a guest that shall stop is pressed again: a guest that was still booting missed it. */
+export const pressAgainMs = 10_000;
+/** How long a guest whose kernel panicked has to reset itself before it is ended. */
+export const panicGraceMs = 10_000;
+
+type Present = Extract<Sight, { is: 'present' }>;
+type Why = NonNullable<VmEntry['stopping']>['why'];
+
+/** What is to be done about a VM whose machine is there. Pure. */
+export const planPresent = (facts: VmFacts, desired: DesiredVm, sight: Present): Plan => {
+  const { entry } = facts;
+  const remember = memoriesOf(entry, sight);
+  if (desired.powerState === 'Stopped') return planStop(facts, desired, sight, remember, 'stop');
+  if (restartIsAsked(entry, desired)) return planStop(facts, desired, sight, remember, 'restart');
+  if (sight.panicked) return planPanicked(facts, remember);
+  return planRun(facts, desired, sight, remember);
+};
+
+/** What the ledger does not know yet of the run that is seen. */
+const memoriesOf = ({ run, machine }: VmEntry, sight: Present): Step[] => {
+  const ran = sight.guest !== 'prelaunch';
+  const same = run?.startId === sight.startId;
+  if (same && (run.ran || !ran) && machine !== null && sameMachine(machine, sight.facts)) return [];
+  return [{ do: 'remember', startId: sight.startId, ran: ran || (same && run.ran), machine: sight.facts }];
+};
+
+const planRun = (facts: VmFacts, desired: DesiredVm, sight: Present, remember: readonly Step[]): Plan => {
+  const { stopping } = facts.entry;
+  // A guest whose button was pressed may still go down by our wish. After its grace period it has ignored it.
+  const leftMs = stopping && stopping.why !== 'panic' ? graceMs(desired) - (facts.nowMs - stopping.sinceMs) : 0;
+  const clear: Step[] = stopping && leftMs <= 0 ? [{ do: 'clearStop' }] : [];
+  const look = leftMs > 0 ? { lookAfterMs: leftMs } : {};
+  const keep = [...remember, ...clear];
+  const wantsPause = desired.powerState === 'Paused';
+  const pending = changesFor(facts, desired, sight);
+  const reboot = rebootSteps(facts, pending);
+  switch (sight.guest) {
+    case 'prelaunch':
+      return wantsPause ? { state: 'paused', steps: keep, pending, ...look } : { state: 'starting', steps: [{ do: 'resume' }, ...keep], pending };
+    case 'running':
+      return wantsPause
+        ? { state: 'running', steps: [...keep, { do: 'pause' }], pending }
+        : { state: 'running', steps: [...keep, ...reboot, ...liveSteps(facts, pending)], pending, ...look };
+    case 'paused':
+      return wantsPause ? { state: 'paused', steps: [...keep, ...reboot], pending, ...look } : { state: 'paused', steps: [...keep, { do: 'resume' }], pending };
+    case 'io-error':
+      return { state: 'paused', steps: keep, pending, trouble: { reason: 'IOError', message: 'a disk of the node failed or is full; the guest is held where it was', final: false }, ...look };
+    case 'shutdown':
+      return { state: 'running', steps: keep, pending, lookAfterMs: 500 };
+  }
+};
+
+const changesFor = ({ entry }: VmFacts, desired: DesiredVm, sight: Present): Change[] => {
+  const applied = appliedOf(entry);
+  return applied ? changesOf(applied, hardwareOf(desired), sight.facts.memoryMiB) : [];
+};
+
+/** While an edit waits for a power cycle, the guest's own reboot ends the machine, so that the next one has the edit. */
+const rebootSteps = ({ onReboot }: VmFacts, pending: readonly Change[]): Step[] => {
+  const action = pending.some(({ live }) => live === undefined) ? 'shutdown' : 'reset';
+  return onReboot === action ? [] : [{ do: 'onReboot', action }];
+};
+
+const liveSteps = ({ attached }: VmFacts, pending: readonly Change[]): Step[] =>
+  pending.flatMap(({ live }): Step[] => {
+    if (!live) return [];
+    return live.is === 'plugNic' && !attached.has(live.name) ? [{ do: 'attach', name: live.name }, { do: 'change', change: live }] : [{ do: 'change', change: live }];
+  });
+
+/** A kernel that panicked may still reset the machine by itself. */
+const planPanicked = ({ entry: { stopping }, nowMs }: VmFacts, remember: readonly Step[]): Plan => {
+  const mine = stopping?.why === 'panic' && stopping.sinceMs <= nowMs ? stopping : undefined;
+  if (!mine) return { state: 'running', steps: [...remember, { do: 'beginStop', sinceMs: nowMs, forced: false, why: 'panic' }], lookAfterMs: panicGraceMs };
+  const leftMs = panicGraceMs - (nowMs - mine.sinceMs);
+  return leftMs > 0 ? { state: 'running', steps: remember, lookAfterMs: leftMs } : { state: 'running', steps: [...remember, { do: 'kill' }] };
+};
+
+const planStop = ({ entry, nowMs, pressedMs }: VmFacts, desired: DesiredVm, sight: Present, remember: readonly Step[], why: Why): Plan => {
+  const state = 'stopping';
+  if (sight.guest === 'prelaunch' && entry.run?.ran !== true) return { state, steps: [{ do: 'kill' }] };
+  const stopping = entry.stopping?.why === why ? entry.stopping : null;
+  if (stopping?.forced) return { state, steps: [...remember, { do: 'kill' }] };
+  const sinceMs = stopping && stopping.sinceMs <= nowMs ? stopping.sinceMs : nowMs;
+  const leftMs = desired.stop.mode === 'Force' ? 0 : graceMs(desired) - (nowMs - sinceMs);
+  if (leftMs <= 0) return { state, steps: [...remember, { do: 'beginStop', sinceMs, forced: true, why }, { do: 'kill' }] };
+  const begin: Step[] = stopping?.sinceMs === sinceMs ? [] : [{ do: 'beginStop', sinceMs, forced: false, why }];
+  const pressInMs = begin.length > 0 || pressedMs === undefined ? 0 : pressAgainMs - (nowMs - pressedMs);
+  if (pressInMs > 0) return { state, steps: remember, lookAfterMs: Math.min(leftMs, pressInMs) };
+  // A paused guest can not answer its button.
+  const wake: Step[] = sight.guest === 'paused' ? [{ do: 'resume' }] : [];
+  return { state, steps: [...remember, ...begin, ...wake, { do: 'powerdown' }], lookAfterMs: Math.min(leftMs, pressAgainMs) };
+};
+
+const graceMs = ({ stop }: DesiredVm): number => stop.gracePeriodSeconds * 1000;
+
+const sameMachine = (a: NonNullable<VmEntry['machine']>, b: Present['facts']): boolean =>
+  a.type === b.type && a.cpuModel === b.cpuModel && a.accelerator === b.accelerator && a.cpus === b.cpus && a.memoryMiB === b.memoryMiB;
