@@ -2,7 +2,7 @@ import type { Clock } from '#crds/kit/clock.ts';
 import { digestOf } from '#crds/kit/digest.ts';
 import { asFault, messageOf } from '#crds/kit/fault.ts';
 import { type Desire, holdingDigest, type Tombstone } from '#crds/wire/judge.ts';
-import { protocolRange, type ToOperator } from '#crds/wire/messages.ts';
+import { maxFrameBytes, protocolRange, type ToOperator } from '#crds/wire/messages.ts';
 import type { NodeFacts, ObservedVm } from '#crds/wire/observed.ts';
 import type { Hypervisor } from './hypervisor/driver.ts';
 import type { ImageStore } from './image/store.ts';
@@ -162,7 +162,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
 
   const link = makeLink({
     dial: parts.dial, token: parts.token, clock, chance: parts.chance, log, hear,
-    hello: () => ({ type: 'hello', protocol: protocolRange, capabilities: [], agentId: parts.agentId, leaderEpochSeen: ledger.memory().leaderEpochSeen, facts: facts() }),
+    hello: () => ({ type: 'hello', protocol: protocolRange, capabilities: [], agentId: parts.agentId, leaderEpochSeen: ledger.memory().leaderEpochSeen, maxFrameBytes, facts: facts() }),
     held: ledger.held,
     heldDigest: () => holdingDigest(ledger.held()),
     *snapshot(): Iterable<ToOperator> {

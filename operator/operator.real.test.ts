@@ -106,6 +106,17 @@ describe('the life of a VM', () => {
     expect(node.running()).toEqual([fresh.metadata.uid]);
   }, 30_000);
 
+  test('with as much cloudInit as the API server takes it reaches its node; with more it is refused by name', async () => {
+    // Small in UTF-8 and large in JSON, so that etcd takes it and the frame is over a megabyte.
+    const big = (bytes: number) => vmManifest('big', { cloudInit: { userData: '\u0001'.repeat(180_000), sshAuthorizedKeys: Array.from({ length: 43 }, () => 'k'.repeat(8_000)).concat('k'.repeat(bytes)) } });
+    await expect(me.apply(big(289))).rejects.toThrow('spec.cloudInit: Invalid value');
+    await me.apply(big(288));
+    const { metadata: { uid } } = await me.vmIs('big', 'Ready=True Running');
+    expect(node.world.disks.get(uid)?.seed?.userData).toHaveLength(180_000);
+    await me.deleteVm('big');
+    await me.vmGone('big');
+  });
+
   test('an image whose object is gone is dropped from the node; the VM that was made from it runs on', async () => {
     const { metadata: { uid } } = await me.image('guest');
     await me.deleteImage('guest');

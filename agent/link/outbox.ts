@@ -1,5 +1,5 @@
 import { writeFrame } from '#crds/wire/frame.ts';
-import { type Held, maxFrameBytes, maxHeldPerFrame, type ToOperator } from '#crds/wire/messages.ts';
+import { type Held, maxHeldBytes, maxHeldPerFrame, type ToOperator } from '#crds/wire/messages.ts';
 import type { Socket } from './dial.ts';
 
 /** Most bytes that may wait in a socket before the rest waits here, where a newer report replaces an older one. */
@@ -53,7 +53,7 @@ export const holdingFrames = (held: readonly Held[]): Extract<ToOperator, { type
   for (const each of held) {
     const size = Buffer.byteLength(JSON.stringify(each)) + 1;
     const chunk = chunks.at(-1);
-    if (!chunk || chunk.length >= maxHeldPerFrame || bytes + size > maxFrameBytes / 2) {
+    if (!chunk || chunk.length >= maxHeldPerFrame || bytes + size > maxHeldBytes) {
       chunks.push([each]);
       bytes = size;
     } else {

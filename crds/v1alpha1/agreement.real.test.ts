@@ -33,8 +33,8 @@ const vm = object({
   disks: or(fc.array(disk, { minLength: 1, maxLength: 3 }), [], 'none'),
   interfaces: fc.array(face, { maxLength: 2 }),
   cloudInit: object({
-    userData: some('#!/bin/sh\necho', '', '😀'.repeat(10), 'x'.repeat(262_145)),
-    sshAuthorizedKeys: fc.array(or(some('ssh-ed25519 AAAA me', '😀'), '', 'a\nb', 'x'.repeat(8193)), { maxLength: 2 }),
+    userData: some('#!/bin/sh\necho', '', '😀'.repeat(10), '😀'.repeat(131_072 - 8), '😀'.repeat(131_072), 'x'.repeat(262_145)),
+    sshAuthorizedKeys: fc.array(or(some('ssh-ed25519 AAAA me', '😀', 'ä'.repeat(8)), '', 'a\nb', 'x'.repeat(8193)), { maxLength: 2 }),
     hostname: or(some('web', 'a-1'), 'Web', 'a.b', '', '-', 'x'.repeat(64)),
   }, ['userData', 'sshAuthorizedKeys', 'hostname']),
   stop: object({ mode: or(some('Graceful', 'Force'), 'force'), gracePeriodSeconds: or(fc.integer({ min: 0, max: 86_400 }), -1, 86_401, '90') }, ['mode', 'gracePeriodSeconds']),

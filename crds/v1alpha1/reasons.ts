@@ -60,6 +60,7 @@ export const reasons = {
   NodeUnreachable: ['The agent of the node is silent. The guest may well run.', 'Look at the node. Nothing is started elsewhere.'],
   GuestUnknown: ['QEMU is there and does not answer.', 'Look at the process on the node. Nothing is done to it.'],
   SpecInvalid: ['The stored object breaks the rules of this version.', 'Apply it anew; the message names the field.'],
+  SpecTooLarge: ['The object does not fit into a message to its node. What runs, runs on as it was.', 'Shorten cloudInit; update an old agent.'],
   Connected: ['The agent is connected.', 'Nothing.'],
   NotBound: ['The VM has no node yet.', 'Nothing.'],
   Ready: ['The object can be used.', 'Nothing.'],

@@ -5,13 +5,19 @@ import { nodeFacts, observedImage, observedVm } from './observed.ts';
 /** The protocol versions that this build speaks. One version of skew each way is kept working. */
 export const protocolRange = { min: 1, max: 1 } as const;
 
-/** Most bytes of one frame; larger sets are split. */
-export const maxFrameBytes = 1024 * 1024;
-/** Most entries of one `hello` or `holding` frame. */
+/** Most bytes of one frame that this build reads: more than any object needs that the API server takes. Sets are split. */
+export const maxFrameBytes = 4 * 1024 * 1024;
+/** Most bytes of one frame that a peer of the first version reads; it does not say so. */
+export const firstMaxFrameBytes = 1024 * 1024;
+/** Most bytes of one `holding` frame: a peer of the first version reads it. */
+export const maxHeldBytes = firstMaxFrameBytes / 2;
+/** Most entries of one `holding` frame. */
 export const maxHeldPerFrame = 2000;
-/** Seconds between heartbeats, until a silent peer counts as gone, and between digest comparisons. */
+/** Seconds between heartbeats. */
 export const heartbeatSeconds = 10;
+/** Seconds until a silent peer counts as gone. */
 export const silenceSeconds = 30;
+/** Seconds between digest comparisons. */
 export const compareSeconds = 60;
 
 /** One object that an agent holds: which desire, or that it ended (a tombstone was accepted, teardown may still run). */
@@ -53,6 +59,8 @@ export const toOperator = z.discriminatedUnion('type', [
     agentId: z.string().min(1).max(64),
     /** The highest leaderEpoch that this agent has seen; a leader must be above it. */
     leaderEpochSeen: z.int().min(0),
+    /** Most bytes of one frame that it reads; `firstMaxFrameBytes` when unsaid. */
+    maxFrameBytes: z.int().min(1).optional(),
     facts: nodeFacts,
   }),
   /** Everything that the agent holds, split; `last` closes the list and only then it counts. */

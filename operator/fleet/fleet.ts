@@ -5,12 +5,27 @@ import type { NodeFacts, ObservedImage, ObservedVm } from '#crds/wire/observed.t
 import { type AgentView, joining } from '#crds/wire/sync.ts';
 import type { Spoken } from './epoch.ts';
 
+/** What is wanted of a node: one object, how the agent will hold it, and how many bytes a frame with it has. */
+export type Wanted = { object: Desired; held: Held; frameBytes: number };
+
+/** That an object does not fit into any frame that the agent of its node reads. */
+export type Oversize = { frameBytes: number; maxFrameBytes: number };
+
+// What is around the object in a frame: type, epoch, revision.
+const envelopeBytes = 256;
+
+/** Whether a wanted object is too large for an agent; undefined when it fits, or nobody knows. Pure. */
+export const oversize = ({ frameBytes }: Pick<Wanted, 'frameBytes'>, { maxFrameBytes }: Pick<Member, 'maxFrameBytes'>): Oversize | undefined =>
+  maxFrameBytes !== undefined && frameBytes > maxFrameBytes ? { frameBytes, maxFrameBytes } : undefined;
+
 /** What this operator knows of one node, over all its connections since the operator started. */
 export type Member = {
   node: string;
   agentId?: string;
   facts?: NodeFacts;
   protocol?: number;
+  /** Most bytes of one frame that its agent reads; undefined before it has said hello. */
+  maxFrameBytes?: number;
   /** The session that speaks for this node now; an older socket's end means nothing. */
   session?: { id: number; wake: () => void; close: (why: string) => void };
   view: AgentView;
@@ -20,7 +35,7 @@ export type Member = {
   spoke?: Spoken;
   /** Monotonic milliseconds of the last frame; of the operator's start when there was none. */
   lastHeardMs: number;
-  wanted: Map<string, { object: Desired; held: Held }>;
+  wanted: Map<string, Wanted>;
   doomed: Map<string, Held['kind']>;
   absent: Set<string>;
   /** Uids that the agent calls ended although nobody doomed them since this operator started: a restored cluster knows them still. */
@@ -65,7 +80,7 @@ export const makeFleet = (monotonicMs: () => number) => {
         kind: object.kind, uid: object.uid, namespace: object.namespace, name: object.name, generation: object.generation,
         epoch: object.kind === 'vm' ? object.epoch : 1, digest, ending: false,
       };
-      it.wanted.set(object.uid, { object, held });
+      it.wanted.set(object.uid, { object, held, frameBytes: Buffer.byteLength(JSON.stringify(object)) + envelopeBytes });
       it.session?.wake();
     },
     /** Ends one uid on a node for ever; repeated until it says absent. */
@@ -93,6 +108,12 @@ export const makeFleet = (monotonicMs: () => number) => {
     /** What a node said is wrong with itself. */
     troubles: (node: string): NodeFacts['troubles'] => members.get(node)?.facts?.troubles ?? [],
     report: (node: string, uid: string): ObservedVm | undefined => members.get(node)?.vms.get(uid),
+    /** Set when the object of a uid is too large to be sent to its node. */
+    oversize: (node: string, uid: string): Oversize | undefined => {
+      const it = members.get(node);
+      const wanted = it?.wanted.get(uid);
+      return it && wanted && oversize(wanted, it);
+    },
     isAbsent: (node: string, uid: string): boolean => members.get(node)?.absent.has(uid) ?? false,
     /** The node says that this uid has ended for ever, and we did not ask for it. */
     isDead: (node: string, uid: string): boolean => members.get(node)?.dead.has(uid) ?? false,

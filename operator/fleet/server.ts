@@ -66,8 +66,9 @@ const converse = (house: ServerHouse, identity: AgentIdentity, webSocket: WebSoc
   const session = makeSession(house, identity, {
     send: (text) => {
       if (webSocket.bufferedAmount > maxBufferedBytes) webSocket.terminate();
-      else webSocket.send(text, () => undefined);
+      else webSocket.send(text, () => session.drained());
     },
+    bufferedBytes: () => webSocket.bufferedAmount,
     close: (code, reason) => webSocket.close(code, reason),
   });
   const timer = setInterval(session.tick, 1_000);

@@ -34,9 +34,12 @@ const lab = (over: Partial<SessionHouse> = {}) => {
   const connect = () => {
     const heard: ToAgent[] = [];
     const closed: number[] = [];
-    const session = makeSession(house, identity, { send: (text) => { heard.push(toAgent.parse(JSON.parse(text))); }, close: (code) => { closed.push(code); } });
+    const buffer = { bytes: 0 };
+    const session = makeSession(house, identity, {
+      send: (text) => { heard.push(toAgent.parse(JSON.parse(text))); }, bufferedBytes: () => buffer.bytes, close: (code) => { closed.push(code); },
+    });
     const say = async (...messages: ToOperator[]) => { for (const message of messages) await session.receive(JSON.stringify(message)); };
-    return { heard, closed, session, say, types: () => heard.map(({ type }) => type) };
+    return { heard, closed, session, say, buffer, types: () => heard.map(({ type }) => type) };
   };
   return { time, fleet, connect };
 };
@@ -60,6 +63,30 @@ describe('a session', () => {
     fleet.want('node-1', image);
     fleet.want('node-1', { ...image, generation: 2 });
     expect(heard.flatMap((message) => (message.type === 'desire' ? [[message.leaderEpoch, message.revision, message.object.generation]] : []))).toEqual([[7, 1, 1], [7, 2, 2]]);
+  });
+
+  test.each([[1_000, [2]], [undefined, [1, 2]]])('does not send an object that an agent of frames up to %s bytes can not read; the others are sent', async (maxFrameBytes, sent) => {
+    const { fleet, connect } = lab();
+    const { say, heard, closed } = connect();
+    fleet.want('node-1', { ...image, url: `http://h/${'i'.repeat(900)}` });
+    await say({ ...hello, ...(maxFrameBytes === undefined ? {} : { maxFrameBytes }) }, holding());
+    fleet.want('node-1', { ...image, uid: heldVm.uid.replace('1', '2'), generation: 2 });
+    expect(heard.flatMap((message) => (message.type === 'desire' ? [message.object.generation] : []))).toEqual(sent);
+    expect([fleet.oversize('node-1', uid) !== undefined, closed]).toEqual([maxFrameBytes !== undefined, []]);
+  });
+
+  test('keeps the rest while the socket is full, and goes on when that has drained', async () => {
+    const { fleet, connect } = lab();
+    const { say, types, buffer, session } = connect();
+    await say(hello, holding());
+    buffer.bytes = 64 * 1024 * 1024;
+    fleet.want('node-1', image);
+    session.drained();
+    expect(types()).toEqual(['welcome']);
+    buffer.bytes = 0;
+    session.drained();
+    session.drained();
+    expect(types()).toEqual(['welcome', 'desire']);
   });
 
   test('leaves a VM alone that nobody wants', async () => {

@@ -1,14 +1,14 @@
 import { asFault } from '#crds/kit/fault.ts';
 import { parseFrame, writeFrame } from '#crds/wire/frame.ts';
 import { holdingDigest } from '#crds/wire/judge.ts';
-import { compareSeconds, type Held, protocolRange, silenceSeconds, type ToAgent, toOperator, type ToOperator } from '#crds/wire/messages.ts';
+import { compareSeconds, firstMaxFrameBytes, type Held, protocolRange, silenceSeconds, type ToAgent, toOperator, type ToOperator } from '#crds/wire/messages.ts';
 import { afterEnd, afterFrame, afterSend, joining, negotiate, planSync } from '#crds/wire/sync.ts';
 import type { Log } from '../loop/log.ts';
 import type { AgentIdentity } from './auth.ts';
-import type { Fleet, Member } from './fleet.ts';
+import { type Fleet, type Member, oversize } from './fleet.ts';
 
-/** The part of a WebSocket that a session needs. */
-export type Wire = { send: (text: string) => void; close: (code: number, reason: string) => void };
+/** The part of a WebSocket that a session needs. `bufferedBytes`: what was sent and has not left this process. */
+export type Wire = { send: (text: string) => void; bufferedBytes: () => number; close: (code: number, reason: string) => void };
 
 /** What a session needs from its house. Only `admit` and `reviewToken` may take time. */
 export type SessionHouse = {
@@ -29,12 +29,15 @@ export type SessionHouse = {
   heard: (node: string) => void;
 };
 
+/** So many bytes may wait in a socket before the next object waits here; `drained` goes on. */
+const pauseBytes = 8 * 1024 * 1024;
+
 let sessions = 0;
 const reviewAgainMs = 5_000;
 
 /**
- * One connection of one agent. `receive` takes each text frame in its order, `tick` is called each second, `ended` when the
- * socket has closed.
+ * One connection of one agent. `receive` takes each text frame in its order, `tick` is called each second, `drained` when something was
+ * sent, `ended` when the socket has closed.
  *
  *   greeting -> hello -> listing -> holding, last -> joined -> closed
  */
@@ -49,6 +52,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
   let lastFrameMs = house.monotonicMs();
   let unreviewed: { token: string; afterMs: number } | undefined;
   let closed = false;
+  let paused = false;
 
   const member = (): Member => fleet.member(node);
   const mine = () => !closed && member().session?.id === id;
@@ -82,7 +86,11 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     for (const uid of plan.send) {
       // Said once, and the agent has answered that the uid has ended for ever: it is not said over and over.
       const wanted = it.dead.has(uid) ? undefined : it.wanted.get(uid);
-      const at = wanted && order();
+      // What the agent would close the connection for is not sent: its status says so, and the others go on.
+      if (!wanted || oversize(wanted, it)) continue;
+      paused = wire.bufferedBytes() > pauseBytes;
+      if (paused) return;
+      const at = order();
       if (!at) continue;
       say({ type: 'desire', ...at, object: wanted.object });
       it.view = afterSend(it.view, wanted.held);
@@ -113,7 +121,10 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     if ('refused' in admitted) return refuse(admitted.refused, admitted.message);
     const it = member();
     it.session?.close('a newer session of this node');
-    Object.assign(it, { agentId: message.agentId, facts: message.facts, protocol, view: joining, session: { id, wake: sync, close: (why: string) => close(4001, why) } });
+    Object.assign(it, {
+      agentId: message.agentId, facts: message.facts, protocol, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
+      view: joining, session: { id, wake: sync, close: (why: string) => close(4001, why) },
+    });
     it.spoke = { agentId: message.agentId, leaderEpoch: admitted.leaderEpoch };
     welcomed = true;
     pending = [];
@@ -241,6 +252,10 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
         repeatTombstones();
         say({ type: 'compare', leaderEpoch, digest: holdingDigest(member().view.told.values()) });
       }
+    },
+    /** Something has left the socket: what waited for that is sent. */
+    drained: () => {
+      if (paused && wire.bufferedBytes() <= pauseBytes) sync();
     },
     ended: () => {
       closed = true;

@@ -166,6 +166,13 @@ describe('a bound VM', () => {
     });
   });
 
+  test('that does not fit into a frame to its node is Stalled and says what to do; what runs, runs on', () => {
+    const oversize = { frameBytes: 2_000_000, maxFrameBytes: 1_048_576 };
+    const { status, tell } = decide(facts(vm, { oversize, report: report(vm, { digest: 'of the last one that fitted' }) }), now);
+    expect([ready(status), status?.phase, conditionOf(status?.conditions, 'Stalled')?.reason, tell.is]).toEqual(['False SpecTooLarge', 'Running', 'SpecTooLarge', 'desire']);
+    expect(conditionOf(status?.conditions, 'Ready')?.message).toMatch(/takes 2000000 bytes and the agent of node-1 reads 1048576.*cloudInit, or update the agent/);
+  });
+
   test('gives the same status twice for the same facts, so nothing is written', () => {
     const first = decide(facts(vm, { report: report(vm) }), now).status;
     const again = decide(facts(machine({ ...placed, status: first ?? {} }), { report: report(vm) }), new Date('2031-01-01T00:00:00Z')).status;

@@ -3,6 +3,7 @@ import type { Verdict } from '#crds/v1alpha1/condition.ts';
 import { vmFinalizer } from '#crds/v1alpha1/names.ts';
 import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
+import { maxFrameBytes } from '#crds/wire/messages.ts';
 import { desireOf } from './desire.ts';
 import type { VmFacts } from './facts.ts';
 import { reservedFor } from './overhead.ts';
@@ -115,7 +116,7 @@ const bound = (facts: VmFacts, now: Date): Decision => {
     const standing: Standing = { phase, ready: 'False', reason: 'ImageNotFound', message, progress: 'reconciling' };
     return write(standing, [{ type: 'DisksReady', status: 'False', reason: 'ImageNotFound', message }], waiting(message, 60_000));
   }
-  const standing = failedImage(facts) ?? standingOf(facts.vm.spec, 'missing' in desire ? facts.report?.digest : desireDigest(desire), facts.report, facts.refuses);
+  const standing = tooLarge(facts) ?? failedImage(facts) ?? standingOf(facts.vm.spec, 'missing' in desire ? facts.report?.digest : desireDigest(desire), facts.report, facts.refuses);
   const outcome = standing.progress === 'reconciling' ? waiting(standing.message, 30_000) : settled;
   return write(standing, [...partVerdicts(standing, facts), ...(facts.report ? restartVerdict(facts.report) : [])], facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
 };
@@ -126,6 +127,12 @@ const saidAlready = ({ vm, report }: VmFacts): boolean => report !== undefined &
 /** Deleted round the policy (a namespace or the CRD went) while protected: it runs on until the field is cleared. */
 const protectedVerdict = ({ vm }: VmFacts): Verdict[] =>
   vm.metadata.deletionTimestamp === undefined ? [] : [{ type: 'DeletionProtected', status: 'True', reason: 'DeletionProtected', message: 'deleted, but spec.deletionProtection is true; nothing is torn down' }];
+
+/** It can't be sent; what runs, runs on as it was. */
+const tooLarge = ({ vm, report, oversize }: VmFacts): Standing | undefined => oversize && {
+  phase: report ? standingOf(vm.spec, report.digest, report).phase : 'Pending', ready: 'False', reason: 'SpecTooLarge', progress: 'stalled',
+  message: `the VM takes ${oversize.frameBytes} bytes and the agent of ${vm.status.nodeName} reads ${oversize.maxFrameBytes} at once; shorten cloudInit${oversize.maxFrameBytes < maxFrameBytes ? ', or update the agent' : ''}`,
+};
 
 const failedImage = ({ images, vm, report }: VmFacts): Standing | undefined => {
   if (report !== undefined && report.state !== 'preparing') return undefined;

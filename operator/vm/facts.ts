@@ -25,6 +25,8 @@ export type VmFacts = {
   link: Link;
   /** Why the bound node keeps no new intent now. */
   refuses?: { reason: Reason; message: string };
+  /** The desire does not fit into a frame that the bound node's agent reads. */
+  oversize?: { frameBytes: number; maxFrameBytes: number };
   /** The latest report of the bound node about this uid. */
   report?: ObservedVm;
   /** The bound node has said that this uid is not there, after it was told to end it. */

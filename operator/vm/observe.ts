@@ -88,6 +88,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const { uid, namespace, name } = vm.metadata;
   const { nodeName } = vm.status;
   const report = nodeName === undefined ? undefined : fleet.report(nodeName, uid);
+  const oversize = nodeName === undefined ? undefined : fleet.oversize(nodeName, uid);
   const heldBy = nodeName === undefined ? fleet.holderOf(uid) : undefined;
   const elder = nodeName === undefined ? fleet.elderOf({ namespace, name, uid }) : undefined;
   const all = nodeName === undefined ? vms.list() : [];
@@ -98,6 +99,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     candidates: nodeName === undefined ? nodes.list().map((node) => candidateOf(node, all, sources)) : [],
     link: nodeName === undefined ? 'joining' : fleet.link(nodeName),
     ...(nodeName === undefined ? {} : refusalOf(fleet.troubles(nodeName))),
+    ...(oversize ? { oversize } : {}),
     ...(report ? { report } : {}),
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),
     dead: nodeName !== undefined && fleet.isDead(nodeName, uid),
