@@ -1,0 +1,43 @@
+import { type EventOf, eventsOf, type HistoryEvent } from './events.ts';
+import type { Violation } from './violation.ts';
+
+/**
+ * A disk is there from its making to the delete of its VM: one file, and what its guest wrote into it stays in it. Pure.
+ * From the moment that a delete is asked for nobody is owed the disk, unless the VM is found to live on: then it was not done.
+ */
+export const judgeDisks = (history: readonly HistoryEvent[]): Violation[] => {
+  const alive = new Map(eventsOf(history, 'rest').flatMap(({ t, objects }) => objects.filter(({ deleting }) => !deleting).map(({ uid }) => [uid, t] as const)));
+  const deletes = new Map<string, number>();
+  for (const { t, verb, uid } of eventsOf(history, 'asked')) {
+    if (verb === 'delete' && uid !== undefined && !deletes.has(uid) && t > (alive.get(uid) ?? Number.NEGATIVE_INFINITY)) deletes.set(uid, t);
+  }
+  const owed = ({ uid, t }: { uid: string; t: number }): boolean => t < (deletes.get(uid) ?? Number.POSITIVE_INFINITY);
+  return [...judgeFiles(eventsOf(history, 'file').filter(owed)), ...judgeDiaries(eventsOf(history, 'boot'))];
+};
+
+const judgeFiles = (files: readonly EventOf<'file'>[]): Violation[] => {
+  const violations: Violation[] = [];
+  const known = new Map<string, string>();
+  for (const { t, uid, path, id } of files) {
+    const at = `${uid}/${path}`;
+    const first = known.get(at);
+    if (first === undefined && id !== null) known.set(at, id);
+    if (first === undefined || id === first) continue;
+    const what = id === null ? `${path} of VM ${uid} is gone` : `${path} of VM ${uid} is another file: it was ${first} and is ${id}`;
+    violations.push({ rule: 'no disk is lost', t, uid, what });
+  }
+  return violations;
+};
+
+/** Each boot adds one to what the boot before it has left; boots that nobody saw in between are fine. */
+const judgeDiaries = (boots: readonly EventOf<'boot'>[]): Violation[] => {
+  const violations: Violation[] = [];
+  const last = new Map<string, { mark: string; count: number }>();
+  for (const { t, uid, mark, count } of boots) {
+    const before = last.get(uid);
+    if (before && before.mark !== mark) violations.push({ rule: 'no disk is lost', t, uid, what: `VM ${uid} booted from the disk ${mark}; before it was ${before.mark}` });
+    else if (before && count <= before.count) violations.push({ rule: 'no disk is lost', t, uid, what: `the disk of VM ${uid} went back: boot ${count} comes after boot ${before.count}` });
+    last.set(uid, { mark, count });
+  }
+  return violations;
+};

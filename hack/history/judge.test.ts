@@ -1,0 +1,180 @@
+import { describe, expect, test } from '@jest/globals';
+import type { EventOf, HistoryEvent, Standing } from './events.ts';
+import { judge } from './judge.ts';
+
+const uid = 'uid-1';
+const spec = { powerState: 'Running' as const, cpu: { cores: 1 }, stop: { mode: 'Graceful', gracePeriodSeconds: 3 } };
+const standing: Standing = { name: 'ada', uid, spec, generation: 1, observedGeneration: 1, deleting: false, phase: 'Running', ready: 'True', reason: 'Running', message: 'it runs' };
+const supervisor = { pid: 10, ticks: '1', uid, program: 'dash' };
+const machine = { pid: 11, ticks: '2', uid, program: 'qemu-system-x86_64' };
+const atRest: EventOf<'rest'> = { is: 'rest', t: 1_000, stage: 'after the chaos', objects: [standing], processes: [supervisor, machine], guests: { [uid]: 'running' }, traces: {} };
+const empty: EventOf<'rest'> = { is: 'rest', t: 2_000, stage: 'after the deletes', objects: [], processes: [], guests: {}, traces: { [uid]: [] } };
+const open = (t: number, pid: number, of: { disk?: string; uid?: string } = {}): HistoryEvent =>
+  ({ is: 'opened', t, pid, ticks: '2', uid: of.uid ?? uid, disk: of.disk ?? '1:100', path: 'disks/root.qcow2' });
+const boot = (t: number, count: number, mark = 'BEEF'): HistoryEvent => ({ is: 'boot', t, uid, mark, count });
+const file = (t: number, id: string | null): HistoryEvent => ({ is: 'file', t, uid, path: 'disks/root.qcow2', id });
+const looked = (t: number, longestMs = 6): HistoryEvent => ({ is: 'looked', t, looks: 50, longestMs });
+
+/** One VM: created, started, killed, started again, found at rest, deleted, and nothing left. */
+const clean: readonly HistoryEvent[] = [
+  looked(1),
+  { is: 'asked', t: 10, request: 1, verb: 'create', name: 'ada', body: { spec } },
+  { is: 'answered', t: 20, request: 1, outcome: 'done', object: { name: 'ada', uid, spec } },
+  file(30, '100 born 5'),
+  { is: 'process', t: 40, pid: 8, ticks: '1', uid, program: 'dash' },
+  { is: 'process', t: 41, pid: 9, ticks: '2', uid, program: 'setpriv' },
+  { is: 'process', t: 45, pid: 9, ticks: '2', uid, program: 'qemu-system-x86_64' },
+  open(50, 9),
+  boot(60, 1), boot(70, 2),
+  { is: 'did', t: 100, what: 'killQemu ada', uid, hurts: true },
+  { is: 'closed', t: 120, pid: 9, ticks: '2', disk: '1:100', last: 99 },
+  { is: 'ended', t: 121, pid: 9, ticks: '2', last: 99 },
+  { is: 'ended', t: 130, pid: 8, ticks: '1', last: 125 },
+  { is: 'process', t: 110, ...supervisor },
+  { is: 'process', t: 112, ...machine },
+  open(115, 11),
+  boot(140, 4),
+  looked(990),
+  atRest,
+  { is: 'asked', t: 1_100, request: 2, verb: 'delete', name: 'ada', uid },
+  { is: 'answered', t: 1_110, request: 2, outcome: 'done' },
+  { is: 'closed', t: 1_200, pid: 11, ticks: '2', disk: '1:100', last: 1_195 },
+  { is: 'ended', t: 1_200, pid: 11, ticks: '2', last: 1_195 },
+  { is: 'ended', t: 1_210, pid: 10, ticks: '1', last: 1_206 },
+  file(1_250, null),
+  { is: 'gone', t: 1_300, name: 'ada', uid },
+  looked(2_000),
+  empty,
+];
+
+const rules = (history: readonly HistoryEvent[]) => judge(history).map(({ rule }) => rule);
+/** The clean history with events put in, and those that `drop` names left out. */
+const doctored = (more: readonly HistoryEvent[], drop: (event: HistoryEvent) => boolean = () => false) => rules([...clean.filter((each) => !drop(each)), ...more]);
+const resting = (over: Partial<EventOf<'rest'>>) => doctored([{ ...atRest, ...over }], (each) => each === atRest);
+const standingAs = (over: Partial<Standing>, rest: Partial<EventOf<'rest'>> = {}) => resting({ objects: [{ ...standing, ...over }], ...rest });
+
+test('a clean history has nothing wrong in it', () => {
+  expect(judge(clean)).toEqual([]);
+});
+
+describe('two QEMUs', () => {
+  test('of one VM, both seen at one moment', () => {
+    expect(doctored([{ is: 'process', t: 90, pid: 20, ticks: '9', uid, program: 'qemu-system-x86_64' }, { is: 'ended', t: 99, pid: 20, ticks: '9', last: 95 }])).toEqual(['one QEMU for a VM']);
+  });
+  test('with one disk, though it is another VM\'s', () => {
+    expect(doctored([open(500, 20, { uid: 'uid-2' }), { is: 'closed', t: 520, pid: 20, ticks: '2', disk: '1:100', last: 510 }])).toEqual(['one QEMU for a disk']);
+  });
+  test('of one VM, the second after the last sight of the first', () => {
+    expect(doctored([{ is: 'process', t: 100, pid: 20, ticks: '9', uid, program: 'qemu-system-x86_64' }, { is: 'ended', t: 111, pid: 20, ticks: '9', last: 105 }])).toEqual([]);
+  });
+  test('of one VM, one of which never became a machine', () => {
+    expect(doctored([{ is: 'process', t: 90, pid: 20, ticks: '9', uid, program: 'dash' }, { is: 'ended', t: 99, pid: 20, ticks: '9', last: 95 }])).toEqual([]);
+  });
+});
+
+describe('a lost disk', () => {
+  test.each<[string, readonly HistoryEvent[]]>([
+    ['is another file under its name', [file(500, '101 born 9')]],
+    ['was away and came back', [file(500, null), file(510, '100 born 5')]],
+    ['was booted with another mark', [boot(500, 5, 'CAFE')]],
+    ['went back to an earlier boot', [boot(500, 2)]],
+    ['was booted twice with one count', [boot(500, 4)]],
+  ])('%s', (_, more) => {
+    expect(new Set(doctored(more))).toEqual(new Set(['no disk is lost']));
+  });
+  test('is owed to a VM whose delete was not done', () => {
+    const unanswered: HistoryEvent = { is: 'asked', t: 480, request: 9, verb: 'delete', name: 'ada', uid };
+    expect(doctored([unanswered, { is: 'answered', t: 490, request: 9, outcome: 'unknown' }, file(500, null)])).toEqual(['no disk is lost']);
+  });
+  test('may go when its delete was asked for', () => {
+    expect(doctored([file(1_150, null)])).toEqual([]);
+  });
+});
+
+describe('a lost acknowledged change', () => {
+  const paused = { ...spec, powerState: 'Paused' as const };
+  const patch = (outcome: 'done' | 'refused' | 'unknown', sent: Record<string, unknown> = { powerState: 'Paused' }): HistoryEvent[] => [
+    { is: 'asked', t: 300, request: 3, verb: 'patch', name: 'ada', uid, body: { spec: sent } },
+    { is: 'answered', t: 310, request: 3, outcome, ...(outcome === 'done' ? { object: { name: 'ada', uid, spec: paused } } : {}) },
+  ];
+  const asPaused = { objects: [{ ...standing, spec: paused, phase: 'Paused' }], guests: { [uid]: 'paused' } };
+  const withPatch = (outcome: 'done' | 'refused' | 'unknown', rest: Partial<EventOf<'rest'>>, sent?: Record<string, unknown>) =>
+    doctored([...patch(outcome, sent), { ...atRest, ...rest }], (each) => each === atRest);
+
+  test.each<[string, string[], string[]]>([
+    ['done', ['no acknowledged change is lost'], []],
+    ['refused', [], ['no acknowledged change is lost']],
+    ['unknown', [], []],
+  ])('a patch that was %s: not there, there', (outcome, notThere, there) => {
+    const how = outcome === 'done' || outcome === 'refused' ? outcome : 'unknown';
+    expect([withPatch(how, {}), withPatch(how, asPaused)]).toEqual([notThere, there]);
+  });
+  test('a patch without an answer is done whole or not at all', () => {
+    expect(withPatch('unknown', { objects: [{ ...standing, spec: { ...spec, stop: { mode: 'Force', gracePeriodSeconds: 9 } } }] }, { stop: { mode: 'Force' } })).toEqual(['no acknowledged change is lost']);
+  });
+  test('a VM that was created and is not there', () => {
+    expect(doctored([{ ...atRest, objects: [], processes: [], guests: {} }], (each) => each === atRest)).toEqual(['no acknowledged change is lost']);
+  });
+  test('a VM that was deleted and is there', () => {
+    expect(doctored([{ ...empty, objects: [standing], processes: [supervisor, machine], guests: { [uid]: 'running' } }], (each) => each === empty)).toContain('no acknowledged change is lost');
+  });
+  test('another VM under the name', () => {
+    expect(standingAs({ uid: 'uid-2' }, { processes: [{ ...machine, uid: 'uid-2' }], guests: { 'uid-2': 'running' } })).toEqual(['no acknowledged change is lost']);
+  });
+  test('a VM whose create had no answer is there or not', () => {
+    const create: HistoryEvent[] = [
+      { is: 'asked', t: 300, request: 5, verb: 'create', name: 'bob', body: { spec: { powerState: 'Stopped' } } }, { is: 'answered', t: 310, request: 5, outcome: 'unknown' },
+    ];
+    const bob = { ...standing, name: 'bob', uid: 'uid-2', spec: { powerState: 'Stopped' as const, more: 'by default' }, phase: 'Stopped' };
+    expect(doctored(create)).toEqual([]);
+    expect(doctored([...create, { ...atRest, objects: [standing, bob] }], (each) => each === atRest || each === empty)).toEqual([]);
+  });
+});
+
+describe('at rest', () => {
+  const declared = 'what is declared is what runs';
+  test.each<[string, Partial<Standing>, Partial<EventOf<'rest'>>]>([
+    ['a VM that should run has no QEMU', {}, { processes: [], guests: {} }],
+    ['a VM that should run has two', {}, { processes: [supervisor, machine, { ...machine, pid: 30 }] }],
+    ['a guest that should run stands still', {}, { guests: { [uid]: 'paused' } }],
+    ['the status says otherwise', { ready: 'Unknown', reason: 'GuestUnknown' }, {}],
+    ['the status is of an older generation', { generation: 2 }, {}],
+    ['a supervisor is left of a machine that is gone', { ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }, { processes: [supervisor], guests: {} }],
+    ['a VM has two supervisors', {}, { processes: [supervisor, machine, { ...supervisor, pid: 30 }] }],
+  ])('%s', (_, over, rest) => {
+    expect(new Set(standingAs(over, rest))).toEqual(new Set([declared]));
+  });
+  test('a VM whose QEMU was killed may be down, and says so', () => {
+    expect(standingAs({ ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }, { processes: [], guests: {} })).toEqual([]);
+  });
+  test('but not when nobody hurt it', () => {
+    expect(doctored([{ ...atRest, objects: [{ ...standing, ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }], processes: [], guests: {} }], (each) => each === atRest || each.is === 'did'))
+      .toEqual([declared, declared]);
+  });
+  test('nor when its policy is to start it again', () => {
+    const always = { ...spec, restartPolicy: 'Always' };
+    const acknowledged = clean.map((each): HistoryEvent => (each.is === 'answered' && each.object ? { ...each, object: { ...each.object, spec: always } } : each));
+    expect(rules([...acknowledged.filter((each) => each !== atRest), { ...atRest, objects: [{ ...standing, spec: always, ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }], processes: [], guests: {} }]))
+      .toEqual([declared, declared]);
+  });
+});
+
+describe('a deleted VM', () => {
+  test.each<[string, readonly HistoryEvent[]]>([
+    ['has a QEMU again', [{ is: 'process', t: 1_400, pid: 40, ticks: '7', uid, program: 'qemu-system-x86_64' }, { is: 'ended', t: 1_500, pid: 40, ticks: '7', last: 1_490 }]],
+    ['has left a process', [{ ...empty, processes: [{ ...supervisor, pid: 40 }] }]],
+    ['has left files', [{ ...empty, traces: { [uid]: ['vms/uid-1'] } }]],
+  ])('%s', (_, more) => {
+    expect(doctored(more)).toEqual(['nothing of a deleted VM']);
+  });
+});
+
+describe('the witness', () => {
+  test.each<[string, readonly HistoryEvent[]]>([
+    ['saw nothing', clean.filter(({ is }) => is !== 'looked')],
+    ['was not there for some seconds', [...clean, looked(800, 2_500)]],
+    ['ended before the history', [...clean, { ...empty, t: 9_000 }]],
+  ])('%s: the history proves nothing', (_, history) => {
+    expect(rules(history)).toEqual(['the witness was awake']);
+  });
+});
