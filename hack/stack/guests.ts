@@ -1,4 +1,4 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { readdir, readFile, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { observeProcess, type ProcessIdentity } from './identity.ts';
 
@@ -11,7 +11,9 @@ export type Holder = ProcessIdentity & { isQemu: boolean; cgroups: string };
  */
 export const observeHolders = async (vms: string): Promise<ReadonlyMap<string, readonly Holder[]>> => {
   const uids = await readdir(vms).catch(() => []);
-  const lockOf = new Map(uids.map((uid) => [join(vms, uid, 'lock'), uid] as const));
+  // The kernel names files without the symbolic links that led to them.
+  const real = await realpath(vms).catch(() => vms);
+  const lockOf = new Map(uids.map((uid) => [join(real, uid, 'lock'), uid] as const));
   const found = new Map<string, Holder[]>();
   if (lockOf.size === 0) return found;
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)) {

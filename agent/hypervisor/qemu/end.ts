@@ -1,4 +1,5 @@
-import { lstat, readdir, readFile, readlink, rm } from 'node:fs/promises';
+import { lstat, readdir, readFile, readlink, rm, stat } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Fault } from '#crds/kit/fault.ts';
 import { errnoOf } from '../../storage/durable.ts';
@@ -9,8 +10,11 @@ import { lockIsFree } from './lock.ts';
 // QEMU first: its supervisor then still writes how it ended. After this long the supervisor has to go too.
 const supervisorMs = 3_000;
 
+/** What a kill reaches for. */
+type Kill = { paths: House['paths']; cgroups: Pick<House['cgroups'], 'pids'> };
+
 /** Ends the process that has the VM's lock, by SIGKILL. Returns when the lock is free. Fault StillThere. */
-export const killMachine = async (house: House, uid: string, signal: AbortSignal): Promise<void> => {
+export const killMachine = async (house: Kill, uid: string, signal: AbortSignal): Promise<void> => {
   const lock = house.paths.lock(uid);
   const since = performance.now();
   while (await lockExists(lock)) {
@@ -35,21 +39,27 @@ type Holder = { pid: number; isSupervisor: boolean };
  * The processes that have the VM's lock open: those of its cgroup, else of the whole node. Their command line or a recorded
  * pid would not do; a pid may be another's by now, a lock that is open may not.
  */
-const holdersOf = async ({ cgroups }: House, uid: string, lock: string): Promise<Holder[]> => {
+const holdersOf = async ({ cgroups }: Kill, uid: string, lock: string): Promise<Holder[]> => {
   const inGroup = await filterHolders(await cgroups.pids(uid), lock);
   if (inGroup.length > 0) return inGroup;
   return filterHolders((await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number), lock);
 };
 
 const filterHolders = async (pids: readonly number[], lock: string): Promise<Holder[]> => {
+  const file = await identityOf(lock);
   const found: Holder[] = [];
   for (const pid of pids) {
-    if ((await readlink(`/proc/${pid}/fd/${lockFd}`).catch(() => '')) !== lock) continue;
+    const held = `/proc/${pid}/fd/${lockFd}`;
+    // Only what is called so is asked further: a file of somebody else may lie where no answer comes.
+    if (basename(await readlink(held).catch(() => '')) !== basename(lock) || file === undefined || (await identityOf(held)) !== file) continue;
     const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
     found.push({ pid, isSupervisor: command.startsWith('/bin/sh\0') });
   }
   return found;
 };
+
+/** What file a path leads to, behind whatever links: its device and inode. Undefined when there is none. */
+const identityOf = (path: string): Promise<string | undefined> => stat(path, { bigint: true }).then(({ dev, ino }) => `${dev}:${ino}`, () => undefined);
 
 const kill = (pid: number): void => {
   try {
