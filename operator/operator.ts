@@ -18,6 +18,7 @@ import { run } from './loop/run.ts';
 import { makeNodeReconciler } from './node/reconcile.ts';
 import { endsOn, endUnparsable, reportUnparsable } from './unparsable.ts';
 import { makeVmReconciler } from './vm/reconcile.ts';
+import { readSecret } from './vm/secrets.ts';
 
 /**
  * What the operator's machinery needs; all of it is handed in, so that tests run it whole against any Kube. A follower keeps its
@@ -119,6 +120,7 @@ export const startOperator = (parts: OperatorParts) => {
       clusterId: parts.clusterId, vms, images, nodes, fleet, now, monotonicMs,
       writeStatus: statusWriter(vms, resources.vm),
       writeFinalizers,
+      secret: (namespace, name) => readSecret(kube, namespace, name, signal),
       event: ({ metadata }, { type, reason, note }) => recorder.record({ regarding: { apiVersion, kind: 'VirtualMachine', ...metadata }, type, reason, action: 'Reconcile', note }),
     }),
     image: makeImageReconciler({ images, vms, fleet, now, writeStatus: statusWriter(images, resources.image) }),

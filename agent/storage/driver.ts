@@ -10,7 +10,7 @@ export type DiskPlace = { file: string; format: 'qcow2'; base?: string };
 export type DiskSight = ({ is: 'ready'; sizeMiB: number } & DiskPlace) | { is: 'absent' };
 
 /** What the guest's first boot is told by cloud-init NoCloud. */
-export type Seed = { instanceId: string; hostname: string; userData?: string; sshAuthorizedKeys: readonly string[] };
+export type Seed = { instanceId: string; hostname: string; userData?: string | undefined; networkData?: string | undefined; sshAuthorizedKeys: readonly string[] };
 
 /**
  * Keeps the disks of VMs, each in its VM's own directory `vms/<uid>/`. Every verb is safe to do twice.

@@ -10,6 +10,12 @@ describe('the cloud-init seed', () => {
     expect(parse(seedFiles(seed).metaData)).toEqual({ 'instance-id': seed.instanceId, 'local-hostname': 'web-1', 'public-keys': seed.sshAuthorizedKeys });
   });
 
+  test('a network configuration is passed byte for byte, and there is none without', () => {
+    expect(seedFiles({ ...seed, networkData: 'version: 2\n' }).networkData).toBe('version: 2\n');
+    expect(seedFiles(seed)).not.toHaveProperty('networkData');
+    expect(Buffer.from(seedImage({ ...seed, networkData: 'version: 2\n' })).includes('version: 2\n')).toBe(true);
+  });
+
   test('an ordinary key is plain text, so that a guest without a YAML parser finds it', () => {
     expect(seedFiles(seed).metaData).toContain('  - ssh-ed25519 AAAA me@home\n');
   });

@@ -2,21 +2,23 @@ import type { Seed } from './driver.ts';
 import { fatImage } from './fat.ts';
 
 /**
- * The two files of a cloud-init NoCloud seed. Pure. The user's own user-data is passed byte for byte, whatever its kind
+ * The files of a cloud-init NoCloud seed. Pure. The user's own user-data is passed byte for byte, whatever its kind
  * (cloud-config, script, include, MIME, template): keys go into `public-keys` of the meta-data, which cloud-init joins
  * with `ssh_authorized_keys`. Source: cloud-init, "NoCloud" and `normalize_pubkey_data` in cloudinit/sources.
  */
-export const seedFiles = ({ instanceId, hostname, userData, sshAuthorizedKeys }: Seed): { metaData: string; userData: string } => ({
+export const seedFiles = ({ instanceId, hostname, userData, networkData, sshAuthorizedKeys }: Seed): { metaData: string; userData: string; networkData?: string } => ({
   metaData: `instance-id: ${scalar(instanceId)}\nlocal-hostname: ${scalar(hostname)}\n${list('public-keys', sshAuthorizedKeys)}`,
   userData: userData ?? `#cloud-config\n${list('ssh_authorized_keys', sshAuthorizedKeys) || '{}\n'}`,
+  ...(networkData === undefined ? {} : { networkData }),
 });
 
 /** The seed disk: FAT with the label CIDATA. Pure; the same seed gives the same bytes. */
 export const seedImage = (seed: Seed): Uint8Array => {
-  const { metaData, userData } = seedFiles(seed);
+  const { metaData, userData, networkData } = seedFiles(seed);
   return fatImage('CIDATA', [
     { name: 'meta-data', bytes: Buffer.from(metaData) },
     { name: 'user-data', bytes: Buffer.from(userData) },
+    ...(networkData === undefined ? [] : [{ name: 'network-config', bytes: Buffer.from(networkData) }]),
   ]);
 };
 

@@ -147,8 +147,7 @@ const createDisk = async ({ hands, scratch, entry, uid, signal }: Work, name: st
 };
 
 const seed = ({ hands, entry, uid, signal }: Work): Promise<void> => {
-  const { hostname, userData, sshAuthorizedKeys } = desiredOf(entry).cloudInit;
-  return hands.storage.seed(uid, { instanceId: uid, hostname, sshAuthorizedKeys, ...(userData === undefined ? {} : { userData }) }, unixIdOf(entry), signal);
+  return hands.storage.seed(uid, { instanceId: uid, ...desiredOf(entry).cloudInit }, unixIdOf(entry), signal);
 };
 
 const attach = async ({ hands, scratch, entry, uid, signal }: Work, name: string): Promise<void> => {

@@ -31,6 +31,7 @@ export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: 
     ...(entry.lastExit ? { lastExit: entry.lastExit } : {}),
     ...(machine ? { machine: applied ? { ...machine, cpus: applied.cpus, memoryMiB: applied.memoryMiB } : machine } : {}),
     ...(applied && desired ? { applied: { generation: plan.pending?.length === 0 ? desired.generation : applied.generation, pending: pendingOf(plan.pending ?? [], unchanged) } } : {}),
+    ...(entry.seeded ? { seeded: true } : {}),
     ...restartsOf(facts),
     ...(entry.restartToken === null ? {} : { restartToken: entry.restartToken }),
     disks: (desired?.disks ?? []).flatMap(({ name, sizeMiB }): ObservedVm['disks'] => {

@@ -21,6 +21,8 @@ export const reasons = {
   ImageNotFound: ['The image does not exist (yet).', 'Create the VirtualMachineImage.'],
   ImageNotReady: ['The image is not imported yet.', 'Wait; see the image.'],
   ImageFailed: ['The image can not be used.', 'See the conditions of the image.'],
+  SecretNotFound: ['A Secret that cloudInit refers to does not exist (yet) or can not be read.', 'Create the Secret; the message names it.'],
+  SecretInvalid: ['A Secret that cloudInit refers to does not hold what it must.', 'Correct the Secret; the message names the key.'],
   DisksReady: ['All disks are there.', 'Nothing.'],
   DiskMissing: ['A disk that was made is gone from the node. It is never made anew silently.', 'Restore the file, or delete the VM.'],
   DiskTooSmall: ['The disk is smaller than its image.', 'Create the VM with a larger disk.'],

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { toMiB } from '#crds/kit/quantity.ts';
-import { conditions, type Kind, label, listMap, objectMeta, objectName, ruled, size, text, transition } from './meta.ts';
+import { cloudInit } from './cloudinit.ts';
+import { conditions, type Kind, label, listMap, objectMeta, objectName, ruled, size, transition } from './meta.ts';
 
 const notYet = (field: string) => ({
   rule: 'self == oldSelf',
@@ -53,17 +54,6 @@ const networkInterface = z.strictObject({
   }).describe("User-mode network: the guest reaches out by the node's address, and is reached by forwards only."),
 }).describe('One network card.');
 
-const publicKey = text(8192, 1).regex(/^[^\r\n]+$/).describe('One line as in authorized_keys.');
-
-/** Most bytes of user-data and keys together: six times as much, its worst form in JSON, fits into one frame to a node. */
-export const cloudInitBytes = 512 * 1024;
-
-const cloudInitRule = {
-  // By has(), not by orValue(): that hides the bounds from the API server's estimate of the cost, and the whole CRD is refused.
-  rule: `(has(self.userData) ? size(bytes(self.userData)) : 0) + (has(self.sshAuthorizedKeys) ? self.sshAuthorizedKeys.map(key, size(bytes(key))).sum() : 0) <= ${cloudInitBytes}`,
-  message: `userData and sshAuthorizedKeys take more than ${cloudInitBytes / 1024} KiB together`,
-};
-
 /** What the user wants of one virtual machine. */
 export const vmSpec = z.strictObject({
   powerState: z.enum(['Running', 'Stopped', 'Paused']).default('Running')
@@ -79,12 +69,7 @@ export const vmSpec = z.strictObject({
   memory: plugged.describe('Memory.'),
   disks: transition(listMap(disk, 'name', { min: 1, max: 8 }), notYet('disks')).describe('Disks; the first one boots. Can not be changed yet. They are deleted with the VM.'),
   interfaces: listMap(networkInterface, 'name', { max: 7 }).describe('Network cards. Added, removed and their forwards changed at once.').optional(),
-  cloudInit: ruled(z.strictObject({
-    userData: text(262144).describe('cloud-init user-data (a #cloud-config document or a script beginning with #!). Do not put secrets here: everyone who may read the VM can read them.').optional(),
-    sshAuthorizedKeys: z.array(publicKey).max(64).meta({ 'x-kubernetes-list-type': 'atomic' }).describe('SSH public keys of the default user.').optional(),
-    hostname: label(63).describe('Host name of the guest; the name of the VM when unset.').optional(),
-  }), cloudInitRule, (it) => [it.userData ?? '', ...(it.sshAuthorizedKeys ?? [])].reduce((sum, each) => sum + Buffer.byteLength(each), 0) <= cloudInitBytes)
-    .describe('Given to the guest as a cloud-init NoCloud seed at its first boot; later edits do not reach a guest that has booted.').optional(),
+  cloudInit: cloudInit.optional(),
   stop: z.strictObject({
     mode: z.enum(['Graceful', 'Force']).default('Graceful').describe('Graceful presses the ACPI power button and forces the machine off after the grace period; Force switches it off at once.'),
     gracePeriodSeconds: z.int32().min(0).max(86400).default(90).describe('How long a graceful stop may take.'),

@@ -66,6 +66,7 @@ export const desiredVm = z.strictObject({
   cloudInit: z.strictObject({
     hostname: name,
     userData: z.string().optional(),
+    networkData: z.string().optional(),
     sshAuthorizedKeys: z.array(z.string()),
   }),
   stop: z.strictObject({ mode: z.enum(['Graceful', 'Force']), gracePeriodSeconds: z.int().min(0) }),

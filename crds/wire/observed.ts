@@ -59,6 +59,8 @@ export const observedVm = z.object({
     /** `restart`: it waits for the next power cycle; else it is tried again while the guest runs. */
     pending: z.array(z.object({ path: z.string().max(128), current: z.string().max(256), desired: z.string().max(256), restart: z.boolean(), why: text.optional() })).max(64),
   }).optional(),
+  /** The cloud-init seed was written: what came from Secrets is not needed any more. */
+  seeded: z.boolean().optional(),
   /** How often the restart policy has started it again, and when it will do so next (RFC 3339). */
   restarts: z.object({ count: z.int(), at: z.string().max(40).optional() }).optional(),
   /** The restart token that was honoured last. */

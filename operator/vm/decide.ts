@@ -109,12 +109,14 @@ const bound = (facts: VmFacts, now: Date): Decision => {
     return write({ phase: 'Failed', ready: 'False', reason: 'DiskMissing', message, progress: 'stalled' }, [{ type: 'DisksReady', status: 'False', reason: 'DiskMissing', message }], settled);
   }
   // Just connected, or an operator that has just started: the last status stands until the node has spoken.
-  if (facts.link === 'joining' && !facts.report) return { ...nothing, tell, outcome: waiting('the node to report', 5_000) };
+  // Whether the guest has been given its Secrets already is not known before that either.
+  if (facts.link === 'joining' && !facts.report) return { ...nothing, tell: facts.secrets ? { is: 'keep' } : tell, outcome: waiting('the node to report', 5_000) };
   if ('missing' in desire && !saidAlready(facts)) {
-    const message = `image ${desire.missing.join(', ')} does not exist${facts.report ? '; the latest edit waits for it' : ''}`;
+    const message = `${desire.message}${facts.report ? '; the latest edit waits for it' : ''}`;
     const phase = facts.report ? standingOf(facts.vm.spec, facts.report.digest, facts.report).phase : 'Pending';
-    const standing: Standing = { phase, ready: 'False', reason: 'ImageNotFound', message, progress: 'reconciling' };
-    return write(standing, [{ type: 'DisksReady', status: 'False', reason: 'ImageNotFound', message }], waiting(message, 60_000));
+    const standing: Standing = { phase, ready: 'False', reason: desire.missing, message, progress: 'reconciling' };
+    // A Secret raises no event here: it is asked for again.
+    return write(standing, [{ type: 'DisksReady', status: 'False', reason: desire.missing, message }], waiting(message, desire.missing === 'ImageNotFound' ? 60_000 : 5_000));
   }
   const standing = tooLarge(facts) ?? failedImage(facts) ?? standingOf(facts.vm.spec, 'missing' in desire ? facts.report?.digest : desireDigest(desire), facts.report, facts.refuses);
   const outcome = standing.progress === 'reconciling' ? waiting(standing.message, 30_000) : settled;

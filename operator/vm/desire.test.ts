@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
-import { cloudInitBytes, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+import { cloudInitBytes } from '#crds/v1alpha1/cloudinit.ts';
+import { virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import { maxFrameBytes } from '#crds/wire/messages.ts';
 import { makeFleet } from '../fleet/fleet.ts';
 import { desireOf } from './desire.ts';

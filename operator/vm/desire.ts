@@ -1,16 +1,23 @@
 import { toMiB } from '#crds/kit/quantity.ts';
+import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { VmFacts } from './facts.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
 import { resolveImages } from './images.ts';
+import { cloudInitOf } from './secrets.ts';
 
-/** The whole desire for the bound node, or the names of the images that nobody knows. */
-export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'report'>): DesiredVm | { missing: string[] } => {
+/** Why there is no desire yet: something that the spec refers to is not there. */
+export type Missing = { missing: Reason; message: string };
+
+/** The whole desire for the bound node, or what it waits for. */
+export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'report' | 'secrets'>): DesiredVm | Missing => {
   const { vm, clusterId } = facts;
   const { metadata: { namespace, name, uid, generation }, spec, status } = vm;
   const resolved = resolveImages(facts);
   const missing = spec.disks.flatMap(({ name: disk, image }) => (image && resolved.get(disk)?.uid === undefined ? [image.name] : []));
-  if (missing.length > 0) return { missing: [...new Set(missing)] };
+  if (missing.length > 0) return { missing: 'ImageNotFound', message: `image ${[...new Set(missing)].join(', ')} does not exist` };
+  const seed = cloudInitOf(name, spec, facts.secrets);
+  if (seed.is === 'waits') return { missing: seed.reason, message: seed.message };
   return {
     kind: 'vm', uid, namespace, name, generation,
     epoch: status.epoch ?? 1,
@@ -31,11 +38,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
       mac: interfaceMac(clusterId, namespace, name, nic),
       user: { forwards: (user.forwards ?? []).map((forward) => ({ ...forward, protocol: forward.protocol ?? ('TCP' as const) })) },
     })),
-    cloudInit: {
-      hostname: spec.cloudInit?.hostname ?? name.split('.')[0]?.slice(0, 63) ?? name,
-      ...(spec.cloudInit?.userData === undefined ? {} : { userData: spec.cloudInit.userData }),
-      sshAuthorizedKeys: spec.cloudInit?.sshAuthorizedKeys ?? [],
-    },
+    cloudInit: seed.cloudInit,
     stop: spec.stop,
   };
 };

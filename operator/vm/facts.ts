@@ -2,6 +2,7 @@ import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
 import type { Candidate } from './place.ts';
+import type { SecretFact } from './secrets.ts';
 
 /** What is known of one image that a VM refers to. */
 export type ImageFact = { name: string; uid: string; digest?: string; failed?: string };
@@ -35,6 +36,8 @@ export type VmFacts = {
   dead: boolean;
   /** Images that the disks refer to, by name; a missing entry means that the object is not there. */
   images: ReadonlyMap<string, ImageFact>;
+  /** Secrets that cloud-init refers to, by name; undefined when the guest has been given them. */
+  secrets?: ReadonlyMap<string, SecretFact>;
   /** A node that says it holds this uid, whatever the status says. */
   heldBy?: { node: string; epoch: number };
   /** Another uid of this namespace and name that still lives on a node. */

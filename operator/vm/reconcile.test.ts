@@ -6,6 +6,7 @@ import { virtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import type { ObservedVm, VmState } from '#crds/wire/observed.ts';
 import { makeFleet } from '../fleet/fleet.ts';
 import { makeVmReconciler, type VmHands } from './reconcile.ts';
+import type { SecretFact } from './secrets.ts';
 
 const uidOf = (digit: number) => `11111111-2222-4333-8444-00000000000${digit}`;
 
@@ -26,6 +27,7 @@ const lab = (...vms: VirtualMachine[]) => {
   const node = hypervisorNode.parse({ metadata: { name: 'node-1', uid: 'n', resourceVersion: '1' } });
   const writes: string[] = [];
   const notes: string[] = [];
+  const secrets = new Map<string, SecretFact>();
   Object.assign(fleet.member('node-1'), {
     view: { is: 'joined', told: new Map() }, session: { id: 1, wake: () => undefined, close: () => undefined },
     facts: {
@@ -41,6 +43,7 @@ const lab = (...vms: VirtualMachine[]) => {
     nodes: { get: () => node, list: () => [node] },
     writeStatus: async (vm, status) => { await Promise.resolve(); writes.push(`status ${status.phase}`); put(vm, { status }); },
     writeFinalizers: async (vm, finalizers) => { writes.push(`finalizers ${finalizers.join()}`); put(vm, { metadata: { ...vm.metadata, finalizers: [...finalizers] } }); },
+    secret: async (_, name) => secrets.get(name) ?? { is: 'absent' },
     event: (_, { reason }) => { notes.push(reason); },
   };
   const say = (digit: number, state: VmState, over: Partial<ObservedVm> = {}) => {
@@ -48,7 +51,7 @@ const lab = (...vms: VirtualMachine[]) => {
     fleet.member('node-1').vms.set(uidOf(digit), { kind: 'vm', uid: uidOf(digit), generation: 1, epoch: 1, digest: held?.digest ?? '', state, disks: [], forwards: [], ...over });
   };
   const statusOf = (name: string) => store.get(`default/${name}`)?.status;
-  return { time, fleet, store, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
+  return { time, fleet, store, secrets, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
 };
 
 describe('a VM', () => {
@@ -65,6 +68,28 @@ describe('a VM', () => {
     expect(conditionOf(statusOf('a')?.conditions, 'Ready')?.status).toBe('True');
     await reconcile('default/a');
     expect(writes).toHaveLength(3);
+  });
+
+  test('waits for its Secret, gets what it holds at its first boot, and then nothing of it any more', async () => {
+    const vm = machine('a', 1);
+    const { reconcile, secrets, fleet, say, time, statusOf, put } = lab({ ...vm, spec: { ...vm.spec, cloudInit: { userDataSecretRef: { name: 's' } } } });
+    const told = () => fleet.member('node-1').wanted.get(uidOf(1))?.object;
+    await reconcile('default/a');
+    time.ms += 1_000;
+    expect(await reconcile('default/a')).toMatchObject({ is: 'waiting', afterMs: 5_000 });
+    expect([conditionOf(statusOf('a')?.conditions, 'Ready')?.reason, told()]).toEqual(['SecretNotFound', undefined]);
+    for (const userData of ['first', 'second']) {
+      secrets.set('s', { is: 'there', values: new Map([['userData', userData]]) });
+      await reconcile('default/a');
+      expect(told()).toMatchObject({ cloudInit: { userData } });
+    }
+    say(1, 'running', { seeded: true });
+    await reconcile('default/a');
+    expect(told()).not.toHaveProperty('cloudInit.userData');
+    say(1, 'running', { seeded: true });
+    await reconcile('default/a');
+    put(vm, {});
+    expect([conditionOf(statusOf('a')?.conditions, 'Ready')?.status, JSON.stringify(statusOf('a'))]).toEqual(['True', expect.not.stringContaining('second')]);
   });
 
   test('that is slow says so after a second, once', async () => {

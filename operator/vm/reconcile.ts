@@ -4,12 +4,16 @@ import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { vmFinalizer } from '#crds/v1alpha1/names.ts';
 import type { VirtualMachine, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { decide, type Decision } from './decide.ts';
+import type { VmFacts } from './facts.ts';
 import { observe, type VmSources } from './observe.ts';
+import { type SecretFact, secretNames } from './secrets.ts';
 
 /** What a VM's reconciler may do. The writers put what the API server answered into the cache before they return. */
 export type VmHands = VmSources & {
   writeStatus: (vm: VirtualMachine, status: VmStatus) => Promise<void>;
   writeFinalizers: (vm: VirtualMachine, finalizers: readonly string[]) => Promise<void>;
+  /** Reads a Secret of a VM's namespace. */
+  secret: (namespace: string, name: string) => Promise<SecretFact>;
   event: (vm: VirtualMachine, event: { type: 'Normal' | 'Warning'; reason: string; note: string }) => void;
   now: () => Date;
   monotonicMs: () => number;
@@ -49,7 +53,8 @@ export const makeVmReconciler = (hands: VmHands) => {
   const pass = async (key: string): Promise<Outcome | 'again'> => {
     const vm = hands.vms.get(key);
     if (!vm) return settled;
-    const decision = decide(observe(vm, { ...hands, vms }), hands.now());
+    const secrets = await secretsFor(vm, hands);
+    const decision = decide({ ...observe(vm, { ...hands, vms }), ...(secrets ? { secrets } : {}) }, hands.now());
     tell(vm, decision);
     if (decision.finalizer) {
       const others = vm.metadata.finalizers.filter((each) => each !== vmFinalizer);
@@ -80,6 +85,14 @@ export const makeVmReconciler = (hands: VmHands) => {
     }
     return waiting('the cache to catch up', 1_000);
   };
+};
+
+/** The Secrets of a bound VM whose guest has not been given them yet. */
+const secretsFor = async (vm: VirtualMachine, { fleet, secret }: VmHands): Promise<VmFacts['secrets']> => {
+  const { metadata: { namespace, uid, deletionTimestamp }, spec, status: { nodeName } } = vm;
+  const names = secretNames(spec);
+  if (names.length === 0 || nodeName === undefined || deletionTimestamp !== undefined || fleet.report(nodeName, uid)?.seeded) return undefined;
+  return new Map(await Promise.all(names.map(async (name) => [name, await secret(namespace, name)] as const)));
 };
 
 /** Two events for a VM that starts well: where it was placed, and that it runs; one for each way of failing. */
