@@ -5,6 +5,9 @@ import { user } from './objects.ts';
 import { type BedOperator, startBedOperator } from './operator.ts';
 import { type RealNode, startRealNode } from './realnode.ts';
 
+// Processes start slowly where every core is busy.
+const startMs = 120_000;
+
 /** Everything but the console, for tests: a real API server, the operator in this process, a real agent with real QEMU, an image server. */
 export type Whole = AsyncDisposable & { cluster: Cluster; operator: BedOperator; node: RealNode; web: TestWeb; me: ReturnType<typeof user> };
 
@@ -26,8 +29,8 @@ export const startWhole = async (): Promise<Whole> => {
     apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachineImage', metadata: { name: 'guest', namespace: 'default' },
     spec: { source: { http: { url } }, format: 'raw' },
   });
-  await me.nodeIs('node-1', 'Ready=True Ready');
-  await me.imageIs('guest', 'Ready=True Ready');
+  await me.nodeIs('node-1', 'Ready=True Ready', startMs);
+  await me.imageIs('guest', 'Ready=True Ready', startMs);
   const all = opened.move();
   return { cluster, operator, node, web, me, [Symbol.asyncDispose]: () => all.disposeAsync() };
 };
