@@ -22,7 +22,7 @@ test('the largest VM that the schema admits fits into a frame', () => {
       cloudInit: { hostname: 'h'.repeat(63), sshAuthorizedKeys: keys, userData }, stop: { gracePeriodSeconds: 86_400 },
     },
   });
-  expect(machine('x').error?.issues.map(({ message }) => message)).toEqual(['userData and sshAuthorizedKeys take more than 512 KiB together']);
+  expect(machine('x').error?.issues.map(({ message }) => message)).toEqual(['userData, networkData and sshAuthorizedKeys take more than 512 KiB together']);
   const vm = machine('').data;
   if (!vm) throw new Error('the largest one is valid');
   const desire = desireOf({ vm, clusterId: 'c', images: new Map([['i'.repeat(253), { name: 'i', uid: vm.metadata.uid }]]) });
