@@ -5,6 +5,7 @@ import { systemClock } from '#crds/kit/clock.ts';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { type Agent, startAgent } from './agent.ts';
 import { type Config, readConfig, readTextFile, showConfig } from './config.ts';
+import { readBootId } from './host/bootid.ts';
 import { readNodeIdentity } from './host/facts.ts';
 import { hostMs } from './host/hostms.ts';
 import { type Paths, paths } from './host/paths.ts';
@@ -53,7 +54,7 @@ const run = async (config: Config): Promise<void> => {
   });
   // Disposed before the lock is given back.
   await using images = await makeImageStore({
-    paths: at, unixId: config.unix_ids.max, clock: systemClock, chance: Math.random, log,
+    paths: at, unixId: config.unix_ids.max, bootId: await readBootId(), clock: systemClock, chance: Math.random, log,
     guard: makeGuard({ allowed: config.image_allowed_networks }),
   });
   const agent = await assemble(config, at, images, log, ending.signal);

@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/prom
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import { digestOf } from '#crds/kit/digest.ts';
 import { type DesiredImage, desiredImage, uid as uidForm } from '#crds/wire/desired.ts';
 import { errnoOf, syncDirectory, writeWhole } from '../storage/durable.ts';
 import { seal, unseal } from './sealed.ts';
@@ -34,11 +35,14 @@ export type Claim = z.output<typeof claim>;
  *   SHA256.qcow2     our own qcow2, root, 0444, never written again
  *   SHA256.json      its sidecar: sizes and hashes, sealed
  *   wanted/UID.json  a claim: which image is wanted, and its content once that is known; sealed
- *   partial/ID/      one attempt of an import; whatever is there at a start is rubbish
+ *   partial/KEY/     a download that may be unfinished, of those who share it (see downloadKey); taken up again after a restart
+ *   partial/ID/      one conversion; whatever is there at a start is rubbish
  */
 export type Cache = {
   directory: string;
   partial: string;
+  /** Forgets what was downloaded under a key. */
+  dropPartial: (key: string) => Promise<void>;
   file: (sha256: string) => string;
   /** A content that is known to be what the image asks for, by hash or by an earlier import; undefined when only a download can tell. */
   find: (desire: DesiredImage, known?: string) => Content | undefined;
@@ -62,6 +66,9 @@ export const fits = (desire: DesiredImage, entry: Pick<Content, 'sha256' | 'sha5
   return entry.sha512 === undefined ? undefined : desire.checksum === `sha512:${entry.sha512}`;
 };
 
+/** What makes two images one download: bytes that are known to be the same, else only the image itself. In hex. Pure. */
+export const downloadKey = ({ uid, format, digest, checksum }: DesiredImage): string => digestOf([format, digest ?? checksum ?? uid]);
+
 /** Opens the cache (one process at a time: the agent's lock sees to that), clears what crashes left behind, and tells the claims that were found. */
 export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): Promise<{ cache: Cache; claims: Claim[] }> => {
   const wanted = join(directory, 'wanted');
@@ -71,7 +78,6 @@ export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): P
   const owner = { mode: 0o644, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   // What can not be tidied now (a full disk, a read-only one) is tidied at a later start; what is there can be used.
   const tidied = (doing: Promise<void>): Promise<void> => doing.catch((thrown: unknown) => log.warn({ directory, err: thrown }, 'the image cache could not be tidied'));
-  await tidied(rm(partial, { recursive: true, force: true }));
   for (const each of [directory, wanted, partial]) await mkdir(each, { recursive: true, mode: 0o711 });
 
   const contents = new Map<string, Content>();
@@ -104,9 +110,14 @@ export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): P
     await tidied(rm(`${sidecar(sha256)}.new`, { force: true }));
   }
 
+  const completed = claims.map((each) => ({ ...each, ...sha256Of([...contents.values()].find((entry) => isClaimedBy(entry, each))) }));
+  const unfinished = completed.filter(({ sha256 }) => sha256 === undefined || !contents.has(sha256)).map(({ desire }) => downloadKey(desire));
+  for (const name of await readdir(partial)) if (!unfinished.includes(name)) await tidied(rm(join(partial, name), { recursive: true, force: true }));
+
   const cache: Cache = {
     directory,
     partial,
+    dropPartial: (key) => rm(join(partial, hex64.parse(key)), { recursive: true, force: true }),
     file,
     get: (sha256) => contents.get(sha256),
     find: (desire, known) => {
@@ -132,7 +143,6 @@ export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): P
       return bsize * bavail;
     },
   };
-  const completed = claims.map((each) => ({ ...each, ...sha256Of([...contents.values()].find((entry) => isClaimedBy(entry, each))) }));
   return { cache, claims: completed };
 };
 

@@ -32,7 +32,7 @@ const bed = async (more: Partial<ImageStoreOptions> = {}) => {
   const images = join(folder, 'images');
   const web = await openTestWeb();
   const open = () => makeImageStore({
-    paths: { images }, unixId: 100_777, guard: makeGuard({ allowed: ['127.0.0.1'] }), clock: systemClock, chance: () => 0, log: pino({ level: 'silent' }),
+    paths: { images }, unixId: 100_777, bootId: 'boot-1', guard: makeGuard({ allowed: ['127.0.0.1'] }), clock: systemClock, chance: () => 0, log: pino({ level: process.env['LOUD'] ?? 'silent' }),
     limits, backoff: { baseMs: 50, maxMs: 50 }, ...more,
   });
   const stores: LocalImageStore[] = [await open()];
@@ -87,6 +87,11 @@ describe('images of a node', () => {
   });
   afterEach(() => it.close());
   const partial = () => readdir(join(it.images, 'partial'));
+  /** Bytes of the download that is under way. */
+  const arrived = async (): Promise<number> => {
+    const [key = 'none'] = await partial();
+    return stat(join(it.images, 'partial', key, 'fetched')).then(({ size }) => size, () => 0);
+  };
   const contents = async () => (await readdir(it.images)).filter((name) => /\.(qcow2|json)/.test(name));
 
   test('a ready image is our own uncompressed qcow2, root, 0444, with the same content', async () => {
@@ -137,15 +142,52 @@ describe('images of a node', () => {
     for (const each of uids.slice(1, 3)) expect(await settledImage(it.store, each)).toMatchObject({ state: 'ready' });
   });
 
-  test('a cut connection is told and tried again, until it works', async () => {
+  test('a connection that is cut again and again is told, and goes on where it stopped, also after a restart of the agent', async () => {
     const bytes = await it.make(64);
-    const url = it.web.serve('/a', { is: 'bytes', bytes, midway: 'cut' });
-    it.store.want(wanted({ url }));
+    const url = it.web.serve('/a', { is: 'bytes', bytes, midway: 'cut', etag: '"1"' });
+    it.store.want(wanted({ url, checksum: sha256(bytes) }));
     expect(await settledImage(it.store, uid)).toMatchObject({ state: 'importing', trouble: { reason: 'DownloadFailed', final: false } });
-    await until('another try', () => it.web.requests('/a') >= 3, 10_000);
-    it.web.serve('/a', { is: 'bytes', bytes });
-    const seen = await until('ready', () => it.store.observe(uid)?.state === 'ready' && it.store.observe(uid), 10_000);
+    const again = await it.reopen();
+    it.web.serve('/a', { is: 'bytes', bytes, etag: '"1"' });
+    const before = it.web.requests('/a');
+    const seen = await until('ready', () => again.observe(uid)?.state === 'ready' && again.observe(uid), 10_000);
+    expect(seen).toMatchObject({ content: { digest: sha256(bytes) } });
     expect(seen.trouble).toBeUndefined();
+    const ranges = it.web.seen('/a').map(({ range }) => Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0));
+    expect(ranges.toSorted((a, b) => a - b)).toEqual(ranges);
+    expect(ranges.slice(0, before).filter((at) => at === 0)).toHaveLength(1);
+    expect(await partial()).toEqual([]);
+  });
+
+  test('parts that a server should not have joined are noticed by the checksum, and all is fetched anew', async () => {
+    const bytes = await it.make(64);
+    let whole = 0;
+    const url = it.web.serve('/a', {
+      is: 'by',
+      answer: ({ headers: { range } }, response) => {
+        const etag = '"1"';
+        if (range === undefined) whole += 1;
+        if (range === undefined && whole === 1) {
+          response.writeHead(200, { etag, 'content-length': bytes.byteLength }).write(Buffer.alloc(100_000, 'other'));
+          return void until('some bytes to arrive', async () => (await arrived()) > 0, 10_000).finally(() => response.destroy());
+        }
+        const from = Number(/\d+/.exec(range ?? '0')?.[0]);
+        response.writeHead(from > 0 ? 206 : 200, { etag, ...(from > 0 ? { 'content-range': `bytes ${from}-${bytes.byteLength - 1}/${bytes.byteLength}` } : {}) }).end(bytes.subarray(from));
+      },
+    });
+    it.store.want(wanted({ url, checksum: sha256(bytes) }));
+    expect(await settledImage(it.store, uid)).toMatchObject({ state: 'ready', content: { digest: sha256(bytes) } });
+    expect(it.web.seen('/a').map(({ range }) => range !== undefined)).toEqual([false, true, false]);
+  });
+
+  test('an image that is removed leaves no part of its download', async () => {
+    const bytes = await it.make(64);
+    const url = it.web.serve('/a', { is: 'bytes', bytes, midway: 'cut', etag: '"1"' });
+    it.store.want(wanted({ url }));
+    await settledImage(it.store, uid);
+    expect(await partial()).toHaveLength(1);
+    await it.store.remove(uid, signal);
+    expect(await partial()).toEqual([]);
   });
 
   test.each(['sha256', 'sha512'])('a wrong %s leaves no file at all and is not tried again (N11)', async (kind) => {
@@ -273,7 +315,7 @@ const importer = `
   const { makeGuard } = await import(process.argv[1] + '/agent/image/web/guard.ts');
   const { systemClock } = await import(process.argv[1] + '/crds/kit/clock.ts');
   const log = { info: () => {}, warn: () => {} };
-  const store = await makeImageStore({ paths: { images: process.argv[2] }, unixId: 100777, guard: makeGuard({ allowed: ['127.0.0.1'] }), clock: systemClock, chance: Math.random, log });
+  const store = await makeImageStore({ paths: { images: process.argv[2] }, unixId: 100777, bootId: 'boot-1', guard: makeGuard({ allowed: ['127.0.0.1'] }), clock: systemClock, chance: Math.random, log });
   store.watch((uid) => console.log(store.observe(uid).state, store.observe(uid).progress));
   store.want(JSON.parse(process.argv[3]));
   setInterval(() => {}, 1000);
@@ -285,8 +327,9 @@ describe('SIGKILL at any moment of an import (F15)', () => {
     ['in mid-download', async (said) => /importing [1-8]0/.test(said)],
     ['when the download is complete', async (said) => said.includes('importing 90')],
     ['while it is converted', async (_, images) => {
-      const [attempt = 'none'] = await readdir(join(images, 'partial')).catch(() => []);
-      return stat(join(images, 'partial', attempt, 'converted.qcow2')).then(({ size }) => size > 10_000_000, () => false);
+      const attempts = await readdir(join(images, 'partial')).catch(() => []);
+      const sizes = await Promise.all(attempts.map((attempt) => stat(join(images, 'partial', attempt, 'converted.qcow2')).then(({ size }) => size, () => 0)));
+      return sizes.some((size) => size > 10_000_000);
     }],
     ['when it is renamed', async (_, images) => (await readdir(images)).some((name) => name.endsWith('.qcow2'))],
     ['when it is ready', async (said) => said.includes('ready 100')],
@@ -297,7 +340,7 @@ describe('SIGKILL at any moment of an import (F15)', () => {
     try {
       await it.store[Symbol.asyncDispose]();
       const bytes = await it.make(150, 100);
-      const desire = wanted({ url: it.web.serve('/a', { is: 'bytes', bytes }) });
+      const desire = wanted({ url: it.web.serve('/a', { is: 'bytes', bytes, etag: '"1"' }) });
       const child = spawn(process.execPath, ['--input-type=module', '-e', importer, process.cwd(), it.images, JSON.stringify(desire)], { stdio: ['ignore', 'pipe', 'inherit'] });
       let said = '';
       child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -317,6 +360,8 @@ describe('SIGKILL at any moment of an import (F15)', () => {
       expect(await settledImage(store, uid)).toMatchObject({ state: 'ready', content: { digest: sha256(bytes) } });
       await run('qemu-img', ['compare', '-f', 'qcow2', '-F', 'qcow2', join(it.folder, 'source-150-100.qcow2'), store.ready(uid)?.file ?? '']);
       expect(await readdir(join(it.images, 'partial'))).toEqual([]);
+      // A download that was complete, or that went on, was not begun anew.
+      expect(it.web.seen('/a').filter(({ range }) => range === undefined)).toHaveLength(1);
       expect((await readdir(it.images)).filter((name) => /\.(qcow2|json|new)/.test(name))).toHaveLength(2);
     } finally {
       await it.close();

@@ -6,7 +6,7 @@ import { type DesiredImage, desireDigest } from '#crds/wire/desired.ts';
 import type { ObservedImage } from '#crds/wire/observed.ts';
 import type { Paths } from '../host/paths.ts';
 import { orAborted } from './aborted.ts';
-import { type Content, fits, openCache } from './cache.ts';
+import { type Content, downloadKey, fits, openCache } from './cache.ts';
 import { type ImportKit, type ImportLimits, importOnce } from './import.ts';
 import { slots } from './slots.ts';
 import type { ImageStore } from './store.ts';
@@ -16,7 +16,7 @@ const mebibyte = 1024 * 1024;
 
 /** Bounds that suit most nodes; `maxVirtualBytes` and `fetch.maxBytes` come from the configuration. */
 export const defaultLimits: ImportLimits = {
-  fetch: { connectMs: 30_000, idleMs: 60_000, totalMs: 6 * 3_600_000, maxRedirects: 5, maxBytes: 256 * 1024 * mebibyte, keepFreeBytes: 512 * mebibyte },
+  fetch: { connectMs: 30_000, idleMs: 60_000, totalMs: 6 * 3_600_000, maxRedirects: 5, resumes: 5, maxBytes: 256 * 1024 * mebibyte, keepFreeBytes: 512 * mebibyte },
   convert: { deadlineMs: 3_600_000, addressSpaceBytes: 2048 * mebibyte, cpuSeconds: 1800 },
   maxVirtualBytes: 9 * mebibyte * mebibyte,
 };
@@ -28,6 +28,8 @@ export type ImageStoreOptions = {
   unixId: number;
   /** Stands in front of every request. */
   guard: Guard;
+  /** Of this boot of the node: what was downloaded before it is not gone on with. */
+  bootId: string;
   clock: Clock;
   chance: () => number;
   log: Pick<Logger, 'info' | 'warn'>;
@@ -60,9 +62,9 @@ export type LocalImageStore = ImageStore & AsyncDisposable;
  * download, and unfinished imports begin anew. Must run as root (conversions change to `unixId`).
  */
 export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalImageStore> => {
-  const { clock, chance, guard, log, unixId, limits = defaultLimits, backoff = { baseMs: 1_000, maxMs: 300_000 } } = options;
+  const { bootId, clock, chance, guard, log, unixId, limits = defaultLimits, backoff = { baseMs: 1_000, maxMs: 300_000 } } = options;
   const { cache, claims } = await openCache(options.paths.images, log);
-  const kit: ImportKit = { cache, guard, limits, unixId, turn: slots(options.conversionsAtOnce ?? 2) };
+  const kit: ImportKit = { bootId, cache, guard, limits, unixId, turn: slots(options.conversionsAtOnce ?? 2) };
   const entries = new Map<string, Entry>();
   const flights = new Map<string, Flight>();
   const watchers = new Set<(uid: string) => void>();
@@ -89,7 +91,7 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
     const final = fault.retry === 'never';
     entry.trouble = { reason: fault.code, message: fault.message.slice(0, 4096), final };
     entry.state = final ? 'failed' : 'importing';
-    entry.progress = 0;
+    if (final) entry.progress = 0;
     changed(entry);
   };
 
@@ -118,7 +120,7 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
       entry.abort.signal.throwIfAborted();
       const found = cache.find(entry.desire, known);
       if (found) return becomeReady(entry, found);
-      const key = flightKey(entry.desire);
+      const key = downloadKey(entry.desire);
       const flight = flights.get(key);
       if (flight) await follow(flight, entry);
       else {
@@ -136,6 +138,7 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
   const work = async (entry: Entry, known?: string): Promise<void> => {
     const { signal } = entry.abort;
     for (let attempt = 0; !signal.aborted; attempt += 1) {
+      const before = entry.progress;
       try {
         await save(entry);
         await obtain(entry, known);
@@ -147,9 +150,16 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
         if (signal.aborted) return;
         becomeTroubled(entry, asFault(thrown, 'ImportFailed', 'importing the image'));
         if (entry.state === 'failed') return;
+        // A download that gets on in parts is no failure that repeats itself.
+        if (entry.progress > before) attempt = 0;
         await clock.sleep(jittered(backoff, attempt, chance()), signal).catch(() => {});
       }
     }
+  };
+  /** What was downloaded for an image that is not imported any more goes, unless another one shares it. */
+  const dropPartial = async (of: DesiredImage): Promise<void> => {
+    const key = downloadKey(of);
+    if (![...entries.values()].some(({ desire, state }) => state === 'importing' && downloadKey(desire) === key)) await cache.dropPartial(key);
   };
   const begin = (desire: DesiredImage, after: Promise<void>, known?: string): Entry => {
     const entry: Entry = { desire, state: 'importing', progress: 0, abort: new AbortController(), done: after };
@@ -185,7 +195,7 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
         return;
       }
       old?.abort.abort();
-      begin(desire, old?.done ?? Promise.resolve(), old?.desire.url === desire.url ? old.content?.sha256 : undefined);
+      begin(desire, old?.done.then(() => dropPartial(old.desire)) ?? Promise.resolve(), old?.desire.url === desire.url ? old.content?.sha256 : undefined);
     },
     ready: (uid) => {
       const entry = entries.get(uid);
@@ -204,6 +214,7 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
       if (entry) await orAborted(entry.done, signal);
       if (entries.has(uid)) return;
       await cache.unclaim(uid);
+      if (entry) await dropPartial(entry.desire);
       const sha256 = entry?.content?.sha256;
       if (sha256 !== undefined && ![...entries.values()].some((each) => each.content?.sha256 === sha256)) await cache.evict(sha256);
     },
@@ -218,8 +229,5 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
     },
   };
 };
-
-/** What makes two images one download: bytes that are known to be the same, else only the image itself. */
-const flightKey = ({ uid, format, digest, checksum }: DesiredImage): string => `${format} ${digest ?? checksum ?? uid}`;
 
 const sameSource = (a: DesiredImage, b: DesiredImage): boolean => a.url === b.url && a.format === b.format && a.checksum === b.checksum;

@@ -1,42 +1,29 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { type FetchLimits, fetchTo } from './fetch.ts';
-import { makeGuard, type Resolve } from './guard.ts';
-import { openTestWeb, type TestWeb } from './testweb.ts';
+import { type FetchBed, openFetchBed } from './fetchbed.ts';
+import type { Resolve } from './guard.ts';
+import { openTestWeb } from './testweb.ts';
 
-const limits: FetchLimits = { connectMs: 5_000, idleMs: 5_000, totalMs: 20_000, maxRedirects: 3, maxBytes: 10_000_000, keepFreeBytes: 0 };
 const bytes = Buffer.from(Array.from({ length: 300_000 }, (_, at) => at % 251));
 const hash = (kind: string) => createHash(kind).update(bytes).digest('hex');
 
 describe('fetching', () => {
-  let web: TestWeb;
-  let folder: string;
+  let bed: FetchBed;
+  let web: FetchBed['web'];
+  let fetchIt: FetchBed['fetchIt'];
   beforeEach(async () => {
-    web = await openTestWeb();
-    folder = await mkdtemp(join(tmpdir(), 'strato-fetch-'));
+    bed = await openFetchBed();
+    ({ web, fetchIt } = bed);
   });
   afterEach(async () => {
-    await web.close();
-    await rm(folder, { recursive: true, force: true });
+    await bed[Symbol.asyncDispose]();
   });
-
-  const fetchIt = async (url: string, more: { limits?: Partial<FetchLimits>; free?: number; sha512?: boolean; signal?: AbortSignal; heard?: number[]; allowed?: string[]; resolve?: Resolve } = {}) => {
-    await using file = await open(join(folder, 'file'), 'w+');
-    return await fetchTo({
-      url, file, sha512: more.sha512 ?? false, guard: makeGuard({ allowed: more.allowed ?? ['127.0.0.1'], ...(more.resolve ? { resolve: more.resolve } : {}) }), limits: { ...limits, ...more.limits },
-      freeBytes: async () => more.free ?? Number.MAX_SAFE_INTEGER,
-      progress: (received) => void more.heard?.push(received),
-    }, more.signal ?? AbortSignal.timeout(30_000));
-  };
 
   test('the bytes are hashed on the way and written as they came', async () => {
     const heard: number[] = [];
     const url = web.serve('/a', { is: 'bytes', bytes });
-    expect(await fetchIt(url, { sha512: true, heard })).toEqual({ sizeBytes: bytes.byteLength, sha256: hash('sha256'), sha512: hash('sha512') });
-    expect((await readFile(join(folder, 'file'))).equals(bytes)).toBe(true);
+    expect(await fetchIt(url, { sha512: true, heard })).toEqual({ sizeBytes: bytes.byteLength, sha256: hash('sha256'), sha512: hash('sha512'), resumed: false });
+    expect((await bed.bytes()).equals(bytes)).toBe(true);
     expect(heard.at(-1)).toBe(bytes.byteLength);
   });
 
@@ -84,10 +71,10 @@ describe('fetching', () => {
     let asked = 0;
     const resolve: Resolve = async () => answers[asked++] ?? [];
     expect(await fetchIt(`http://rebinding.example:${web.port}/a`, { resolve })).toMatchObject({ sha256: hash('sha256') });
-    expect([asked, inside.requests('/a'), web.lastHost()]).toEqual([1, 0, `rebinding.example:${web.port}`]);
+    expect([asked, inside.requests('/a'), web.seen('/a')[0]?.host]).toEqual([1, 0, `rebinding.example:${web.port}`]);
     // The second request gets the second answer, which is refused.
-    await expect(fetchIt(`http://rebinding.example:${web.port}/a`, { resolve })).rejects.toMatchObject({ code: 'SourceRefused' });
-    expect(inside.requests('/a')).toBe(0);
+    await expect(fetchIt(`http://rebinding.example:${web.port}/b`, { resolve })).rejects.toMatchObject({ code: 'SourceRefused' });
+    expect([inside.requests('/a'), inside.requests('/b')]).toEqual([0, 0]);
     await inside.close();
   });
 
@@ -109,10 +96,10 @@ describe('fetching', () => {
   });
 
   test('nobody listening fails', async () => {
-    const url = web.serve('/a', { is: 'bytes', bytes });
-    await web.close();
+    const gone = await openTestWeb();
+    const url = gone.serve('/a', { is: 'bytes', bytes });
+    await gone.close();
     await expect(fetchIt(url)).rejects.toMatchObject({ code: 'DownloadFailed', message: expect.stringContaining('ECONNREFUSED') });
-    web = await openTestWeb();
   });
 
   test('a server that says nothing is given up', async () => {

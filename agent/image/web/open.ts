@@ -35,7 +35,8 @@ export const openUrl = async (asked: Asked, guard: Guard, limits: OpenLimits, si
   throw failed(start, `more than ${limits.maxRedirects} redirects`);
 };
 
-const failed = (url: URL, why: string, cause?: unknown): Fault => new Fault('DownloadFailed', `fetching ${shown(url)}: ${why}`, { cause });
+/** The fault of a download that may work later. */
+export const failed = (url: URL, why: string, cause?: unknown): Fault => new Fault('DownloadFailed', `fetching ${shown(url)}: ${why}`, { cause });
 
 const redirected = (from: URL, location: string): URL => {
   const to = URL.parse(location, from.href);
