@@ -38,8 +38,10 @@ export const makeKeeping = (shelf: Shelf, patienceMs = tendMs): Keeping => {
   };
   const look = async (): Promise<void> => {
     try {
+      // In this order: the ballast may be what takes the last block.
+      const room = await shelf.ballast.keep();
       await shelf.probe();
-      if (await shelf.ballast.keep()) trouble = undefined;
+      if (room) trouble = undefined;
       else noRoom();
     } catch (thrown) {
       note(thrown);

@@ -34,17 +34,24 @@ export type RealNode = AsyncDisposable & {
   traces: (uid: string) => Promise<string[]>;
 };
 
+/**
+ * What a test may change. `stateDir`: an empty folder of the test's own, for instance on a disk of its own. `under`: what the agent's command
+ * line is put behind; `env`: added to its environment. Both may be changed between two starts.
+ */
+export type RealNodeOptions = { stateDir?: string; under?: string[]; env?: Record<string, string> };
+
 const root = join(import.meta.dirname, '..', '..');
 const waitMs = 30_000;
 
 /** Makes a node for tests and starts its agent; dispose it at the end, it ends every guest too. Needs root. */
-export const startRealNode = async (cluster: Cluster, url: string, name = 'node-1'): Promise<RealNode> => {
+export const startRealNode = async (cluster: Cluster, url: string, name = 'node-1', options: RealNodeOptions = {}): Promise<RealNode> => {
   const folder = await mkdtemp(join(tmpdir(), 'strato-node-'));
   await chmod(folder, 0o755);
-  const folders = { stateDir: join(folder, 'state'), imageCacheDir: join(folder, 'state', 'images'), socketDir: join(folder, 's') };
+  const stateDir = options.stateDir ?? join(folder, 'state');
+  const folders = { stateDir, imageCacheDir: join(stateDir, 'images'), socketDir: join(folder, 's') };
   const paths = pathsOf(folders);
   const files = { token: join(folder, 'token'), config: join(folder, 'config.toml'), log: join(folder, 'agent.log') };
-  await mkdir(folders.stateDir, { mode: 0o700 });
+  await mkdir(stateDir, { mode: 0o700, recursive: true });
   await writeFile(files.token, await cluster.token({ node: name, seconds: 3600 }), { mode: 0o600 });
   await writeFile(files.config, stringifyToml({
     control_plane_url: url, control_plane_ca: cluster.authority, token_file: files.token, log_level: 'debug',
@@ -60,8 +67,9 @@ export const startRealNode = async (cluster: Cluster, url: string, name = 'node-
     joinedBefore = await joins();
     const out = await open(files.log, 'a');
     try {
-      const child = spawn(process.execPath, [join(root, 'agent', 'main.ts'), '--config', files.config], {
-        stdio: ['ignore', out.fd, out.fd], env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] },
+      const [command = '', ...args] = [...(options.under ?? []), process.execPath, join(root, 'agent', 'main.ts'), '--config', files.config];
+      const child = spawn(command, args, {
+        stdio: ['ignore', out.fd, out.fd], env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'], ...options.env },
       });
       await once(child, 'spawn');
       agent = child;

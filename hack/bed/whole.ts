@@ -3,7 +3,7 @@ import { openTestWeb, type TestWeb } from '#agent/image/web/testweb.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { user } from './objects.ts';
 import { type BedOperator, startBedOperator } from './operator.ts';
-import { type RealNode, startRealNode } from './realnode.ts';
+import { type RealNode, type RealNodeOptions, startRealNode } from './realnode.ts';
 
 // Processes start slowly where every core is busy.
 const startMs = 120_000;
@@ -15,14 +15,14 @@ export type Whole = AsyncDisposable & { cluster: Cluster; operator: BedOperator;
  * Starts all of it, with the image `guest` in namespace default: a boot sector that prints `up` on its serial console and
  * powers itself off when it is told `q` there. It does not heed the power button.
  */
-export const startWhole = async (): Promise<Whole> => {
+export const startWhole = async (options: RealNodeOptions = {}): Promise<Whole> => {
   await using opened = new AsyncDisposableStack();
   const cluster = opened.use(await startCluster());
   const operator = await startBedOperator(cluster);
   opened.defer(() => operator.stop());
   const web = await openTestWeb();
   opened.defer(() => web.close());
-  const node = opened.use(await startRealNode(cluster, operator.url));
+  const node = opened.use(await startRealNode(cluster, operator.url, 'node-1', options));
   const me = user(cluster.kube);
   const url = web.serve('/guest.raw', { is: 'bytes', bytes: Buffer.from(testGuest()) });
   await me.apply({
