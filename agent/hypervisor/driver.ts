@@ -54,6 +54,9 @@ export type RunEnd = {
   stderr: string;
 };
 
+/** Why QEMU holds a guest: the disks in these slots have no room left, or failed. */
+export type IoError = { reason: 'NoSpace' | 'IOError'; slots: readonly number[] };
+
 /**
  * What is seen of one machine.
  *
@@ -64,7 +67,7 @@ export type RunEnd = {
  */
 export type Sight =
   | { is: 'gone'; last?: RunEnd }
-  | { is: 'present'; startId: string; guest: 'prelaunch' | 'running' | 'paused' | 'io-error' | 'shutdown'; facts: MachineFacts; pid: number; panicked?: true }
+  | { is: 'present'; startId: string; guest: 'prelaunch' | 'running' | 'paused' | 'io-error' | 'shutdown'; facts: MachineFacts; pid: number; panicked?: true; ioError?: IoError }
   | { is: 'unknown'; why: string };
 
 /**

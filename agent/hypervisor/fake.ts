@@ -1,8 +1,8 @@
 import { Fault } from '#crds/kit/fault.ts';
-import type { Hypervisor, MachineChange, MachineFacts, MachineNic, RunEnd, Sight } from './driver.ts';
+import type { Hypervisor, IoError, MachineChange, MachineFacts, MachineNic, RunEnd, Sight } from './driver.ts';
 
 type Run = {
-  startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts; panicked?: boolean;
+  startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts; panicked?: boolean; ioError?: IoError;
   cpus: number; maxCpus: number; memoryMiB: number; nics: Map<number, MachineNic>; onReboot: 'reset' | 'shutdown';
 };
 type Machine = { run?: Run; last?: RunEnd; hangs?: boolean };
@@ -86,7 +86,7 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
       signal.throwIfAborted();
       const it = world.machines.get(uid);
       if (it?.hangs) return { is: 'unknown', why: 'QEMU did not answer' };
-      if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1, ...(it.run.panicked ? { panicked: true as const } : {}) };
+      if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1, ...(it.run.panicked ? { panicked: true as const } : {}), ...(it.run.guest === 'io-error' && it.run.ioError ? { ioError: it.run.ioError } : {}) };
       return { is: 'gone', ...(it?.last ? { last: it.last } : {}) };
     },
     start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, maxCpus, memoryMiB, nics }, signal) => {

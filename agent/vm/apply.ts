@@ -4,6 +4,7 @@ import { applyChange } from './applychange.ts';
 import { hardwareOf } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import type { Step } from './facts.ts';
+import { afterRetry } from './halted.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { machineSpec } from './machine.ts';
 import { afterEnd } from './restart.ts';
@@ -35,6 +36,7 @@ export const deadlineMs = (step: Step['do']): number => {
     case 'detach':
     case 'forget':
     case 'resume':
+    case 'retryIo':
     case 'pause':
     case 'powerdown':
     case 'onReboot':
@@ -70,6 +72,9 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
     case 'start':
       return start(work, step.startId);
     case 'resume':
+      return hypervisor.resume(uid, signal);
+    case 'retryIo':
+      scratch.retried = afterRetry(scratch.retried, hands.hostMs());
       return hypervisor.resume(uid, signal);
     case 'pause':
       return hypervisor.pause(uid, signal);

@@ -4,6 +4,7 @@ import type { MachineFacts, Sight } from '../hypervisor/driver.ts';
 import type { DiskSight } from '../storage/driver.ts';
 import type { Change, LiveChange } from './change.ts';
 import type { VmEntry } from './entry.ts';
+import type { Retried } from './halted.ts';
 
 /** What is seen of one disk; a fault when it could not be looked at. */
 export type DiskFact = DiskSight | { is: 'fault'; fault: Fault };
@@ -27,6 +28,10 @@ export type VmFacts = {
   pressedMs: number | undefined;
   /** What the machine was told to do at the guest's own reboot; unknown after a restart of the agent. */
   onReboot: 'reset' | 'shutdown' | undefined;
+  /** While a disk halts the guest: how much the node's storage has free, when that could be told. */
+  freeMiB?: number;
+  /** When a guest that a disk had halted was last let go on; unknown after a restart of the agent. */
+  retried: Retried | undefined;
   /** A random id for the start that may come of this. */
   freshId: string;
 };
@@ -47,6 +52,7 @@ export type Step =
   | { do: 'attach'; name: string }
   | { do: 'start'; startId: string }
   | { do: 'resume' }
+  | { do: 'retryIo' }
   | { do: 'pause' }
   | { do: 'powerdown' }
   | { do: 'onReboot'; action: 'reset' | 'shutdown' }
@@ -62,4 +68,4 @@ export type Step =
  * before), what keeps it from its desired state, in what the run differs from the hardware that is wanted, and when to look
  * again although nothing has happened.
  */
-export type Plan = { state: VmState; steps: readonly Step[]; trouble?: Trouble; pending?: readonly Change[]; lookAfterMs?: number };
+export type Plan = { state: VmState; steps: readonly Step[]; trouble?: Trouble; ioError?: NonNullable<ObservedVm['ioError']>; pending?: readonly Change[]; lookAfterMs?: number };

@@ -5,6 +5,7 @@ import type { ImageStore } from '../image/store.ts';
 import type { NicBackend, Network } from '../network/driver.ts';
 import type { DiskPlace, Storage } from '../storage/driver.ts';
 import type { Step } from './facts.ts';
+import type { Retried } from './halted.ts';
 import type { Ledger } from './ledger.ts';
 
 /** The part of a logger that an agent needs: fields first, then a constant sentence. A pino logger fits. */
@@ -42,6 +43,7 @@ export type Scratch = {
   holdsPorts: boolean;
   pressedMs: number | undefined;
   onReboot: 'reset' | 'shutdown' | undefined;
+  retried: Retried | undefined;
   failure: Failure | undefined;
   /** A driver that broke its deadline and is still at it: nothing else is done to this VM meanwhile. */
   hung: boolean;
@@ -50,5 +52,5 @@ export type Scratch = {
 
 /** The memory of a worker that begins. */
 export const freshScratch = (holdsPorts: boolean): Scratch => ({
-  backends: new Map(), places: new Map(), holdsPorts, pressedMs: undefined, onReboot: undefined, failure: undefined, hung: false, reported: undefined,
+  backends: new Map(), places: new Map(), holdsPorts, pressedMs: undefined, retried: undefined, onReboot: undefined, failure: undefined, hung: false, reported: undefined,
 });

@@ -19,6 +19,7 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
   // What was remembered while we looked counts; a desire that came meanwhile may name disks that we have not seen.
   const entry = hands.ledger.vm(uid);
   if (!entry) return undefined;
+  const freeMiB = sight.is === 'present' && sight.guest === 'io-error' ? await freeOf(hands, signal) : undefined;
   for (const [name, seen] of disks) if (seen.is === 'ready') scratch.places.set(name, seen);
   return {
     entry: entry.desired === before.desired && entry.ending === before.ending ? entry : before,
@@ -35,6 +36,8 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
     nowMs: hands.hostMs(),
     pressedMs: scratch.pressedMs,
     onReboot: scratch.onReboot,
+    retried: scratch.retried,
+    ...(freeMiB === undefined ? {} : { freeMiB }),
     freshId: hands.newId(),
   };
 };
@@ -46,6 +49,9 @@ const observeMachine = async ({ hypervisor }: Hands, uid: string, signal: AbortS
     return { is: 'unknown', why: messageOf(thrown) };
   }
 };
+
+const freeOf = ({ storage }: Hands, signal: AbortSignal): Promise<number | undefined> =>
+  within(lookMs, signal, 'asking for the free space of the storage', () => storage.space()).then(({ freeMiB }) => freeMiB, () => undefined);
 
 const observeDisk = async ({ storage }: Hands, uid: string, name: string, signal: AbortSignal): Promise<DiskFact> => {
   try {

@@ -3,6 +3,7 @@ import type { Sight } from '../hypervisor/driver.ts';
 import { appliedOf, type Change, changesOf, hardwareOf } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import type { Plan, Step, VmFacts } from './facts.ts';
+import { planHalted } from './halted.ts';
 import { restartIsAsked } from './restart.ts';
 
 /** How often the power button of a guest that shall stop is pressed again: a guest that was still booting missed it. */
@@ -51,7 +52,7 @@ const planRun = (facts: VmFacts, desired: DesiredVm, sight: Present, remember: r
     case 'paused':
       return wantsPause ? { state: 'paused', steps: [...keep, ...reboot], pending, ...look } : { state: 'paused', steps: [...keep, { do: 'resume' }], pending };
     case 'io-error':
-      return { state: 'paused', steps: keep, pending, trouble: { reason: 'IOError', message: 'a disk of the node failed or is full; the guest is held where it was', final: false }, ...look };
+      return { ...look, ...planHalted(facts, desired, sight.ioError ?? { reason: 'IOError', slots: [] }, keep), pending };
     case 'shutdown':
       return { state: 'running', steps: keep, pending, lookAfterMs: 500 };
   }
@@ -93,8 +94,8 @@ const planStop = ({ entry, nowMs, pressedMs }: VmFacts, desired: DesiredVm, sigh
   const begin: Step[] = stopping?.sinceMs === sinceMs ? [] : [{ do: 'beginStop', sinceMs, forced: false, why }];
   const pressInMs = begin.length > 0 || pressedMs === undefined ? 0 : pressAgainMs - (nowMs - pressedMs);
   if (pressInMs > 0) return { state, steps: remember, lookAfterMs: Math.min(leftMs, pressInMs) };
-  // A paused guest can not answer its button.
-  const wake: Step[] = sight.guest === 'paused' ? [{ do: 'resume' }] : [];
+  // A guest that is held can not answer its button.
+  const wake: Step[] = sight.guest === 'paused' || sight.guest === 'io-error' ? [{ do: 'resume' }] : [];
   return { state, steps: [...remember, ...begin, ...wake, { do: 'powerdown' }], lookAfterMs: Math.min(leftMs, pressAgainMs) };
 };
 

@@ -28,6 +28,7 @@ export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: 
     digest: desired ? desireDigest(desired) : '',
     state: plan.state,
     ...(trouble ? { trouble: { ...trouble, message: trouble.message.slice(0, 4096) } } : {}),
+    ...(plan.ioError ? { ioError: plan.ioError } : {}),
     ...(entry.lastExit ? { lastExit: entry.lastExit } : {}),
     ...(machine ? { machine: applied ? { ...machine, cpus: applied.cpus, memoryMiB: applied.memoryMiB } : machine } : {}),
     ...(applied && desired ? { applied: { generation: plan.pending?.length === 0 ? desired.generation : applied.generation, pending: pendingOf(plan.pending ?? [], unchanged) } } : {}),

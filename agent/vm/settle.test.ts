@@ -144,7 +144,7 @@ describe('from any state, with agents killed at any effect', () => {
       if (last?.state === 'running') expect({ token: entry.restartToken ?? undefined, applied: last.applied?.pending.filter(({ restart }) => !restart) }).toEqual({ token: entry.desired?.restartToken ?? entry.restartToken ?? undefined, applied: [] });
       if (last?.state === 'running' && last.applied?.pending.length === 0) expect({ cpus: run?.cpus, nics: run?.nics.size }).toEqual({ cpus: entry.desired?.cpus, nics: entry.desired?.interfaces.length });
     }), { numRuns: 300 });
-  });
+  }, 60_000);
 
   // Every effect of one start: 6 drivers' verbs and 3 files, before and after each.
   test.each(Array.from({ length: 12 }, (_, effects) => [effects]))('killed at effect %i of a first start: one start, and it runs', async (effects) => {

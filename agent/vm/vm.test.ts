@@ -339,12 +339,6 @@ describe('pause', () => {
     expect(await want(bench, someVm({ generation: 2 }))).toMatchObject({ state: 'running' });
   });
 
-  test('an I/O error is told and nothing is un-paused', async () => {
-    const { world, bench } = await running();
-    Object.assign(world.machine.machines.get(uid)?.run ?? {}, { guest: 'io-error' });
-    expect(await bench.rest(uid)).toMatchObject({ state: 'paused', trouble: { reason: 'IOError' } });
-    expect(world.machine.machines.get(uid)?.run?.guest).toBe('io-error');
-  });
 });
 
 describe('a tombstone', () => {

@@ -44,6 +44,8 @@ export const observedVm = z.object({
   state: vmState,
   /** What keeps it from its desired state: a reason for a condition and a sentence. `final` when trying again can't help. */
   trouble: z.object({ reason: z.string().max(64), message: text, final: z.boolean() }).optional(),
+  /** A disk of the node is full or failed: QEMU holds the guest where it was. */
+  ioError: z.object({ reason: z.enum(['NoSpace', 'IOError']), message: text }).optional(),
   /** Set when a start was given up or a stop was forced, so that the operator can say so in an event. */
   lastExit: lastExit.optional(),
   machine: z.object({

@@ -1,4 +1,5 @@
 // The disk of a node is full, read-only, gone or hangs. Guests run on; the agent says what is wrong and keeps no intent that it might lose.
+import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { z } from 'zod';
@@ -54,8 +55,10 @@ describe('the disk of a node', () => {
   const power = (name: string, powerState: string) => all.me.patchVm(name, { spec: { powerState } });
 
   test('is full: guests run on, nothing new is acknowledged, a delete is; all of it is made up for when there is space', async () => {
-    await all.me.apply(tiny('leaving'));
-    await all.me.vmIs('leaving', 'Ready=True Running', stepMs);
+    for (const name of ['leaving', 'done']) await all.me.apply(tiny(name));
+    for (const name of ['leaving', 'done']) await all.me.vmIs(name, 'Ready=True Running', stepMs);
+    const done = await uidOf('done');
+    await until('the guest to listen', async () => (await all.node.serial(done)).includes('up'), stepMs);
     const before = await pids();
     await disk.fill();
     const told = await storageIs('False LedgerFull');
@@ -73,6 +76,11 @@ describe('the disk of a node', () => {
     await all.me.vmIs('calm', 'Ready=False LedgerFull', stepMs);
     expect([await guest('calm'), await pids()]).toEqual(['running', before]);
 
+    // How a guest ended is known, and why.
+    await appendFile(all.node.paths.serialInput(done), 'q');
+    const { lastExit } = await until('its end to be told', async () => { const { status } = await all.me.vm('done'); return status.lastExit && status; }, 10_000);
+    expect(lastExit).toMatchObject({ reason: 'GuestShutdown', code: 0 });
+    await all.me.deleteVm('done');
     const leaving = await uidOf('leaving');
     await all.me.deleteVm('leaving');
     await all.me.vmGone('leaving', stepMs);
@@ -85,7 +93,7 @@ describe('the disk of a node', () => {
     await all.me.vmIs('late', 'Ready=True Running', stepMs);
     await power('calm', 'Running');
     await all.me.vmIs('calm', 'Ready=True Running', stepMs);
-    expect(await pids()).toEqual(expect.arrayContaining(before.filter((each) => !each.startsWith(leaving))));
+    expect(await pids()).toEqual(expect.arrayContaining(before.filter((each) => !each.startsWith(leaving) && !each.startsWith(done))));
     await all.me.deleteVm('late');
     await all.me.vmGone('late', stepMs);
   }, 400_000);

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, open, rm, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, rm, stat, statfs, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { runTool } from '#agent/host/exec.ts';
@@ -8,7 +8,7 @@ import { until } from './until.ts';
 export type BedDisk = AsyncDisposable & {
   /** Where it is mounted. */
   directory: string;
-  /** Fills it: to the last block, or so that `leaveMiB` are left. */
+  /** Fills it, or takes away of what fills it: to the last block, or so that `leaveMiB` are left. */
   fill: (leaveMiB?: number) => Promise<void>;
   /** Takes away what fills it. */
   empty: () => Promise<void>;
@@ -48,7 +48,10 @@ export const makeBedDisk = async (sizeMiB: number): Promise<BedDisk> => {
     directory,
     fill: async (leaveMiB = 0) => {
       const { bsize, bavail } = await statfs(directory);
-      await run('fallocate', ['-l', String(bsize * bavail - (leaveMiB + 1) * mebibyte), filler]);
+      const there = await stat(filler).then(({ size }) => size, () => 0);
+      const wanted = there + bsize * bavail - (leaveMiB === 0 ? mebibyte : leaveMiB * mebibyte);
+      if (wanted < there) await truncate(filler, wanted);
+      else await run('fallocate', ['-l', String(wanted), filler]);
       if (leaveMiB > 0) return;
       const handle = await open(filler, 'a');
       try {

@@ -83,6 +83,29 @@ describe('a binding', () => {
   });
 });
 
+describe('a guest that a disk of its node halts', () => {
+  const vm = machine(placed);
+  const ioError = { reason: 'NoSpace', message: 'disk root: no space' } as const;
+  const halted = report(vm, { state: 'paused', ioError, trouble: { ...ioError, final: false } });
+  const told = (over: Partial<VmFacts>) => decide(facts(vm, over), now).status;
+
+  test('is told with the reason; its disks are there', () => {
+    const status = told({ report: halted });
+    expect([status?.phase, ready(status)]).toEqual(['Paused', 'False NoSpace']);
+    expect([conditionOf(status?.conditions, 'IOError'), conditionOf(status?.conditions, 'DisksReady')]).toMatchObject([{ status: 'True', ...ioError }, { status: 'True' }]);
+  });
+
+  test('is Ready when its user wants it paused', () => {
+    const paused = machine({ ...placed, spec: { powerState: 'Paused' } });
+    const status = decide(facts(paused, { report: report(paused, { state: 'paused', ioError }) }), now).status;
+    expect([ready(status), conditionOf(status?.conditions, 'IOError')?.reason]).toEqual(['True Paused', 'NoSpace']);
+  });
+
+  test('is not told of when that is over, or when its node is silent', () => {
+    expect([told({ report: report(vm) }), told({ report: halted, link: 'silent' })].map((status) => conditionOf(status?.conditions, 'IOError'))).toEqual([undefined, undefined]);
+  });
+});
+
 describe('a node that keeps no new intents', () => {
   const full = { reason: 'LedgerFull', message: 'no space' } as const;
   const vm = machine(placed);

@@ -97,7 +97,7 @@ const bound = (facts: VmFacts, now: Date): Decision => {
   const desire = desireOf(facts);
   const tell: Decision['tell'] = 'missing' in desire ? { is: 'keep' } : { is: 'desire', vm: desire };
   const write = (standing: Standing, verdicts: Verdict[], outcome: Outcome): Decision => ({
-    ...nothing, tell, outcome, status: statusOf(facts, standing, [...linkVerdicts(facts), ...verdicts, ...protectedVerdict(facts)], now),
+    ...nothing, tell, outcome, status: statusOf(facts, standing, [...linkVerdicts(facts), ...verdicts, ...ioErrorVerdict(facts), ...protectedVerdict(facts)], now),
     passing: standing.progress === 'reconciling' && (standing.phase === 'Preparing' || standing.phase === 'Starting' || standing.reason === 'Applying'),
   });
   if (facts.link === 'silent') {
@@ -126,6 +126,10 @@ const bound = (facts: VmFacts, now: Date): Decision => {
 /** The node holds the desire of this very spec, told while its images were known; what it was is not recorded with the VM. */
 const saidAlready = ({ vm, report }: VmFacts): boolean => report !== undefined && report.generation === vm.metadata.generation;
 
+/** What a silent node last said may be long over. */
+const ioErrorVerdict = ({ link, report }: VmFacts): Verdict[] =>
+  report?.ioError === undefined || link === 'silent' ? [] : [{ type: 'IOError', status: 'True', ...report.ioError }];
+
 /** Deleted round the policy (a namespace or the CRD went) while protected: it runs on until the field is cleared. */
 const protectedVerdict = ({ vm }: VmFacts): Verdict[] =>
   vm.metadata.deletionTimestamp === undefined ? [] : [{ type: 'DeletionProtected', status: 'True', reason: 'DeletionProtected', message: 'deleted, but spec.deletionProtection is true; nothing is torn down' }];
@@ -147,7 +151,7 @@ const networkReasons = new Set<Verdict['reason']>(['ForwardConflict', 'ForwardNo
 
 const partVerdicts = (standing: Standing, { report }: VmFacts): Verdict[] => {
   const part = (type: 'DisksReady' | 'NetworkReady', bad: ReadonlySet<Verdict['reason']>): Verdict => {
-    if (bad.has(standing.reason)) return { type, status: 'False', reason: standing.reason, message: standing.message };
+    if (bad.has(standing.reason) && report?.ioError === undefined) return { type, status: 'False', reason: standing.reason, message: standing.message };
     const started = report !== undefined && report.state !== 'preparing';
     return started
       ? { type, status: 'True', reason: type, message: type === 'DisksReady' ? 'all disks are there' : 'all interfaces are connected' }

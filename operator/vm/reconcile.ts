@@ -100,6 +100,8 @@ const announce = (vm: VirtualMachine, next: VmStatus, { event }: VmHands): void 
   const before = conditionOf(vm.status.conditions, 'Ready');
   const after = conditionOf(next.conditions, 'Ready');
   if (vm.status.nodeName === undefined && next.nodeName !== undefined) event(vm, { type: 'Normal', reason: 'Scheduled', note: `placed on ${next.nodeName}` });
+  const halted = conditionOf(next.conditions, 'IOError');
+  if (halted && !conditionOf(vm.status.conditions, 'IOError')) event(vm, { type: 'Warning', reason: 'IOError', note: halted.message });
   if (!after || before?.reason === after.reason) return;
   if (after.status === 'True' && next.nodeName !== undefined) event(vm, { type: 'Normal', reason: after.reason, note: after.message });
   const forced = next.lastExit?.reason === 'Forced' && canonical(next.lastExit) !== canonical(vm.status.lastExit ?? null);

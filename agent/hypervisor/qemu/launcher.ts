@@ -6,6 +6,10 @@ export const lockedExit = 75;
 /** Descriptor of the VM's lock in the supervisor and in its QEMU. */
 export const lockFd = 9;
 
+// Bytes: some hundred events, and one block.
+const roomForEvents = 65_536;
+const roomForExit = 4_096;
+
 // Before `qmp_capabilities` QEMU writes no event. The second line gives the serial port its record and its input:
 // a `file` character device never waits for a reader. Source: QEMU QMP reference, chardev-change.
 const greeting = [
@@ -21,6 +25,9 @@ const greeting = [
  * It joins the VM's cgroups (PROCS are their cgroup.procs), takes the VM's lock, tells under it which run has it (`run`),
  * empties the record of the serial console, and starts QEMU as the VM's own user, which inherits the lock. Then it waits, and
  * writes how QEMU ended to RUN/exit. It exits with 75 when the lock is another's. Needs dash or any POSIX sh, and util-linux.
+ *
+ * Room for what QEMU and the supervisor will tell is taken beforehand, where the file system can: how a guest ended must be known also
+ * when the disk is full by then. Opened with `<>`, a file keeps that room.
  *
  * The lock (9) and the writers of the FIFOs (3, 4) are inherited by QEMU too: if the supervisor is killed the lock stays
  * held and QEMU goes on to read its console.
@@ -41,6 +48,8 @@ mv -f run.new run
 : > serial.log
 if [ ! -p serial.in ]; then mkfifo -m 640 serial.in; chgrp "$id" serial.in; fi
 mkfifo "$run/qmp.in"
+fallocate -n -l ${roomForEvents} "$run/events" 2>/dev/null || :
+fallocate -n -l ${roomForExit} "$run/exit.new" 2>/dev/null || :
 exec 3<>"$run/qmp.in" 4<>serial.in
 printf '%s\\n' '${greeting}' >&3
 setpriv "--reuid=$id" "--regid=$id" "$groups" --no-new-privs --inh-caps=-all --bounding-set=-all -- "$@" <&3 >>"$run/events" 2>>"$run/stderr" &
@@ -52,7 +61,7 @@ while :; do
   if [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; then continue; fi
   break
 done
-echo "$code" > "$run/exit.new"
+echo "$code" 1<>"$run/exit.new"
 mv -f "$run/exit.new" "$run/exit"
 `;
 

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { errnoOf } from '../../storage/durable.ts';
-import type { Sight } from '../driver.ts';
+import type { IoError, Sight } from '../driver.ts';
 import { qmpSocket } from './args.ts';
 import { isPanicked } from './events.ts';
 import type { House } from './house.ts';
@@ -21,6 +21,20 @@ const lockWaitMs = 200;
 const status = z.object({ status: z.string() });
 const name = z.object({ name: z.string().optional() });
 const threads = z.array(z.object({ 'thread-id': z.int() })).min(1);
+
+const blocks = z.array(z.object({ 'io-status': z.enum(['ok', 'failed', 'nospace']).optional(), inserted: z.object({ 'node-name': z.string().optional() }).optional() }));
+
+/**
+ * Which disks keep the guest from running, and why. Pure. The `device` of a block event is empty for disks that were given by `-blockdev`; the
+ * number of the node is that of the disk's slot. One that failed outweighs one that is full. Source: QAPI BlockInfo, BlockDeviceIoStatus.
+ */
+export const ioErrorOf = (devices: z.output<typeof blocks>): IoError => {
+  const bad = devices.filter((each) => each['io-status'] === 'failed' || each['io-status'] === 'nospace');
+  const failed = bad.filter((each) => each['io-status'] === 'failed');
+  const full = failed.length === 0 && bad.length > 0;
+  const slots = (full ? bad : failed).flatMap(({ inserted }) => /\d+$/.exec(inserted?.['node-name'] ?? '')?.map(Number) ?? []);
+  return { reason: full ? 'NoSpace' : 'IOError', slots };
+};
 
 /** QEMU's run states (QAPI RunState), as far as a machine is sound in them. */
 const guestStates = {
@@ -70,10 +84,11 @@ const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal
   house.watcher.add(uid, house.paths.run(uid, record.startId));
   const now = await statusOf(qmp, signal);
   if (!isGuestState(now)) return { is: 'unknown', why: `QEMU is in the state ${now}, which only a restart of the VM ends` };
+  const ioError = now === 'io-error' ? { ioError: ioErrorOf(await qmp.execute('query-block', blocks, signal)) } : {};
   const [cpu] = await qmp.execute('query-cpus-fast', threads, signal);
   const panicked = isPanicked(await readEvents(house.paths, uid, record.startId));
   return {
-    is: 'present', startId: record.startId, guest: guestStates[now], facts: record.facts, pid: await processOf(cpu?.['thread-id'] ?? 0), ...(panicked ? { panicked } : {}),
+    is: 'present', startId: record.startId, guest: guestStates[now], facts: record.facts, pid: await processOf(cpu?.['thread-id'] ?? 0), ...(panicked ? { panicked } : {}), ...ioError,
   };
 };
 
