@@ -67,7 +67,7 @@ export const startRealNode = async (cluster: Cluster, url: string, name = 'node-
     joinedBefore = await joins();
     const out = await open(files.log, 'a');
     try {
-      const [command = '', ...args] = [...(options.under ?? []), process.execPath, join(root, 'agent', 'main.ts'), '--config', files.config];
+      const [command, ...args] = [...(options.under ?? []), process.execPath, join(root, 'agent', 'main.ts'), '--config', files.config];
       const child = spawn(command, args, {
         stdio: ['ignore', out.fd, out.fd], env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'], ...options.env },
       });
