@@ -3,7 +3,7 @@ import { jittered } from '#crds/kit/backoff.ts';
 import { asFault, Fault, messageOf } from '#crds/kit/fault.ts';
 import { readClusterId } from './clusterid.ts';
 import { authenticate } from './fleet/auth.ts';
-import { mustRaise } from './fleet/epoch.ts';
+import { epochFor } from './fleet/epoch.ts';
 import { serveAgents } from './fleet/server.ts';
 import { makeHeartbeats } from './kube/heartbeat.ts';
 import type { Kube } from './kube/kube.ts';
@@ -39,7 +39,7 @@ export type Term = {
   port: number;
   /** Caches are complete and the CRDs are not older than this build. Followers are ready too. */
   ready: () => boolean;
-  /** The epoch of our commands while we lead; undefined when we do not. */
+  /** The epoch of our lead; undefined while we do not lead. */
   leaderEpoch: () => number | undefined;
 };
 
@@ -71,14 +71,19 @@ export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined)
     });
     const beats = makeHeartbeats({ kube, namespace, clock });
     await using agents = await serveAgents({
-      fleet: house.fleet, monotonicMs: clock.monotonicMs, now: clock.now, log, tls: await parts.tls(), leaderEpoch,
+      fleet: house.fleet, monotonicMs: clock.monotonicMs, now: clock.now, log, tls: await parts.tls(), leads: () => leaderEpoch() !== undefined,
       reviewToken: (token) => authenticate(kube, namespace, token, signal),
       admit: async (hello, node) => {
         const admission = judgeIdentity(await ensureNode(kube, node, signal), hello.agentId);
         if (admission.is === 'conflict') return { refused: 'IdentityConflict', message: admission.message };
-        if (leaderEpoch() === undefined || lease === undefined) return { refused: 'NotLeader', message: 'this operator does not lead' };
-        const above = mustRaise(house.fleet.member(node).spoke, hello, lease.epoch());
-        return { leaderEpoch: above === undefined ? lease.epoch() : await lease.raiseEpoch(above) };
+        const ours = leaderEpoch();
+        if (ours === undefined || lease === undefined) return notLeader;
+        const { leaderEpoch: theirs, fence } = epochFor(house.fleet.member(node).spoke, hello, ours);
+        if (fence) {
+          await lease.confirm();
+          log.warn({ node, leaderEpoch: theirs, ours }, 'the agent has seen a higher epoch than ours: it is commanded above it');
+        }
+        return leaderEpoch() === undefined ? notLeader : { leaderEpoch: theirs };
       },
       heard: (node) => { beats.beat(node, signal).catch((error: unknown) => { if (!signal.aborted) log.warn({ node, why: messageOf(error) }, 'lease of the node not renewed'); }); },
     }, parts.agentListen);
@@ -101,6 +106,8 @@ export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined)
     tell(undefined);
   }
 };
+
+const notLeader = { refused: 'NotLeader', message: 'this operator does not lead' } as const;
 
 /** Tries again, with a pause, what fails for lack of an API server. */
 const patiently = async <T>({ clock, chance, log }: TermParts, signal: AbortSignal, doing: string, work: () => Promise<T>): Promise<T> => {

@@ -84,11 +84,13 @@ describe('bad weather', () => {
     const younger = await me.vmIs('younger', 'Ready=True Running', 60_000);
     const before = node.running();
     const starts = node.starts();
-    const epoch = (await operator.leading()).leaderEpoch() ?? 0;
+    // What the agent is commanded under; the Lease's own count may well go back.
+    const commanded = () => operator.running.term()?.house.fleet.member('node-1').spoke?.leaderEpoch ?? 0;
+    const epoch = commanded();
 
     await restore();
     await until('the operator to begin anew', () => operator.lines.some(({ sentence, fields }) => sentence === 'this term ends' && /history|lead/.test(String(fields['why']))), 60_000);
-    await until('a higher epoch', () => (operator.running.term()?.leaderEpoch() ?? 0) > epoch, 60_000);
+    await until('a higher epoch', () => commanded() > epoch, 60_000);
     const found = await me.nodeIs('node-1', 'OrphansPresent=True OrphansPresent', 60_000);
     expect(found.status.orphans?.map(({ uid }) => uid)).toEqual([younger.metadata.uid]);
     const dead = await me.vmIs('doomed', 'Ready=False DiskMissing', 30_000);

@@ -78,6 +78,26 @@ describe('the ledger', () => {
     await expect(open(world)).resolves.toBeDefined();
   });
 
+  test('has seen an epoch from the moment that it is told it, also while the disk hangs; a command waits until it is kept', async () => {
+    const world = shelfWorld();
+    const ledger = await open(world);
+    await ledger.noteLeader(3);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    world.hangs = promise;
+    const noted = ledger.noteLeader(6);
+    const accepted = ledger.accept(desire(someVm(), 1, 6));
+    expect([ledger.memory().leaderEpochSeen, world.files.get('leader.json')]).toEqual([6, expect.stringContaining('"leaderEpoch":3')]);
+    resolve();
+    await noted;
+    expect(world.files.get('leader.json')).toContain('"leaderEpoch":6');
+    expect(await accepted).toEqual({ is: 'accept' });
+    // Not kept is not seen after a restart, and not taken for kept before it.
+    world.failing = 'LedgerFailed';
+    await expect(ledger.accept(desire(someVm({ generation: 2 }), 2, 9))).rejects.toMatchObject({ code: 'LedgerFailed' });
+    await expect(ledger.accept(desire(someVm({ generation: 2 }), 3, 9))).rejects.toMatchObject({ code: 'LedgerFailed' });
+    expect(ledger.vm(uid)?.desired?.generation).toBe(1);
+  });
+
   test('a uid that has ended never returns, nor one that was never here and was ended', async () => {
     const world = shelfWorld();
     const ledger = await open(world);

@@ -82,6 +82,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
   }
   const foreignIds = new Set(content.vms.flatMap(({ uid, unixId }) => (remains.has(uid) ? (unixId ?? []) : [])));
   leaderEpochSeen = Math.max(leaderEpochSeen, ...[...entries.values()].map(({ order }) => order.leaderEpoch));
+  let leaderEpochKept = leaderEpochSeen;
   await keeping.tend(signal);
 
   const chains = new Map<string, Promise<unknown>>();
@@ -122,11 +123,15 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
     const entry = entries.get(uid);
     return { leaderEpochSeen, held: new Map(entry ? [[uid, rememberedOf(entry)]] : []), ended, remains: new Set(remains.has(uid) ? [uid] : []) };
   };
-  const noteLeader = (leaderEpoch: number): Promise<void> => inOrder(leaderFile, async () => {
-    if (leaderEpoch <= leaderEpochSeen) return;
-    await keeping.must(() => shelf.write(leaderFile, writeLeader(leaderEpoch)));
-    leaderEpochSeen = leaderEpoch;
-  });
+  const noteLeader = (leaderEpoch: number): Promise<void> => {
+    // Seen is seen, also while the disk hangs: nobody else may command under this epoch any more.
+    leaderEpochSeen = Math.max(leaderEpochSeen, leaderEpoch);
+    return inOrder(leaderFile, async () => {
+      if (leaderEpoch <= leaderEpochKept) return;
+      await keeping.must(() => shelf.write(leaderFile, writeLeader(leaderEpoch)));
+      leaderEpochKept = leaderEpoch;
+    });
+  };
 
   return {
     entries: () => entries,

@@ -32,6 +32,9 @@ export const held = z.object({
   ending: z.boolean(),
 });
 
+/** No cluster changes its leader so often: an agent that claims more is refused, so that there is always a number above. */
+const maxLeaderEpochSeen = 2 ** 48;
+
 /** Orders commands: a leader with a higher epoch wins, then the higher revision of its node. */
 const order = { leaderEpoch: z.int().min(1), revision: z.int().min(1) };
 
@@ -57,8 +60,8 @@ export const toOperator = z.discriminatedUnion('type', [
     protocol: z.object({ min: z.int(), max: z.int() }),
     capabilities: z.array(z.string().max(64)).max(64),
     agentId: z.string().min(1).max(64),
-    /** The highest leaderEpoch that this agent has seen; a leader must be above it. */
-    leaderEpochSeen: z.int().min(0),
+    /** The highest leaderEpoch that this agent has seen; it is commanded above it. */
+    leaderEpochSeen: z.int().min(0).max(maxLeaderEpochSeen),
     /** Most bytes of one frame that it reads; `firstMaxFrameBytes` when unsaid. */
     maxFrameBytes: z.int().min(1).optional(),
     facts: nodeFacts,

@@ -29,9 +29,9 @@ export type Member = {
   /** The session that speaks for this node now; an older socket's end means nothing. */
   session?: { id: number; wake: () => void; close: (why: string) => void };
   view: AgentView;
-  /** Of the last command to this node; it only grows, over all sessions under one epoch. */
+  /** Of the last command to this node; it only grows, over all sessions. */
   revision: number;
-  /** What we last commanded under. */
+  /** What its agent is commanded under. */
   spoke?: Spoken;
   /** Monotonic milliseconds of the last frame; of the operator's start when there was none. */
   lastHeardMs: number;

@@ -4,11 +4,20 @@ import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Agent, request } from 'undici';
 import { WebSocket } from 'ws';
+import { writeFrame } from '#crds/wire/frame.ts';
+import { protocolRange, toAgent, type ToOperator } from '#crds/wire/messages.ts';
+import type { NodeFacts } from '#crds/wire/observed.ts';
 import { type Cluster, startCluster } from '#hack/bed/cluster.ts';
 import { type BedOperator, startBedOperator } from '#hack/bed/operator.ts';
 import { user } from '#hack/bed/objects.ts';
 import { until } from '#hack/bed/until.ts';
 import { startSimNode } from '#hack/sim/node.ts';
+import { parseLease } from '../kube/lease.ts';
+
+const someFacts: NodeFacts = {
+  agentVersion: '1', qemuVersion: '7.2', kernel: 'k', os: 'o', architecture: 'amd64', accelerators: ['tcg'], networkMode: 'user', bootId: 'b',
+  capacity: { cpus: 2, memoryMiB: 1024, storageMiB: 1024 }, forwards: { address: '127.0.0.1', minPort: 1024, maxPort: 65535 }, troubles: [],
+};
 
 /** Who may speak at the agents' door: real tokens, reviewed by a real API server. */
 describe('the agents\' door', () => {
@@ -120,6 +129,35 @@ describe('the agents\' door', () => {
     token = await cluster.token({ node: 'node-4' });
     await until('the refusal', () => operator.lines.some(({ fields }) => fields['node'] === 'node-3' && fields['reason'] === 'TokenRefused'), 10_000);
   }, 30_000);
+
+  /** Says hello as an agent of a node and gives the epoch that it is welcomed with. */
+  const greet = async (node: string, leaderEpochSeen: number): Promise<number> => {
+    const socket = new WebSocket(`${operator.url.replace('https', 'wss')}/agent/ws`, { ca, headers: { authorization: `Bearer ${await cluster.token({ node })}` } });
+    await once(socket, 'open');
+    const hello: ToOperator = { type: 'hello', protocol: protocolRange, capabilities: [], agentId: `agent-of-${node}`, leaderEpochSeen, facts: someFacts };
+    socket.send(writeFrame(hello));
+    const [data] = await once(socket, 'message');
+    socket.terminate();
+    const message = toAgent.parse(JSON.parse(String(data)));
+    return message.type === 'welcome' ? message.leaderEpoch : NaN;
+  };
+
+  test('commands an agent above whatever epoch it claims to have seen, and keeps that from the Lease, the other agents and the next leader', async () => {
+    const { lease, ours } = await leads();
+    expect(await greet('node-5', 2 ** 31 - 2)).toBe(2 ** 31 - 1);
+    expect(await greet('node-5', 2 ** 31 + 7)).toBe(2 ** 31 + 8);
+    expect([await greet('node-6', 0), (await leads()).lease]).toEqual([ours, lease]);
+    await operator.stop();
+    operator = await startBedOperator(cluster, { port: Number(new URL(operator.url).port) });
+    await operator.leading();
+    expect(await leads()).toEqual({ lease: lease + 1, ours: lease + 1 });
+    expect([await greet('node-5', 2 ** 31 + 8), await greet('node-6', ours)]).toEqual([2 ** 31 + 9, ours + 1]);
+  }, 60_000);
+
+  const leads = async () => ({
+    lease: parseLease(await cluster.kube.request('GET', '/apis/coordination.k8s.io/v1/namespaces/strato-system/leases/strato-operator')).transitions,
+    ours: (await operator.leading()).leaderEpoch() ?? NaN,
+  });
 
   test('answers 503 when it does not lead, and when nobody can review the token', async () => {
     await using follower = await startBedOperator(cluster);

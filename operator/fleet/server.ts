@@ -7,7 +7,7 @@ import { maxFrameBytes } from '#crds/wire/messages.ts';
 import type { AgentIdentity } from './auth.ts';
 import { makeSession, type SessionHouse } from './session.ts';
 
-/** What the server of `/agent/ws` needs. A follower has no leaderEpoch: agents then look elsewhere (503). */
+/** What the server of `/agent/ws` needs. A follower does not lead: agents then look elsewhere (503). */
 export type ServerHouse = SessionHouse & { tls: { cert: string; key: string } };
 
 /** Most bytes that may wait for a slow agent before its session is closed; it says everything again when it returns. */
@@ -47,7 +47,7 @@ export const serveAgents = async (house: ServerHouse, listen: { host: string; po
 
 const admit = async (house: ServerHouse, request: IncomingMessage): Promise<AgentIdentity> => {
   if (request.url !== '/agent/ws') throw new Fault('NotFound', 'agents connect to /agent/ws', { retry: 'never' });
-  if (house.leaderEpoch() === undefined) throw new Fault('NotLeader', 'another operator leads', { retry: 'later' });
+  if (!house.leads()) throw new Fault('NotLeader', 'another operator leads', { retry: 'later' });
   const token = /^Bearer ([\w.~+/=-]{1,16384})$/.exec(request.headers.authorization ?? '')?.[1];
   if (token === undefined) throw new Fault('Unauthenticated', 'no bearer token', { retry: 'never' });
   return house.reviewToken(token);

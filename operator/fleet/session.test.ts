@@ -26,7 +26,7 @@ const lab = (over: Partial<SessionHouse> = {}) => {
     fleet, monotonicMs: () => time.ms, now: () => new Date(Date.UTC(2030, 0, 1) + time.ms),
     log: { info: () => undefined, warn: () => undefined },
     admit: async () => ({ leaderEpoch: 7 }),
-    leaderEpoch: () => 7,
+    leads: () => true,
     reviewToken: async () => identity,
     heard: () => undefined,
     ...over,
@@ -200,22 +200,22 @@ describe('a session', () => {
     expect([closed, reviews, types().at(-1)]).toEqual([[], 2, 'renewed']);
   });
 
-  test('goes on counting revisions over connections, and uses the epoch of the moment', async () => {
+  test('goes on counting revisions over connections, under the epoch that its agent was admitted with', async () => {
     let leaderEpoch = 7;
-    const { fleet, connect } = lab({ leaderEpoch: () => leaderEpoch });
+    const { fleet, connect } = lab({ admit: async () => ({ leaderEpoch }) });
     const orders = ({ heard }: ReturnType<typeof connect>) => heard.flatMap((message) => (message.type === 'desire' ? [[message.leaderEpoch, message.revision]] : []));
     fleet.want('node-1', image);
     const first = connect();
     await first.say(hello, holding());
-    const second = connect();
-    await second.say(hello, holding());
     leaderEpoch = 9;
     fleet.want('node-1', { ...image, generation: 2 });
-    expect([orders(first), orders(second)]).toEqual([[[7, 1]], [[7, 2], [9, 3]]]);
+    const second = connect();
+    await second.say(hello, holding());
+    expect([orders(first), orders(second)]).toEqual([[[7, 1], [7, 2]], [[9, 3]]]);
   });
 
   test('commands nothing while this operator does not lead', async () => {
-    const { fleet, connect } = lab({ leaderEpoch: () => undefined });
+    const { fleet, connect } = lab({ leads: () => false });
     const { say, types } = connect();
     await say(hello, holding());
     fleet.want('node-1', image);
@@ -227,6 +227,7 @@ describe('a session', () => {
     ['a frame before hello', '{"type":"heartbeat"}'],
     ['no JSON', '{'],
     ['a frame that breaks its rules', '{"type":"absent","kind":"vm","uid":"../../etc"}'],
+    ['an epoch that no leader could be above', JSON.stringify({ ...hello, leaderEpochSeen: Number.MAX_SAFE_INTEGER })],
   ])('ends at %s', async (_, text) => {
     const { connect } = lab();
     const { session, closed } = connect();

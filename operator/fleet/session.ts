@@ -17,12 +17,12 @@ export type SessionHouse = {
   now: () => Date;
   log: Pick<Log, 'info' | 'warn'>;
   /**
-   * Checks the agent's identity against its HypervisorNode, creating that when it is new, and raises our leaderEpoch above
-   * what the agent has seen. Returns the leaderEpoch, or why the agent is refused.
+   * Checks the agent's identity against its HypervisorNode, creating that when it is new. Returns the leaderEpoch that the agent is
+   * commanded under (see `epochFor`), or why it is refused.
    */
   admit: (hello: Extract<ToOperator, { type: 'hello' }>, node: string) => Promise<{ leaderEpoch: number } | { refused: 'IdentityConflict' | 'NotLeader'; message: string }>;
-  /** The epoch of commands in this moment: it may be raised at any time. Undefined when we do not lead: nothing is commanded then. */
-  leaderEpoch: () => number | undefined;
+  /** Whether we lead in this moment: nothing is commanded otherwise. */
+  leads: () => boolean;
   /** Faults: Unauthenticated; anything else means that it could not be reviewed now. */
   reviewToken: (token: string) => Promise<AgentIdentity>;
   /** The agent is alive: its Lease is renewed (at most each 10 s). */
@@ -70,12 +70,10 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
 
   /** The next place in the order of commands; undefined when nothing may be commanded. */
   const order = (): { leaderEpoch: number; revision: number } | undefined => {
-    const leaderEpoch = house.leaderEpoch();
     const it = member();
-    if (leaderEpoch === undefined || it.agentId === undefined) return undefined;
+    if (!house.leads() || it.spoke === undefined) return undefined;
     it.revision += 1;
-    it.spoke = { agentId: it.agentId, leaderEpoch };
-    return { leaderEpoch, revision: it.revision };
+    return { leaderEpoch: it.spoke.leaderEpoch, revision: it.revision };
   };
 
   const sync = () => {
@@ -246,11 +244,11 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
       if (house.now() >= expiresAt) return refuse('TokenRefused', 'the token expired and was not renewed');
       if (nowMs - lastFrameMs > silenceSeconds * 1000) return close(4002, 'silent');
       if (unreviewed && nowMs >= unreviewed.afterMs) void renew(unreviewed.token);
-      const leaderEpoch = house.leaderEpoch();
-      if (mine() && leaderEpoch !== undefined && member().view.is === 'joined' && nowMs - lastCompareMs >= compareSeconds * 1000) {
+      const { spoke, view } = member();
+      if (mine() && house.leads() && spoke && view.is === 'joined' && nowMs - lastCompareMs >= compareSeconds * 1000) {
         lastCompareMs = nowMs;
         repeatTombstones();
-        say({ type: 'compare', leaderEpoch, digest: holdingDigest(member().view.told.values()) });
+        say({ type: 'compare', leaderEpoch: spoke.leaderEpoch, digest: holdingDigest(member().view.told.values()) });
       }
     },
     /** Something has left the socket: what waited for that is sent. */

@@ -113,16 +113,20 @@ describe('leadership', () => {
     expect([again.holds(), it.lost[1]]).toEqual([false, 'a: it was deleted']);
   });
 
-  test('the epoch is raised above what agents have seen, once, in the Lease itself, and only while it is held', async () => {
+  test('is confirmed by one update for all who ask before it begins, and is not when somebody else took it', async () => {
     const it = bed();
     const mine = await it.take('a');
-    expect(await Promise.all([mine.raiseEpoch(0), mine.raiseEpoch(41), mine.raiseEpoch(41), mine.raiseEpoch(7)])).toEqual([1, 42, 42, 42]);
-    expect((await it.read()).transitions).toBe(42);
-    await expect(mine.raiseEpoch(2 ** 31 - 1)).rejects.toMatchObject({ code: 'EpochExhausted' });
+    it.kube.requests.length = 0;
+    await Promise.all([mine.confirm(), mine.confirm(), mine.confirm()]);
+    expect([it.kube.requests.length, mine.epoch()]).toEqual([1, 1]);
+    it.kube.chaos(() => ({ status: 0, message: 'cut off' }));
+    await expect(mine.confirm()).rejects.toMatchObject({ code: 'ApiServerUnreachable' });
+    it.kube.chaos(undefined);
+    await it.patch({ spec: { holderIdentity: 'thief', leaseTransitions: 2 } });
     expect(mine.holds()).toBe(true);
-    await mine.release();
-    await expect(mine.raiseEpoch(50)).rejects.toMatchObject({ code: 'LeaseLost' });
-    expect(await it.read()).toMatchObject({ holder: '', transitions: 42 });
+    await expect(Promise.all([mine.confirm(), mine.confirm()])).rejects.toMatchObject({ code: 'LeaseLost' });
+    expect([mine.holds(), (await it.read()).holder]).toEqual([false, 'thief']);
+    await expect(mine.confirm()).rejects.toMatchObject({ code: 'LeaseLost' });
   });
 
   test('released, the next one need not wait, and no timer stays', async () => {

@@ -60,23 +60,27 @@ export type LeaseOptions = {
 
 /** A held Lease. */
 export type Leadership = AsyncDisposable & {
-  /** The leaderEpoch: the Lease's transition count, raised at every acquisition. */
+  /** The leaderEpoch: the Lease's transition count, raised at every acquisition. Nothing else changes it. */
   epoch: () => number;
   /** Whether it is held at this very moment, by the clock: ask before each command, timers may be late. */
   holds: () => boolean;
   /** Aborted when the Lease is lost or released. */
   signal: AbortSignal;
   /**
-   * Raises the epoch above one that an agent has seen (the count goes back when etcd is restored or the Lease deleted), by a successful update
-   * of the Lease; no request when it is above already. Faults: EpochExhausted, LeaseLost, KubeFault.
+   * Resolves after an update of the Lease that began after this call: nobody else held it when this was called. Calls that come
+   * before that update begins share it. Faults: LeaseLost, KubeFault.
    */
-  raiseEpoch: (above: number) => Promise<number>;
+  confirm: () => Promise<void>;
   /** Gives the Lease back, so that the next one need not wait. */
   release: () => Promise<void>;
 };
 
 const retry = { baseMs: 1_000, maxMs: 3_000 };
-const maxEpoch = 2 ** 31 - 1;
+// The count is an int32, and an update above that is refused for ever. Source: k8s.io/api/coordination/v1 LeaseSpec.
+const maxTransitions = 2 ** 31 - 1;
+
+/** The count of the next lead. One that can't rise begins anew: agents are commanded above what they have seen anyway. */
+const nextTransitions = (transitions: number): number => (transitions < maxTransitions ? transitions + 1 : 1);
 
 /** Waits until this process holds the Lease, then keeps it renewed. Throws only when `signal` aborts. Source: design.md 4; client-go leaderelection. */
 export const takeLease = async (options: LeaseOptions): Promise<Leadership> => {
@@ -98,7 +102,7 @@ export const takeLease = async (options: LeaseOptions): Promise<Leadership> => {
         seenAtMs = clock.monotonicMs();
       }
       if (mayTake(now, identity, clock.monotonicMs() - seenAtMs, durationMs)) {
-        const spec = { ...times(clock), acquireTime: microTime(clock.now()), holderIdentity: identity, leaseDurationSeconds: durationMs / 1_000, leaseTransitions: now.transitions + 1 };
+        const spec = { ...times(clock), acquireTime: microTime(clock.now()), holderIdentity: identity, leaseDurationSeconds: durationMs / 1_000, leaseTransitions: nextTransitions(now.transitions) };
         return keep(options, path, beganMs, await patchLease(kube, path, now.version, spec, signal));
       }
     } catch (thrown) {
@@ -141,6 +145,8 @@ const keep = ({ kube, name, identity, clock, log, onLost, renewMs = 5_000, renew
   // Counted from before the request: the server may have stored it at once and the others' wait begun.
   let renewedMs = beganMs;
   let turn: Promise<unknown> = Promise.resolve();
+  /** A confirmation that has not begun. */
+  let confirming: Promise<void> | undefined;
 
   const lose = (why: string): void => {
     if (over.signal.aborted) return;
@@ -148,7 +154,7 @@ const keep = ({ kube, name, identity, clock, log, onLost, renewMs = 5_000, renew
     log.warn({ lease: name, epoch: held.transitions, why }, 'leadership lost');
     onLost?.(why);
   };
-  /** One writer at a time: renewals and raises build on each other's version. */
+  /** One writer at a time: renewals build on each other's version. */
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     const mine = turn.then(() => {
       over.signal.throwIfAborted();
@@ -157,11 +163,11 @@ const keep = ({ kube, name, identity, clock, log, onLost, renewMs = 5_000, renew
     turn = mine.catch(() => {});
     return mine;
   };
-  const update = async (spec: Record<string, unknown>): Promise<void> => {
+  const update = async (): Promise<void> => {
     const startMs = clock.monotonicMs();
     for (let attempt = 0; ; attempt += 1) {
       try {
-        held = await patchLease(kube, path, held.version, { ...times(clock), ...spec }, over.signal);
+        held = await patchLease(kube, path, held.version, times(clock), over.signal);
         break;
       } catch (thrown) {
         if (isNotFound(thrown)) lose('it was deleted');
@@ -180,7 +186,7 @@ const keep = ({ kube, name, identity, clock, log, onLost, renewMs = 5_000, renew
   const renew = async (): Promise<void> => {
     for (;;) {
       await clock.sleep(clock.monotonicMs() - renewedMs < renewMs ? renewMs : retry.baseMs, over.signal);
-      await inTurn(() => update({})).catch((thrown: unknown) => {
+      await inTurn(update).catch((thrown: unknown) => {
         if (!over.signal.aborted) log.warn({ lease: name, cause: messageOf(thrown) }, 'the lease was not renewed');
       });
     }
@@ -205,14 +211,10 @@ const keep = ({ kube, name, identity, clock, log, onLost, renewMs = 5_000, renew
     epoch: () => held.transitions,
     holds: () => !over.signal.aborted && clock.monotonicMs() - renewedMs < renewDeadlineMs,
     signal: over.signal,
-    raiseEpoch: (above) =>
-      inTurn(async () => {
-        if (held.transitions > above) return held.transitions;
-        if (!Number.isSafeInteger(above) || above >= maxEpoch) throw new Fault('EpochExhausted', `lease ${name}: an agent claims to have seen epoch ${above}`, { retry: 'never' });
-        await update({ leaseTransitions: above + 1 });
-        log.warn({ lease: name, epoch: held.transitions, above }, 'epoch raised: an agent had seen a higher one');
-        return held.transitions;
-      }),
+    confirm: () => (confirming ??= inTurn(() => {
+      confirming = undefined;
+      return update();
+    })),
     release,
     [Symbol.asyncDispose]: release,
   };
