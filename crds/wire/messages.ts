@@ -13,6 +13,8 @@ export const firstMaxFrameBytes = 1024 * 1024;
 export const maxHeldBytes = firstMaxFrameBytes / 2;
 /** Most entries of one `holding` frame. */
 export const maxHeldPerFrame = 2000;
+/** Most objects that one node may hold, over all `holding` frames of a list. */
+export const maxHeld = 20_000;
 /** Seconds between heartbeats. */
 export const heartbeatSeconds = 10;
 /** Seconds until a silent peer counts as gone. */

@@ -3,14 +3,14 @@ import type { Held, ToOperator } from './messages.ts';
 /**
  * What the operator believes that one agent holds, over one connection.
  *
- *   joining   hello came, the list of what it holds is not complete: nothing is concluded from it
+ *   joining   hello came, the list of what it holds is not complete: nothing is concluded from it; `told` is what it held before
  *   joined    `told` is what the agent said it holds, plus what it was told since
  */
 export type AgentView =
   | { is: 'joining'; told: ReadonlyMap<string, Held> }
   | { is: 'joined'; told: ReadonlyMap<string, Held> };
 
-/** The view at the start of a connection. */
+/** The view of an agent that has never said what it holds. */
 export const joining: AgentView = { is: 'joining', told: new Map() };
 
 /** What the operator wants of one node: digests by uid, and the uids that must end. */
@@ -51,7 +51,8 @@ export const afterEnd = (view: AgentView, uid: string): AgentView => {
 export const afterFrame = (view: AgentView, pending: readonly Held[], message: ToOperator): { view: AgentView; pending: readonly Held[] } => {
   switch (message.type) {
     case 'hello':
-      return { view: joining, pending: [] };
+      // What it held counts until it has said what it holds: a connection that comes anew makes nobody forget.
+      return { view: { is: 'joining', told: view.told }, pending: [] };
     case 'holding': {
       const held = [...pending, ...message.held];
       if (!message.last) return { view, pending: held };

@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import { Fault } from '#crds/kit/fault.ts';
-import type { DesiredImage } from '#crds/wire/desired.ts';
-import { type Held, type ToAgent, toAgent, type ToOperator } from '#crds/wire/messages.ts';
-import type { NodeFacts } from '#crds/wire/observed.ts';
+import type { DesiredImage, DesiredVm } from '#crds/wire/desired.ts';
+import { type Held, maxHeld, type ToAgent, toAgent, type ToOperator } from '#crds/wire/messages.ts';
+import type { NodeFacts, ObservedVm } from '#crds/wire/observed.ts';
 import type { AgentIdentity } from './auth.ts';
 import { makeFleet } from './fleet.ts';
 import { makeSession, type SessionHouse } from './session.ts';
@@ -17,6 +17,11 @@ const facts: NodeFacts = {
 const hello: ToOperator = { type: 'hello', protocol: { min: 1, max: 1 }, capabilities: [], agentId: 'a', leaderEpochSeen: 0, facts };
 const holding = (...held: Held[]): ToOperator => ({ type: 'holding', held, last: true });
 const image: DesiredImage = { kind: 'image', uid, namespace: 'default', name: 'i', generation: 1, url: 'http://h/i', format: 'raw' };
+const vm: DesiredVm = {
+  kind: 'vm', uid, namespace: 'default', name: 'v', generation: 1, epoch: 2, uuid: uid, powerState: 'Running', cpus: 1, memoryMiB: 64, disks: [{ name: 'root', sizeMiB: 1 }],
+  interfaces: [], cloudInit: { hostname: 'v', sshAuthorizedKeys: [] }, stop: { mode: 'Graceful', gracePeriodSeconds: 90 },
+};
+const observed: ObservedVm = { kind: 'vm', uid, generation: 1, epoch: 2, digest: 'd', state: 'running', disks: [], forwards: [] };
 const heldVm: Held = { kind: 'vm', uid, namespace: 'default', name: 'v', generation: 1, epoch: 2, digest: 'd', ending: false };
 
 const lab = (over: Partial<SessionHouse> = {}) => {
@@ -126,6 +131,72 @@ describe('a session', () => {
     const { say, types } = connect();
     await say(hello, holding(), holding());
     expect(types()).toEqual(['welcome', 'desire', 'desire']);
+  });
+
+  test('takes a doomed VM for gone by the first list after a connection, not by one that was on its way when the VM was told of', async () => {
+    const { fleet, connect } = lab();
+    const first = connect();
+    await first.say(hello, holding());
+    fleet.want('node-1', vm);
+    fleet.doom('node-1', uid, 'vm');
+    await first.say(holding());
+    expect([fleet.isAbsent('node-1', uid), first.types().at(-1)]).toEqual([false, 'tombstone']);
+    await first.say(holding({ ...heldVm, ending: true }));
+    expect(fleet.isAbsent('node-1', uid)).toBe(false);
+    const second = connect();
+    await second.say(hello, holding());
+    expect(fleet.isAbsent('node-1', uid)).toBe(true);
+  });
+
+  test('keeps what was reported of a VM, also when a list is older than the VM; after a new connection only of what is held', async () => {
+    const { fleet, connect } = lab();
+    const first = connect();
+    await first.say(hello, holding());
+    fleet.want('node-1', vm);
+    await first.say({ type: 'report', observed }, holding());
+    expect(fleet.report('node-1', uid)).toEqual(observed);
+    const second = connect();
+    await second.say(hello, holding());
+    expect(fleet.report('node-1', uid)).toBeUndefined();
+  });
+
+  test('knows what a node held until its new list is complete; another agent of the node begins with nothing', async () => {
+    const { fleet, connect } = lab();
+    const first = connect();
+    await first.say(hello, holding(heldVm), { type: 'report', observed });
+    const second = connect();
+    await second.say(hello);
+    expect([fleet.holderOf(uid)?.node, fleet.report('node-1', uid), fleet.link('node-1')]).toEqual(['node-1', observed, 'joining']);
+    const other = connect();
+    await other.say({ ...hello, agentId: 'b' });
+    expect([fleet.holderOf(uid), fleet.report('node-1', uid)]).toEqual([undefined, undefined]);
+  });
+
+  test.each([['while it joins', []], ['later', [holding()]]])('ends when the list of what an agent holds has no end, %s', async (_, before) => {
+    const { connect } = lab();
+    const { say, closed } = connect();
+    const part = (frame: number): ToOperator => ({
+      type: 'holding', last: false, held: Array.from({ length: 2_000 }, (__, at) => ({ ...heldVm, uid: `aaaaaaaa-aaaa-4aaa-8aaa-${String(frame * 2_000 + at).padStart(12, '0')}` })),
+    });
+    await say(hello, ...before, ...Array.from({ length: maxHeld / 2_000 }, (__, frame) => part(frame)));
+    expect(closed).toEqual([]);
+    await say(part(maxHeld / 2_000));
+    expect(closed).toEqual([4000]);
+  });
+
+  test('keeps nothing that an agent says of uids that it neither holds nor was told of', async () => {
+    const { fleet, connect } = lab();
+    const { say, closed } = connect();
+    const report = { ...observed, uid: heldVm.uid.replace('1', '2') };
+    const copy: ToOperator = { type: 'report', observed: { kind: 'image', uid, generation: 1, digest: 'd', state: 'ready', progress: 100 } };
+    await say(hello, holding(), { type: 'report', observed }, copy, { type: 'absent', kind: 'vm', uid });
+    const { vms, images, dead, absent } = fleet.member('node-1');
+    expect([vms.size, images.size, dead.size, absent.size, closed]).toEqual([0, 0, 0, 0, []]);
+    // What it holds, what it is wanted to hold and what it shall end is its business.
+    await say(holding(heldVm), { type: 'report', observed });
+    fleet.want('node-1', { ...vm, uid: report.uid });
+    await say({ type: 'report', observed: report });
+    expect([...vms.keys()]).toEqual([uid, report.uid]);
   });
 
   test('is replaced by a newer one of the same node, and its late end changes nothing', async () => {

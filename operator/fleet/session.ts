@@ -1,7 +1,7 @@
 import { asFault } from '#crds/kit/fault.ts';
 import { parseFrame, writeFrame } from '#crds/wire/frame.ts';
 import { holdingDigest } from '#crds/wire/judge.ts';
-import { compareSeconds, firstMaxFrameBytes, type Held, protocolRange, silenceSeconds, type ToAgent, toOperator, type ToOperator } from '#crds/wire/messages.ts';
+import { compareSeconds, firstMaxFrameBytes, type Held, maxHeld, protocolRange, silenceSeconds, type ToAgent, toOperator, type ToOperator } from '#crds/wire/messages.ts';
 import { afterEnd, afterFrame, afterSend, joining, negotiate, planSync } from '#crds/wire/sync.ts';
 import type { Log } from '../loop/log.ts';
 import type { AgentIdentity } from './auth.ts';
@@ -119,9 +119,12 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     if ('refused' in admitted) return refuse(admitted.refused, admitted.message);
     const it = member();
     it.session?.close('a newer session of this node');
+    // What the last agent of the node said is no word of this one.
+    const known = it.agentId === message.agentId;
+    if (!known) for (const each of [it.vms, it.images, it.dead]) each.clear();
     Object.assign(it, {
       agentId: message.agentId, facts: message.facts, protocol, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
-      view: joining, session: { id, wake: sync, close: (why: string) => close(4001, why) },
+      view: known ? { is: 'joining', told: it.view.told } : joining, session: { id, wake: sync, close: (why: string) => close(4001, why) },
     });
     it.spoke = { agentId: message.agentId, leaderEpoch: admitted.leaderEpoch };
     welcomed = true;
@@ -131,12 +134,17 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     fleet.tellListeners((listener) => listener.node(node));
   };
 
-  const joinedNow = () => {
+  /** Whether it is for this node to say anything of a uid: it holds it, or it was told of it. */
+  const concerns = (it: Member, uid: string): boolean => it.view.told.has(uid) || it.wanted.has(uid) || it.doomed.has(uid);
+
+  /** A list is complete. A later one may be older than what was said meanwhile: what is gone is told by the first one of a connection alone. */
+  const listed = (first: boolean) => {
     const it = member();
     const holds = it.view.told;
-    for (const uid of it.vms.keys()) if (!holds.has(uid)) it.vms.delete(uid);
-    // What was doomed and is not held is gone: the agent's own complete list says so.
-    for (const [uid, kind] of it.doomed) if (!holds.has(uid)) ended(it, uid, kind);
+    for (const reports of [it.vms, it.images]) {
+      for (const uid of reports.keys()) if (first ? !holds.has(uid) : !concerns(it, uid)) reports.delete(uid);
+    }
+    if (first) for (const [uid, kind] of it.doomed) if (!holds.has(uid)) ended(it, uid, kind);
     sync();
     fleet.tellListeners((listener) => {
       listener.node(node);
@@ -180,14 +188,16 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     if (message.type === 'hello') return hello(message);
     if (!mine()) return refuse('BadFrame', `${message.type} before hello`);
     const it = member();
-    const before = it.view.is;
+    const first = it.view.is === 'joining';
+    if (message.type === 'holding' && pending.length + message.held.length > maxHeld) return refuse('BadFrame', `a node holds at most ${maxHeld} objects; the agent lists more`);
+    if (message.type === 'absent' && !concerns(it, message.uid)) return;
+    if (message.type === 'report' && !concerns(it, message.observed.uid)) return;
     const next = afterFrame(it.view, pending, message);
     it.view = next.view;
     pending = next.pending;
     switch (message.type) {
       case 'holding':
-        if (message.last) joinedNow();
-        else if (before === 'joined' && pending.length > 100_000) refuse('BadFrame', 'the list of what the agent holds does not end');
+        if (message.last) listed(first);
         return;
       case 'report': {
         const { observed } = message;
@@ -203,7 +213,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
       case 'absent':
         if (it.doomed.has(message.uid)) ended(it, message.uid, message.kind);
         else {
-          it.dead.add(message.uid);
+          if (it.wanted.has(message.uid)) it.dead.add(message.uid);
           tellOfEnd(message.uid, message.kind);
         }
         return;
