@@ -4,6 +4,7 @@ import { asFault, messageOf } from '#crds/kit/fault.ts';
 import { type Desire, holdingDigest, type Tombstone } from '#crds/wire/judge.ts';
 import { maxFrameBytes, protocolRange, type ToOperator } from '#crds/wire/messages.ts';
 import type { NodeFacts, ObservedVm } from '#crds/wire/observed.ts';
+import type { Guests } from './guest/driver.ts';
 import type { Hypervisor } from './hypervisor/driver.ts';
 import type { ImageStore } from './image/store.ts';
 import type { Dial } from './link/dial.ts';
@@ -33,6 +34,7 @@ export type AgentParts = {
   network: Network;
   storage: Storage;
   images: ImageStore;
+  guests: (changed: (uid: string) => void, signal: AbortSignal) => Guests;
   shelf: Shelf;
   dial: Dial;
   /** The credential, read anew for each connection. */
@@ -108,7 +110,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
   };
 
   const hands: Hands = {
-    hypervisor, network, storage, images, ledger, log,
+    hypervisor, network, storage, images, ledger, log, guests: parts.guests((uid) => workers.get(uid)?.poke(), stopping.signal),
     now: clock.now, hostMs: parts.hostMs, newId: parts.newId, chance: parts.chance,
     report: (observed) => {
       reports.set(observed.uid, observed);

@@ -12,6 +12,7 @@ import { type Paths, paths } from './host/paths.ts';
 import { takeStateLock } from './host/statelock.ts';
 import { readToken } from './host/token.ts';
 import { hypervisors } from './hypervisor/registry.ts';
+import { makeGuests } from './guest/guests.ts';
 import { makeImageStore } from './image/local.ts';
 import { makeGuard } from './image/web/guard.ts';
 import { makeDial } from './link/dial.ts';
@@ -87,7 +88,7 @@ const assemble = async (config: Config, at: Paths, images: Awaited<ReturnType<ty
   const late: { agent?: Agent } = {};
   const hypervisor = await hypervisors.qemu({ paths: at, bootId: node.bootId, enableKvm: config.enable_kvm, log, onProved: () => late.agent?.lookAgain() }, signal);
   late.agent = await startAgent({
-    agentId, node, hypervisor, images, shelf, log, hostMs,
+    agentId, node, hypervisor, images, guests: (changed, limit) => makeGuests({ paths: at, clock: systemClock, log, changed }, limit), shelf, log, hostMs,
     // The last id of the range is that of image conversions.
     unixIds: { min: config.unix_ids.min, max: config.unix_ids.max - 1 },
     network: networks[config.network_mode]({ forwards: { address: config.forward_address, minPort: config.forward_ports.min, maxPort: config.forward_ports.max } }),

@@ -1,18 +1,12 @@
 import { createServer } from 'node:http';
-import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 
 /** What the operator tells of itself over plain HTTP. */
-export type Health = { live: () => boolean; ready: () => boolean; figures: () => Readonly<Record<'nodes' | 'virtualMachines' | 'images', number>> };
+export type Health = { live: () => boolean; ready: () => boolean; registry: Registry };
 
 /** Serves `/healthz`, `/readyz` and `/metrics`. Source: Kubernetes API health endpoints; Prometheus text format. */
 export const serveHealth = async (health: Health, listen: { host: string; port: number }): Promise<AsyncDisposable> => {
-  const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
-  const gauge = (name: string, help: string, read: () => number) => new Gauge({ name, help, registers: [registry], collect() { this.set(read()); } });
-  gauge('strato_hypervisor_nodes', 'HypervisorNodes in the cache', () => health.figures().nodes);
-  gauge('strato_virtual_machines', 'VirtualMachines in the cache', () => health.figures().virtualMachines);
-  gauge('strato_virtual_machine_images', 'VirtualMachineImages in the cache', () => health.figures().images);
-
+  const { registry } = health;
   const server = createServer((request, response) => {
     const say = (ok: boolean) => { response.writeHead(ok ? 200 : 503, { 'content-type': 'text/plain' }).end(ok ? 'ok\n' : 'not yet\n'); };
     switch (request.url ?? '') {

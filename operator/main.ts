@@ -8,7 +8,8 @@ import { parseConfig } from './config.ts';
 import { serveHealth } from './http.ts';
 import { loadConfig } from './kube/auth.ts';
 import { connectKube } from './kube/client.ts';
-import { runOperator } from './term.ts';
+import { makeMetrics } from './metrics.ts';
+import { runOperator, type Term } from './term.ts';
 
 /** The operator's process: reads the configuration once, tells its health, runs, and ends whole on SIGTERM. */
 const main = async (): Promise<void> => {
@@ -18,18 +19,19 @@ const main = async (): Promise<void> => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { log.info({ signal }, 'ending'); ending.abort(new Error(signal)); });
 
   await using kube = connectKube(loadConfig(config.kubeconfig), { userAgent: 'strato-operator/0.1.0' });
+  const house = (): Term['house'] | undefined => operator.term()?.house;
+  const metrics = makeMetrics(() => ({ nodes: house()?.nodes.all().length ?? 0, virtualMachines: house()?.vms.all().length ?? 0, images: house()?.images.all().length ?? 0 }));
   const operator = runOperator({
-    kube, log, namespace: config.namespace, identity: `${config.identity}_${randomUUID()}`, instance: config.identity,
+    stepTaken: metrics.stepTaken, kube, log, namespace: config.namespace, identity: `${config.identity}_${randomUUID()}`, instance: config.identity,
     clock: systemClock, chance: Math.random, agentListen: config.agentListen, signal: ending.signal,
     // Read at each term: certificates are renewed while we live.
     tls: async () => ({ cert: await readFile(config.tlsCertFile, 'utf8'), key: await readFile(config.tlsKeyFile, 'utf8') }),
   });
   operator.stopped.catch(() => {}); // awaited below; until then it must not end the process by itself
-  const house = () => operator.term()?.house;
   await using _health = await serveHealth({
     live: () => true,
     ready: () => operator.term()?.ready() ?? false,
-    figures: () => ({ nodes: house()?.nodes.all().length ?? 0, virtualMachines: house()?.vms.all().length ?? 0, images: house()?.images.all().length ?? 0 }),
+    registry: metrics.registry,
   }, config.httpListen);
   await operator.stopped;
 };

@@ -17,6 +17,7 @@ import { makeQueue, type Queue } from './loop/queue.ts';
 import { run } from './loop/run.ts';
 import { makeNodeReconciler } from './node/reconcile.ts';
 import { endsOn, endUnparsable, reportUnparsable } from './unparsable.ts';
+import type { TimedStep } from './vm/guest.ts';
 import { makeVmReconciler } from './vm/reconcile.ts';
 import { readSecret } from './vm/secrets.ts';
 
@@ -35,6 +36,8 @@ export type OperatorParts = {
   leading: Promise<void>;
   /** Asked before each write: who does not lead any more writes nothing. */
   mayWrite: () => boolean;
+  /** A VM has come a step further for the first time. */
+  stepTaken: (step: TimedStep) => void;
   /** The cluster was restored to an older state: what this house knows is worth nothing any more. */
   onHistoryWentBack: () => void;
 };
@@ -117,7 +120,7 @@ export const startOperator = (parts: OperatorParts) => {
   const writeFinalizers = (vm: Versioned, finalizers: readonly string[]) => keep(vms, () => setFinalizers(kube, resources.vm, vm, finalizers, signal));
   const reconcilers = {
     vm: makeVmReconciler({
-      clusterId: parts.clusterId, vms, images, nodes, fleet, now, monotonicMs,
+      clusterId: parts.clusterId, vms, images, nodes, fleet, now, monotonicMs, stepTaken: parts.stepTaken,
       writeStatus: statusWriter(vms, resources.vm),
       writeFinalizers,
       secret: (namespace, name) => readSecret(kube, namespace, name, signal),

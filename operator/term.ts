@@ -12,6 +12,7 @@ import type { Log } from './loop/log.ts';
 import { ensureNode, judgeIdentity } from './node/admit.ts';
 import { type House, startOperator } from './operator.ts';
 import { awaitSchemas } from './schema.ts';
+import type { TimedStep } from './vm/guest.ts';
 
 /** What an operator is made of; everything comes in by hand. */
 export type TermParts = {
@@ -29,6 +30,8 @@ export type TermParts = {
   tls: () => Promise<{ cert: string; key: string }>;
   agentListen: { host: string; port: number };
   signal: AbortSignal;
+  /** A VM has come a step further for the first time. */
+  stepTaken?: (step: TimedStep) => void;
   leaseTimes?: Pick<LeaseOptions, 'durationMs' | 'renewMs' | 'renewDeadlineMs'>;
 };
 
@@ -67,6 +70,7 @@ export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined)
     const house = startOperator({
       kube, clusterId, instance: parts.instance, log, clock, chance, signal, leading: led.promise,
       mayWrite: () => leaderEpoch() !== undefined,
+      stepTaken: parts.stepTaken ?? (() => {}),
       onHistoryWentBack: () => end('the history of the cluster went back'),
     });
     const beats = makeHeartbeats({ kube, namespace, clock });

@@ -21,7 +21,7 @@ export type Folders = { stateDir: string; imageCacheDir: string; socketDir: stri
  *     seed.img                  cloud-init NoCloud seed
  *     serial.log, serial.in     record of the serial console since power-on; FIFO of its input
  *     runs/STARTID/             one start: start.json, events, exit, stderr
- *   socketDir/UID/              qmp.sock, tools.sock, vnc.sock (short: Unix socket paths end at 107 bytes)
+ *   socketDir/UID/              qmp.sock, tools.sock, qga.sock, vnc.sock (short: Unix socket paths end at 107 bytes)
  */
 export const paths = (folders: Folders) => {
   const vm = (uid: string) => join(folders.stateDir, 'vms', uid);
@@ -48,6 +48,8 @@ export const paths = (folders: Folders) => {
     runPointer: (uid: string) => join(vm(uid), 'run'),
     runs: (uid: string) => join(vm(uid), 'runs'),
     run: (uid: string, startId: string) => join(vm(uid), 'runs', startId),
+    /** Where the guest's end of its agent's port answers. */
+    guestAgentSocket: (uid: string) => join(folders.socketDir, uid, 'qga.sock'),
     sockets: (uid: string) => join(folders.socketDir, uid),
     images: folders.imageCacheDir,
     imagesLock: join(folders.imageCacheDir, 'lock'),

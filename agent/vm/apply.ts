@@ -29,6 +29,7 @@ export const deadlineMs = (step: Step['do']): number => {
     case 'remember':
     case 'beginStop':
     case 'clearStop':
+    case 'noteReady':
     case 'settle':
     case 'end':
       return 30_000;
@@ -61,6 +62,8 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
       return ledger.change(uid, (mine) => ({ ...mine, stopping: { sinceMs: Math.trunc(step.sinceMs), forced: step.forced, why: step.why } }));
     case 'clearStop':
       return ledger.change(uid, (mine) => ({ ...mine, stopping: null }));
+    case 'noteReady':
+      return ledger.change(uid, (mine) => (mine.times ? { ...mine, times: { ...mine.times, guestReady: hands.now().toISOString() } } : mine));
     case 'settle':
       return settle(work, step);
     case 'createDisk':
@@ -118,14 +121,15 @@ const intend = ({ hands, entry, uid }: Work, startId: string): Promise<void> => 
   const desired = desiredOf(entry);
   return hands.ledger.change(uid, (mine) => ({
     ...mine, disks: [...new Set([...mine.disks, ...desired.disks.map(({ name }) => name)])], seeded: true, run: { startId, ran: false }, applied: hardwareOf(desired), stopping: null,
-    ended: false, restarts: { ...mine.restarts, count: mine.restarts.count + (mine.ended ? 1 : 0), dueMs: null, dueTime: null }, restartToken: desired.restartToken ?? null,
+    ended: false, restarts: { ...mine.restarts, count: mine.restarts.count + (mine.ended ? 1 : 0), dueMs: null, dueTime: null }, restartToken: desired.restartToken ?? null, times: { prepared: hands.now().toISOString(), running: null, guestReady: null },
   }));
 };
 
-const remember = ({ hands, uid }: Work, { startId, ran, machine }: Extract<Step, { do: 'remember' }>): Promise<void> =>
+const remember = ({ hands, uid }: Work, { startId, ran, machine, time }: Extract<Step, { do: 'remember' }>): Promise<void> =>
   hands.ledger.change(uid, (mine) => {
     const ranSinceMs = !ran ? null : mine.run?.ran === true ? mine.restarts.ranSinceMs : Math.trunc(hands.hostMs());
-    return { ...mine, run: { startId, ran }, machine, restarts: { ...mine.restarts, ranSinceMs } };
+    const times = ran && mine.times?.running === null ? { ...mine.times, running: time } : mine.times;
+    return { ...mine, run: { startId, ran }, machine, restarts: { ...mine.restarts, ranSinceMs }, times };
   });
 
 const settle = async ({ hands, scratch, uid }: Work, { exit, ended, failed }: Extract<Step, { do: 'settle' }>): Promise<void> => {

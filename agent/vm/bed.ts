@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
+import { type FakeGuests, makeFakeGuests } from '../guest/fake.ts';
 import { type MachineWorld, machineWorld, makeFakeHypervisor } from '../hypervisor/fake.ts';
 import { type FakeImageStore, makeFakeImageStore } from '../image/fake.ts';
 import { type FakeNetwork, makeFakeNetwork } from '../network/fake.ts';
@@ -40,7 +41,7 @@ export const nodeWorld = (): NodeWorld => {
 
 /** An agent's hands on a pretend node, its passes driven by the test. `around` may refuse or cut effects short. */
 export type Bench = {
-  hands: Hands; storage: FakeStorage; network: FakeNetwork; reports: ObservedVm[]; absents: string[];
+  hands: Hands; storage: FakeStorage; network: FakeNetwork; guests: FakeGuests; reports: ObservedVm[]; absents: string[];
   pass: (uid: string) => Promise<PassEnd>;
   /** Passes until nothing moves; returns the last report. */
   rest: (uid: string) => Promise<ObservedVm | undefined>;
@@ -64,8 +65,9 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
     for (const { name, mac, user: { forwards } } of appliedOf(entry)?.interfaces ?? []) network.adopt({ uid, name, mac, forwards });
     scratches.set(uid, freshScratch(true));
   }
+  const guests = makeFakeGuests();
   const hands: Hands = {
-    ledger, images: world.images, log: quiet, chance: () => 0.5, newId: randomUUID,
+    guests, ledger, images: world.images, log: quiet, chance: () => 0.5, newId: randomUUID,
     hypervisor: {
       ...machines,
       start: (...a) => around(() => machines.start(...a)), resume: (...a) => around(() => machines.resume(...a)), pause: (...a) => around(() => machines.pause(...a)),
@@ -88,7 +90,7 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
     return pass(hands, uid, scratch, never);
   };
   return {
-    hands, storage, network, reports, absents, pass: onePass,
+    hands, storage, network, guests, reports, absents, pass: onePass,
     rest: async (uid) => {
       for (let passes = 0; passes < 40; passes += 1) {
         const end = await onePass(uid);

@@ -1,5 +1,6 @@
 import type { Fault } from '#crds/kit/fault.ts';
 import type { ObservedImage, ObservedVm, VmState } from '#crds/wire/observed.ts';
+import type { GuestSight } from '../guest/driver.ts';
 import type { MachineFacts, Sight } from '../hypervisor/driver.ts';
 import type { DiskSight } from '../storage/driver.ts';
 import type { Change, LiveChange } from './change.ts';
@@ -21,6 +22,8 @@ export type VmFacts = {
   attached: ReadonlySet<string>;
   /** Whether the network may hold anything of this VM. */
   holdsPorts: boolean;
+  /** What is seen in the guest of the run that is there. */
+  guest?: GuestSight;
   now: Date;
   /** Milliseconds of the node's monotonic clock: it goes on over restarts of the agent. */
   nowMs: number;
@@ -43,9 +46,10 @@ export type Trouble = NonNullable<ObservedVm['trouble']>;
 export type Step =
   | { do: 'allot' }
   | { do: 'intend'; startId: string }
-  | { do: 'remember'; startId: string; ran: boolean; machine: MachineFacts }
+  | { do: 'remember'; startId: string; ran: boolean; machine: MachineFacts; time: string }
   | { do: 'beginStop'; sinceMs: number; forced: boolean; why: NonNullable<VmEntry['stopping']>['why'] }
   | { do: 'clearStop' }
+  | { do: 'noteReady' }
   | { do: 'settle'; exit: VmEntry['lastExit']; ended: boolean; failed?: string }
   | { do: 'createDisk'; name: string }
   | { do: 'seed' }

@@ -1,5 +1,6 @@
 import type { Fault } from '#crds/kit/fault.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
+import type { Guests } from '../guest/driver.ts';
 import type { Hypervisor } from '../hypervisor/driver.ts';
 import type { ImageStore } from '../image/store.ts';
 import type { NicBackend, Network } from '../network/driver.ts';
@@ -17,6 +18,7 @@ export type Hands = {
   network: Network;
   storage: Storage;
   images: ImageStore;
+  guests: Guests;
   ledger: Ledger;
   log: Log;
   now: () => Date;

@@ -1,5 +1,7 @@
 import { asFault, messageOf } from '#crds/kit/fault.ts';
+import type { GuestSight } from '../guest/driver.ts';
 import type { Sight } from '../hypervisor/driver.ts';
+import type { VmEntry } from './entry.ts';
 import type { DiskFact, VmFacts } from './facts.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { lookMs, within } from './within.ts';
@@ -20,6 +22,7 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
   const entry = hands.ledger.vm(uid);
   if (!entry) return undefined;
   const freeMiB = sight.is === 'present' && sight.guest === 'io-error' ? await freeOf(hands, signal) : undefined;
+  const guest = followGuest(hands, entry, sight);
   for (const [name, seen] of disks) if (seen.is === 'ready') scratch.places.set(name, seen);
   return {
     entry: entry.desired === before.desired && entry.ending === before.ending ? entry : before,
@@ -32,6 +35,7 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
     })),
     attached: new Set(scratch.backends.keys()),
     holdsPorts: scratch.holdsPorts,
+    ...(guest ? { guest } : {}),
     now: hands.now(),
     nowMs: hands.hostMs(),
     pressedMs: scratch.pressedMs,
@@ -40,6 +44,22 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
     ...(freeMiB === undefined ? {} : { freeMiB }),
     freshId: hands.newId(),
   };
+};
+
+/** Has the guest of the run that is there looked into; what was seen of it so far. */
+const followGuest = ({ guests, network }: Hands, { uid, desired, ending }: VmEntry, sight: Sight): GuestSight | undefined => {
+  if (sight.is === 'unknown') return guests.observe(uid);
+  if (sight.is === 'gone' || ending || !desired) {
+    guests.leave(uid);
+    return undefined;
+  }
+  const { probe } = desired;
+  const forward = probe?.is === 'tcp' ? desired.interfaces.flatMap(({ user }) => user.forwards).find(({ port, protocol }) => protocol === 'TCP' && port === probe.port) : undefined;
+  guests.follow({
+    uid, startId: sight.startId, ...(probe ? { probe } : {}), ...(forward ? { tcp: { address: network.capabilities().forwards.address, port: forward.hostPort } } : {}),
+  });
+  const seen = guests.observe(uid);
+  return seen?.startId === sight.startId ? seen : undefined;
 };
 
 const observeMachine = async ({ hypervisor }: Hands, uid: string, signal: AbortSignal): Promise<Sight> => {

@@ -17,7 +17,7 @@ type Why = NonNullable<VmEntry['stopping']>['why'];
 /** What is to be done about a VM whose machine is there. Pure. */
 export const planPresent = (facts: VmFacts, desired: DesiredVm, sight: Present): Plan => {
   const { entry } = facts;
-  const remember = memoriesOf(entry, sight);
+  const remember = memoriesOf(facts, sight);
   if (desired.powerState === 'Stopped') return planStop(facts, desired, sight, remember, 'stop');
   if (restartIsAsked(entry, desired)) return planStop(facts, desired, sight, remember, 'restart');
   if (sight.panicked) return planPanicked(facts, remember);
@@ -25,11 +25,11 @@ export const planPresent = (facts: VmFacts, desired: DesiredVm, sight: Present):
 };
 
 /** What the ledger does not know yet of the run that is seen. */
-const memoriesOf = ({ run, machine }: VmEntry, sight: Present): Step[] => {
+const memoriesOf = ({ entry: { run, machine }, now }: VmFacts, sight: Present): Step[] => {
   const ran = sight.guest !== 'prelaunch';
   const same = run?.startId === sight.startId;
   if (same && (run.ran || !ran) && machine !== null && sameMachine(machine, sight.facts)) return [];
-  return [{ do: 'remember', startId: sight.startId, ran: ran || (same && run.ran), machine: sight.facts }];
+  return [{ do: 'remember', startId: sight.startId, ran: ran || (same && run.ran), machine: sight.facts, time: now.toISOString() }];
 };
 
 const planRun = (facts: VmFacts, desired: DesiredVm, sight: Present, remember: readonly Step[]): Plan => {
@@ -38,7 +38,8 @@ const planRun = (facts: VmFacts, desired: DesiredVm, sight: Present, remember: r
   const leftMs = stopping && stopping.why !== 'panic' ? graceMs(desired) - (facts.nowMs - stopping.sinceMs) : 0;
   const clear: Step[] = stopping && leftMs <= 0 ? [{ do: 'clearStop' }] : [];
   const look = leftMs > 0 ? { lookAfterMs: leftMs } : {};
-  const keep = [...remember, ...clear];
+  const note: Step[] = facts.guest?.ready?.is === true && facts.entry.times?.guestReady === null ? [{ do: 'noteReady' }] : [];
+  const keep = [...remember, ...clear, ...note];
   const wantsPause = desired.powerState === 'Paused';
   const pending = changesFor(facts, desired, sight);
   const reboot = rebootSteps(facts, pending);

@@ -33,6 +33,7 @@ export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: 
     ...(machine ? { machine: applied ? { ...machine, cpus: applied.cpus, memoryMiB: applied.memoryMiB } : machine } : {}),
     ...(applied && desired ? { applied: { generation: plan.pending?.length === 0 ? desired.generation : applied.generation, pending: pendingOf(plan.pending ?? [], unchanged) } } : {}),
     ...(entry.seeded ? { seeded: true } : {}),
+    ...(sight.is === 'present' ? guestOf(facts, plan) : {}),
     ...restartsOf(facts),
     ...(entry.restartToken === null ? {} : { restartToken: entry.restartToken }),
     disks: (desired?.disks ?? []).flatMap(({ name, sizeMiB }): ObservedVm['disks'] => {
@@ -52,6 +53,19 @@ const pendingOf = (changes: readonly Change[], unchanged: Fault | undefined): No
     const change = { path, current: current.slice(0, 256), desired: desired.slice(0, 256), restart: live === undefined };
     return [live && unchanged ? { ...change, why: messageOf(unchanged).slice(0, 4096) } : change];
   }).slice(0, 64);
+
+/** A probe that stays true once passed was perhaps passed before this agent lived. */
+const guestOf = ({ entry: { desired, times }, guest }: VmFacts, { steps }: Plan): Pick<ObservedVm, 'guest' | 'ready' | 'times'> => {
+  const passed = times?.guestReady && (desired?.probe?.is === 'serialPattern' || desired?.probe?.is === 'cloudInitDone');
+  // What is about to be remembered is told already: one report less.
+  const running = times?.running ?? steps.flatMap((step) => (step.do === 'remember' && step.ran ? [step.time] : []))[0];
+  const ready = desired?.probe ? (passed ? { is: true, message: 'the guest has passed its probe' } : guest?.ready) : undefined;
+  return {
+    ...(guest?.info ? { guest: guest.info } : {}),
+    ...(ready ? { ready: { is: ready.is, message: ready.message.slice(0, 4096) } } : {}),
+    ...(times ? { times: { prepared: times.prepared, ...(running === undefined ? {} : { running }), ...(times.guestReady === null ? {} : { guestReady: times.guestReady }) } } : {}),
+  };
+};
 
 const restartsOf = ({ entry, nowMs, sight }: VmFacts): Pick<ObservedVm, 'restarts'> => {
   const { count, dueTime } = entry.restarts;

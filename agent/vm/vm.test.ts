@@ -265,6 +265,32 @@ describe('an edit of a VM that runs', () => {
   });
 });
 
+describe('a guest', () => {
+  const info = { agentVersion: '7.2', addresses: [{ mac: '52:54:00:00:00:01', addresses: ['10.0.2.15'] }] };
+
+  test('is looked into while its machine is there, and what it says is told', async () => {
+    const { world, bench } = await ready();
+    expect(await want(bench, someVm({ probe: { is: 'tcp', port: 22 } }))).not.toHaveProperty('ready');
+    expect(bench.guests.followed.get(uid)).toMatchObject({ probe: { is: 'tcp', port: 22 }, tcp: { address: '127.0.0.1', port: 2222 } });
+    bench.guests.show(uid, { info, ready: { is: false, message: 'no' } });
+    expect(await bench.rest(uid)).toMatchObject({ guest: info, ready: { is: false }, times: { running: expect.any(String) } });
+    bench.guests.show(uid, { info, ready: { is: true, message: 'yes' } });
+    expect(await bench.rest(uid)).toMatchObject({ ready: { is: true }, times: { guestReady: expect.any(String) } });
+    endRun(world.machine, uid, 'guest');
+    const ended = await bench.rest(uid);
+    expect([ended?.guest, ended?.ready, bench.guests.followed.has(uid)]).toEqual([undefined, undefined, false]);
+  });
+
+  test.each([['serialPattern', true], ['guestAgent', undefined]] as const)('that passed %s before the agent was restarted: %s', async (kind, is) => {
+    const { world, bench } = await ready();
+    await want(bench, someVm({ probe: kind === 'serialPattern' ? { is: kind, pattern: 'login:' } : { is: kind } }));
+    bench.guests.show(uid, { ready: { is: true, message: 'yes' } });
+    await bench.rest(uid);
+    const next = await openBench(world);
+    expect((await next.rest(uid))?.ready?.is).toBe(is);
+  });
+});
+
 describe('a stop', () => {
   test('presses the button, again after 10 s, and forces at the grace period', async () => {
     const { world, bench } = await running();

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { toMiB } from '#crds/kit/quantity.ts';
 import { cloudInit } from './cloudinit.ts';
+import { probes } from './probes.ts';
 import { conditions, type Kind, label, listMap, objectMeta, objectName, ruled, size, transition } from './meta.ts';
 
 const notYet = (field: string) => ({
@@ -70,6 +71,7 @@ export const vmSpec = z.strictObject({
   disks: transition(listMap(disk, 'name', { min: 1, max: 8 }), notYet('disks')).describe('Disks; the first one boots. Can not be changed yet. They are deleted with the VM.'),
   interfaces: listMap(networkInterface, 'name', { max: 7 }).describe('Network cards. Added, removed and their forwards changed at once.').optional(),
   cloudInit: cloudInit.optional(),
+  probes: probes.optional(),
   stop: z.strictObject({
     mode: z.enum(['Graceful', 'Force']).default('Graceful').describe('Graceful presses the ACPI power button and forces the machine off after the grace period; Force switches it off at once.'),
     gracePeriodSeconds: z.int32().min(0).max(86400).default(90).describe('How long a graceful stop may take.'),
@@ -114,6 +116,7 @@ export const vmStatus = z.object({
   interfaces: z.array(z.object({
     name: z.string().max(15).describe('Name of the interface.'),
     mac: z.string().max(17).describe('MAC address; the same for a VM re-created under this name.'),
+    addresses: z.array(z.string().max(45).describe('IP address.')).max(16).describe('IP addresses that the guest says it has on this card. In user mode nobody but the guest can use them.').optional(),
     forwards: z.array(z.object({
       name: z.string().max(20).describe('Name of the forward.'),
       address: z.string().max(45).describe('Address on the node.'),
@@ -139,6 +142,18 @@ export const vmStatus = z.object({
     current: z.string().max(256).describe('What the machine has.'),
     desired: z.string().max(256).describe('What the spec says.'),
   })).max(64).describe('Edits that the running machine does not have yet. RestartRequired tells why.').optional(),
+  guest: z.object({
+    agentVersion: z.string().max(64).describe('Version of the QEMU guest agent.'),
+    os: z.string().max(128).describe('Operating system.').optional(),
+    hostname: z.string().max(253).describe('Host name.').optional(),
+  }).describe('What the guest says of itself through its agent.').optional(),
+  timings: z.object({
+    accepted: z.string().max(40).describe('When the VM was created (RFC 3339).'),
+    scheduled: z.string().max(40).describe('When it was given a node.'),
+    prepared: z.string().max(40).describe('When disks and network of its last run were ready.').optional(),
+    running: z.string().max(40).describe('When the guest of that run began to run.').optional(),
+    guestReady: z.string().max(40).describe('When that guest first passed probes.ready.').optional(),
+  }).describe('When the VM came how far.').optional(),
   restartCount: z.int32().describe('How often restartPolicy has started the guest again.').optional(),
   restartTokenObserved: z.string().max(63).describe('The restartToken that was honoured last.').optional(),
   conditions: conditions().optional(),
@@ -164,6 +179,7 @@ export const virtualMachineKind = {
     { name: 'Status', type: 'string', jsonPath: '.status.phase', description: 'Where the VM is in its life.' },
     { name: 'Ready', type: 'string', jsonPath: '.status.conditions[?(@.type=="Ready")].status', description: 'Whether the declared state is reached.' },
     { name: 'Node', type: 'string', jsonPath: '.status.nodeName', description: 'The node that holds the VM.' },
+    { name: 'IP', type: 'string', jsonPath: '.status.interfaces[0].addresses[0]', description: 'First address of the first card.' },
     { name: 'CPU', type: 'integer', jsonPath: '.spec.cpu.cores', description: 'Virtual CPUs.' },
     { name: 'Memory', type: 'string', jsonPath: '.spec.memory.size', description: 'Memory.' },
     { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp', description: 'Time since creation.' },

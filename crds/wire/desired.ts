@@ -62,6 +62,13 @@ export const desiredVm = z.strictObject({
   restartPolicy: z.enum(['Always', 'OnFailure', 'Never']).optional(),
   /** Another one than the node has honoured restarts the guest once. */
   restartToken: z.string().max(63).optional(),
+  /** When the guest counts as ready; absent: nobody asks. */
+  probe: z.discriminatedUnion('is', [
+    z.strictObject({ is: z.literal('serialPattern'), pattern: z.string().min(1).max(512) }),
+    z.strictObject({ is: z.literal('guestAgent') }),
+    z.strictObject({ is: z.literal('tcp'), port: z.int().min(1).max(65535) }),
+    z.strictObject({ is: z.literal('cloudInitDone') }),
+  ]).optional(),
   ...hardwareShape,
   cloudInit: z.strictObject({
     hostname: name,

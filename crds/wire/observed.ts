@@ -33,6 +33,15 @@ export const lastExit = z.object({
   time: z.string().max(40),
 });
 
+/** What a guest says of itself through its agent; nothing in it is to be trusted. */
+export const guestInfo = z.object({
+  agentVersion: z.string().max(64),
+  os: z.string().max(128).optional(),
+  hostname: z.string().max(253).optional(),
+  addresses: z.array(z.object({ mac: z.string().max(17), addresses: z.array(z.string().max(45)).max(16) })).max(32),
+  cpusOnline: z.int().optional(),
+});
+
 /** What an agent says of one VM; always whole. */
 export const observedVm = z.object({
   kind: z.literal('vm'),
@@ -63,6 +72,11 @@ export const observedVm = z.object({
   }).optional(),
   /** The cloud-init seed was written: what came from Secrets is not needed any more. */
   seeded: z.boolean().optional(),
+  /** While a machine is there: what its guest says of itself, and whether it passes its probe. */
+  guest: guestInfo.optional(),
+  ready: z.object({ is: z.boolean(), message: text }).optional(),
+  /** Steps of the run that is there (RFC 3339). */
+  times: z.object({ prepared: z.string().max(40), running: z.string().max(40).optional(), guestReady: z.string().max(40).optional() }).optional(),
   /** How often the restart policy has started it again, and when it will do so next (RFC 3339). */
   restarts: z.object({ count: z.int(), at: z.string().max(40).optional() }).optional(),
   /** The restart token that was honoured last. */
@@ -112,6 +126,8 @@ export type ObservedVm = z.output<typeof observedVm>;
 export type ObservedImage = z.output<typeof observedImage>;
 /** What a node is. */
 export type NodeFacts = z.output<typeof nodeFacts>;
+/** What a guest says of itself. */
+export type GuestInfo = z.output<typeof guestInfo>;
 /** Why the last run of a guest ended. */
 export type LastExit = z.output<typeof lastExit>;
 /** The state of one VM as its agent sees it. */

@@ -14,7 +14,7 @@ const homes: Readonly<Record<string, RegExp>> = {
   '@kubernetes/client-node': /^operator\/kube\//,
   ws: /^(agent\/link|operator\/fleet)\//,
   'smol-toml': /^(agent\/config\.ts|hack\/)/,
-  'prom-client': /^operator\/http\.ts$/,
+  'prom-client': /^operator\/(http|metrics)\.ts$/,
 };
 // Suites, beds and fakes are test code that lies beside what it tests.
 const ofTests = /(\.test|(^|\/)(contract|bed|fake\w*|testguest|testweb))\.ts$/;

@@ -3,6 +3,7 @@ import { systemClock } from '#crds/kit/clock.ts';
 import { type Agent, startAgent } from '#agent/agent.ts';
 import { type Dial, makeDial, type Socket } from '#agent/link/dial.ts';
 import { type LinkTimes, linkTimes } from '#agent/link/link.ts';
+import { makeFakeGuests } from '#agent/guest/fake.ts';
 import { makeFakeNetwork } from '#agent/network/fake.ts';
 import { endRun } from '#agent/hypervisor/fake.ts';
 import { type NodeWorld, nodeWorld, openBench } from '#agent/vm/bed.ts';
@@ -74,6 +75,7 @@ export const startSimNode = async (options: SimOptions): Promise<SimNode> => {
     network: makeFakeNetwork(),
     storage,
     images: world.images,
+    guests: makeFakeGuests,
     shelf: makeFakeShelf(world.shelf),
     dial: wire.dial,
     token: options.token,

@@ -257,3 +257,42 @@ describe('derived names', () => {
     expect(interfaceMac('c', 'a', 'b', 'n')).toMatch(/^[0-9a-f][26ae](:[0-9a-f]{2}){5}$/);
   });
 });
+
+describe('a guest', () => {
+  const probed = machine({ ...placed, spec: { probes: { ready: { tcp: { port: 22 } } } } });
+  const says = (over: Partial<ObservedVm>, vm = probed) => decide(facts(vm, { report: report(vm, over) }), now).status;
+  const guestReady = (status: VmStatus | undefined) => {
+    const found = conditionOf(status?.conditions, 'GuestReady');
+    return found && `${found.status} ${found.reason}`;
+  };
+
+  test.each<[string, Partial<ObservedVm>, string]>([
+    ['passes its probe', { ready: { is: true, message: 'm' } }, 'True ProbeSucceeded'],
+    ['does not', { ready: { is: false, message: 'm' } }, 'False ProbeFailing'],
+    ['was not probed', {}, 'Unknown ProbePending'],
+    ['does not run', { state: 'starting', ready: { is: true, message: 'm' } }, 'False NotRunning'],
+  ])('that %s', (_, over, verdict) => {
+    expect(guestReady(says(over))).toBe(verdict);
+  });
+
+  test('without a probe has no such condition, and its probe is no part of Ready', () => {
+    const plain = machine(placed);
+    expect(guestReady(says({}, plain))).toBeUndefined();
+    expect(ready(says({ ready: { is: false, message: 'm' } }))).toBe('True Running');
+  });
+
+  test('that leaves CPUs off line is told of', () => {
+    const guest = { agentVersion: '7', addresses: [], cpusOnline: 1 };
+    const told = says({ guest, machine: { type: 'q', cpuModel: 'max', accelerator: 'tcg', cpus: 2, memoryMiB: 256 } });
+    expect(conditionOf(told?.conditions, 'CpusOffline')).toMatchObject({ status: 'True', message: expect.stringContaining('1 of its 2 CPUs') });
+    expect(conditionOf(says({ guest })?.conditions, 'CpusOffline')).toBeUndefined();
+  });
+
+  test('that was known stays so while its node or its agent is quiet, and not after its run', () => {
+    const known = { guest: { agentVersion: '7', hostname: 'web' } };
+    const vm = machine({ ...placed, status: { ...placed.status, ...known } });
+    expect(says({}, vm)?.guest).toEqual(known.guest);
+    expect(decide(facts(vm, { link: 'silent' }), now).status?.guest).toEqual(known.guest);
+    expect(says({ state: 'ended' }, vm)?.guest).toBeUndefined();
+  });
+});

@@ -6,6 +6,7 @@ import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
 import { maxFrameBytes } from '#crds/wire/messages.ts';
 import { desireOf } from './desire.ts';
 import type { VmFacts } from './facts.ts';
+import { guestVerdicts } from './guest.ts';
 import { reservedFor } from './overhead.ts';
 import { place } from './place.ts';
 import { restartVerdict, type Standing, standingOf, statusOf } from './status.ts';
@@ -120,7 +121,7 @@ const bound = (facts: VmFacts, now: Date): Decision => {
   }
   const standing = tooLarge(facts) ?? failedImage(facts) ?? standingOf(facts.vm.spec, 'missing' in desire ? facts.report?.digest : desireDigest(desire), facts.report, facts.refuses);
   const outcome = standing.progress === 'reconciling' ? waiting(standing.message, 30_000) : settled;
-  return write(standing, [...partVerdicts(standing, facts), ...(facts.report ? restartVerdict(facts.report) : [])], facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
+  return write(standing, [...partVerdicts(standing, facts), ...(facts.report ? [...restartVerdict(facts.report), ...guestVerdicts(facts.vm.spec, facts.report)] : [])], facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
 };
 
 /** The node holds the desire of this very spec, told while its images were known; what it was is not recorded with the VM. */

@@ -2,6 +2,7 @@ import { toMiB } from '#crds/kit/quantity.ts';
 import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { VmFacts } from './facts.ts';
+import { probeOf } from './guest.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
 import { resolveImages } from './images.ts';
 import { cloudInitOf } from './secrets.ts';
@@ -18,6 +19,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
   if (missing.length > 0) return { missing: 'ImageNotFound', message: `image ${[...new Set(missing)].join(', ')} does not exist` };
   const seed = cloudInitOf(name, spec, facts.secrets);
   if (seed.is === 'waits') return { missing: seed.reason, message: seed.message };
+  const probe = probeOf(spec);
   return {
     kind: 'vm', uid, namespace, name, generation,
     epoch: status.epoch ?? 1,
@@ -25,6 +27,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
     powerState: spec.powerState,
     restartPolicy: spec.restartPolicy,
     ...(spec.restartToken === undefined ? {} : { restartToken: spec.restartToken }),
+    ...(probe ? { probe } : {}),
     cpus: spec.cpu.cores,
     ...(spec.cpu.max === undefined ? {} : { maxCpus: spec.cpu.max }),
     memoryMiB: toMiB(spec.memory.size),

@@ -5,13 +5,14 @@ import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachi
 import { virtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import type { ObservedVm, VmState } from '#crds/wire/observed.ts';
 import { makeFleet } from '../fleet/fleet.ts';
+import type { TimedStep } from './guest.ts';
 import { makeVmReconciler, type VmHands } from './reconcile.ts';
 import type { SecretFact } from './secrets.ts';
 
 const uidOf = (digit: number) => `11111111-2222-4333-8444-00000000000${digit}`;
 
 const machine = (name: string, digit: number, hostPort?: number): VirtualMachine => virtualMachine.parse({
-  metadata: { name, namespace: 'default', uid: uidOf(digit), resourceVersion: '1', generation: 1 },
+  metadata: { name, namespace: 'default', uid: uidOf(digit), resourceVersion: '1', generation: 1, creationTimestamp: '2029-12-31T23:59:59Z' },
   spec: {
     cpu: { cores: 1 }, memory: { size: '256Mi' }, disks: [{ name: 'root', image: { name: 'guest' } }],
     ...(hostPort === undefined ? {} : { interfaces: [{ name: 'net', user: { forwards: [{ name: 'ssh', hostPort, port: 22 }] } }] }),
@@ -27,6 +28,7 @@ const lab = (...vms: VirtualMachine[]) => {
   const node = hypervisorNode.parse({ metadata: { name: 'node-1', uid: 'n', resourceVersion: '1' } });
   const writes: string[] = [];
   const notes: string[] = [];
+  const steps: TimedStep[] = [];
   const secrets = new Map<string, SecretFact>();
   Object.assign(fleet.member('node-1'), {
     view: { is: 'joined', told: new Map() }, session: { id: 1, wake: () => undefined, close: () => undefined },
@@ -44,6 +46,7 @@ const lab = (...vms: VirtualMachine[]) => {
     writeStatus: async (vm, status) => { await Promise.resolve(); writes.push(`status ${status.phase}`); put(vm, { status }); },
     writeFinalizers: async (vm, finalizers) => { writes.push(`finalizers ${finalizers.join()}`); put(vm, { metadata: { ...vm.metadata, finalizers: [...finalizers] } }); },
     secret: async (_, name) => secrets.get(name) ?? { is: 'absent' },
+    stepTaken: (step) => { steps.push(step); },
     event: (_, { reason }) => { notes.push(reason); },
   };
   const say = (digit: number, state: VmState, over: Partial<ObservedVm> = {}) => {
@@ -51,20 +54,21 @@ const lab = (...vms: VirtualMachine[]) => {
     fleet.member('node-1').vms.set(uidOf(digit), { kind: 'vm', uid: uidOf(digit), generation: 1, epoch: 1, digest: held?.digest ?? '', state, disks: [], forwards: [], ...over });
   };
   const statusOf = (name: string) => store.get(`default/${name}`)?.status;
-  return { time, fleet, store, secrets, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
+  return { time, fleet, store, secrets, steps, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
 };
 
 describe('a VM', () => {
   test('comes to Running with three writes and two events, however often its node reports on the way', async () => {
-    const { reconcile, say, time, writes, notes, statusOf } = lab(machine('a', 1));
+    const { reconcile, say, time, writes, notes, steps, statusOf } = lab(machine('a', 1));
     await reconcile('default/a');
     for (const state of ['preparing', 'starting', 'running'] as const) {
-      say(1, state);
+      say(1, state, state === 'running' ? { times: { prepared: '2030-01-01T00:00:00.100Z', running: '2030-01-01T00:00:00.200Z' } } : {});
       await reconcile('default/a');
       time.ms += 200;
     }
     expect(writes).toEqual(['status Pending', 'finalizers strato.dev/vm', 'status Running']);
     expect(notes).toEqual(['Scheduled', 'Running']);
+    expect(steps.map(({ step }) => step)).toEqual(['scheduled', 'prepared', 'running']);
     expect(conditionOf(statusOf('a')?.conditions, 'Ready')?.status).toBe('True');
     await reconcile('default/a');
     expect(writes).toHaveLength(3);

@@ -5,6 +5,7 @@ import { vmFinalizer } from '#crds/v1alpha1/names.ts';
 import type { VirtualMachine, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { decide, type Decision } from './decide.ts';
 import type { VmFacts } from './facts.ts';
+import { timedSteps, type TimedStep } from './guest.ts';
 import { observe, type VmSources } from './observe.ts';
 import { type SecretFact, secretNames } from './secrets.ts';
 
@@ -15,6 +16,8 @@ export type VmHands = VmSources & {
   /** Reads a Secret of a VM's namespace. */
   secret: (namespace: string, name: string) => Promise<SecretFact>;
   event: (vm: VirtualMachine, event: { type: 'Normal' | 'Warning'; reason: string; note: string }) => void;
+  /** A VM has come a step further for the first time. */
+  stepTaken: (step: TimedStep) => void;
   now: () => Date;
   monotonicMs: () => number;
 };
@@ -74,6 +77,7 @@ export const makeVmReconciler = (hands: VmHands) => {
       assumed.delete(vm.metadata.uid);
     }
     passingSince.delete(vm.metadata.uid);
+    for (const step of timedSteps(vm.status, decision.status)) hands.stepTaken(step);
     announce(vm, decision.status, hands);
     return decision.binds ? 'again' : decision.outcome;
   };

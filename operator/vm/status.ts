@@ -4,6 +4,7 @@ import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
 import type { VmPhase, VmSpec, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import type { ObservedVm, VmState } from '#crds/wire/observed.ts';
 import type { VmFacts } from './facts.ts';
+import { addressesOf, guestStatus, timingsOf } from './guest.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
 import { resolveImages } from './images.ts';
 
@@ -97,6 +98,7 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
     interfaces: (spec.interfaces ?? []).map(({ name: nic }) => ({
       name: nic,
       mac: interfaceMac(clusterId, namespace, name, nic),
+      ...addressesIn(interfaceMac(clusterId, namespace, name, nic), report, old),
       forwards: report
         ? report.forwards.filter((each) => each.interface === nic).map(({ name: forward, address, hostPort, port, protocol }) => ({ name: forward, address, hostPort, port, protocol }))
         : (old.interfaces?.find((each) => each.name === nic)?.forwards ?? []),
@@ -106,8 +108,15 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
       : old.disks ? { disks: old.disks } : {}),
     ...(lastExit ? { lastExit } : {}),
     ...progressOf(report, old),
+    ...guestStatus(report, old),
+    ...timingsOf(vm, report, binding ? now : undefined),
     conditions: dated(all, old.conditions ?? [], generation, now),
   };
+};
+
+const addressesIn = (mac: string, report: ObservedVm | undefined, old: VmStatus): { addresses?: string[] } => {
+  const addresses = addressesOf(mac, report, old.interfaces?.find((each) => each.mac === mac)?.addresses);
+  return addresses ? { addresses } : {};
 };
 
 /** What a silent node said last stays. */

@@ -7,6 +7,7 @@ export type Build = { accelerator: Accelerator; type: string; sockets: string };
 /** Names of the monitors' sockets in the directory of a machine's sockets. */
 export const qmpSocket = 'qmp.sock';
 export const toolsSocket = 'tools.sock';
+export const guestAgentSocket = 'qga.sock';
 
 /** Id of the serial port's character device. It is `null` until the supervisor gives it its file and its FIFO. */
 export const serialId = 'serial';
@@ -18,6 +19,7 @@ const firstPortDevice = 2;
 const rngAddress = '0x8';
 const memoryAddress = '0x9';
 const panicAddress = '0xa';
+const serialBusAddress = '0xb';
 
 /**
  * The arguments of the QEMU that is a machine. Pure: equal data give an equal command line. Whatever a user chose (the name
@@ -47,6 +49,9 @@ export const qemuArgs = (spec: MachineSpec, build: Build): string[] => [
   ...object({ 'qom-type': 'rng-random', id: 'rng', filename: '/dev/urandom' }),
   ...device({ driver: 'virtio-rng-pci', rng: 'rng', bus: 'pcie.0', addr: rngAddress }),
   ...device({ driver: 'pvpanic-pci', bus: 'pcie.0', addr: panicAddress }),
+  '-chardev', `socket,id=guest-agent,path=${build.sockets}/${guestAgentSocket},server=on,wait=off`,
+  ...device({ driver: 'virtio-serial-pci', id: 'ports', bus: 'pcie.0', addr: serialBusAddress }),
+  ...device({ driver: 'virtserialport', bus: 'ports.0', chardev: 'guest-agent', name: 'org.qemu.guest_agent.0' }),
   ...spec.disks.flatMap(disk),
   ...spec.nics.flatMap(nic),
 ];
