@@ -63,6 +63,11 @@ describe('a tool of the node', () => {
     expect([stderr.length, stderr.endsWith('9998\n9999\n')]).toEqual([4096, true]);
   });
 
+  test('that the system refuses to start is a fault, not an exception', async () => {
+    const running = runTool('true', ['x'.repeat(2 ** 22)], { signal: soon() });
+    await expect(running).rejects.toMatchObject({ code: 'ToolFailed', message: expect.stringContaining('true could not be run') });
+  });
+
   test('that is not there is named, and an aborted signal starts nothing', async () => {
     await expect(runTool('strato-no-such-tool', [], { signal: soon() })).rejects.toMatchObject({ code: 'ToolMissing', message: expect.stringContaining('strato-no-such-tool') });
     await expect(runTool('true', [], { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ToolCut' });

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import type { Paths } from './paths.ts';
+import { started } from './started.ts';
 
 /** A lock that is held. `lost` resolves with the reason when it is not held any more without having been given back. */
 export type StateLock = AsyncDisposable & { lost: Promise<string> };
@@ -31,9 +32,11 @@ while read -r _; do :; done`;
  */
 export const takeStateLock = async (paths: Pick<Paths, 'agentLock' | 'imagesLock'>, signal: AbortSignal): Promise<StateLock> => {
   const until = AbortSignal.any([signal, AbortSignal.timeout(takeMs)]);
-  const child = spawn('/bin/sh', ['-c', holder, 'strato-agent-lock', paths.agentLock, paths.imagesLock], {
+  const child = await started(() => spawn('/bin/sh', ['-c', holder, 'strato-agent-lock', paths.agentLock, paths.imagesLock], {
     // An own session: Ctrl-C in a terminal is for the agent, which then gives the lock back last.
     stdio: 'pipe', env: { PATH: process.env.PATH, LC_ALL: 'C' }, cwd: '/', detached: true,
+  })).catch((cause: unknown) => {
+    throw new Fault('StateLockFailed', `/bin/sh could not be run: ${messageOf(cause)}`, { cause });
   });
   let said = '';
   let complained = '';
@@ -48,7 +51,6 @@ export const takeStateLock = async (paths: Pick<Paths, 'agentLock' | 'imagesLock
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     complained = (complained + text).slice(-1024);
   });
-  child.on('error', (cause) => held.reject(new Fault('StateLockFailed', `/bin/sh could not be run: ${messageOf(cause)}`, { cause })));
   child.on('exit', (code, killedBy) => ended.resolve(`the process that holds ${paths.agentLock} ended (${killedBy ?? `code ${code}`})`));
   child.on('close', (code) => {
     if (code === busy) {

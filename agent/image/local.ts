@@ -8,7 +8,7 @@ import type { Paths } from '../host/paths.ts';
 import { orAborted } from './aborted.ts';
 import { type Content, downloadKey, fits, openCache } from './cache.ts';
 import { type ImportKit, type ImportLimits, importOnce } from './import.ts';
-import { slots } from './slots.ts';
+import { slots } from '../host/slots.ts';
 import type { ImageStore } from './store.ts';
 import type { Guard } from './web/guard.ts';
 

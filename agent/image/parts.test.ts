@@ -6,7 +6,7 @@ import { fits } from './cache.ts';
 import { checkArgv, convertArgv } from './convert.ts';
 import { confined } from './sandbox.ts';
 import { seal, unseal } from './sealed.ts';
-import { slots } from './slots.ts';
+import { slots } from '../host/slots.ts';
 
 const a = 'a'.repeat(64);
 const b = 'b'.repeat(128);

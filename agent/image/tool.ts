@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { started } from '../host/started.ts';
 import { confined, type Confinement } from './sandbox.ts';
 
 /** How a tool ended, and the last that it said on stderr. */
@@ -21,7 +22,7 @@ export const runConfined = async (
   signal.throwIfAborted();
   const { file, args, ...user } = confined(argv, to, process.platform);
   // The directory is entered before the user changes: parents of it may be closed to that user.
-  const child = spawn(file, args, { cwd: directory, stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env.PATH, LC_ALL: 'C' }, detached: true, ...user });
+  const child = await started(() => spawn(file, args, { cwd: directory, stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env.PATH, LC_ALL: 'C' }, detached: true, ...user }));
   let said = '';
   child.stdout.setEncoding('utf8').on('data', hear);
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -35,6 +36,7 @@ export const runConfined = async (
     }
   };
   signal.addEventListener('abort', kill, { once: true });
+  if (signal.aborted) kill();
   try {
     const [code, killedBy]: unknown[] = await once(child, 'close');
     return { ...(typeof code === 'number' ? { code } : {}), ...(typeof killedBy === 'string' ? { signal: killedBy } : {}), said: said.trim() };
