@@ -16,8 +16,9 @@ import type { Log } from './loop/log.ts';
 import { makeQueue, type Queue } from './loop/queue.ts';
 import { run } from './loop/run.ts';
 import { makeNodeReconciler } from './node/reconcile.ts';
-import { endsOn, endUnparsable, reportUnparsable } from './unparsable.ts';
+import { endsOn, endUnparsable, machineUidIn, reportUnparsable } from './unparsable.ts';
 import type { TimedStep } from './vm/guest.ts';
+import { machineUidOf } from './vm/identity.ts';
 import { makeVmReconciler } from './vm/reconcile.ts';
 import { readSecret } from './vm/secrets.ts';
 
@@ -64,7 +65,7 @@ export const startOperator = (parts: OperatorParts) => {
   const vms = startInformer<VirtualMachine>({
     ...watch, resource: resources.vm, parse: (raw) => virtualMachine.parse(raw),
     indexes: {
-      uid: ({ metadata }) => [metadata.uid],
+      machine: (vm) => [machineUidOf(vm)],
       image: ({ metadata, spec }) => spec.disks.flatMap(({ image }) => (image ? [`${metadata.namespace}/${image.name}`] : [])),
       node: ({ status }) => (status.nodeName === undefined ? [] : [status.nodeName]),
     },
@@ -96,7 +97,7 @@ export const startOperator = (parts: OperatorParts) => {
 
   fleet.listen({
     vm: (about) => {
-      for (const held of vms.by('uid', about.uid)) queues.vm.add(held.key);
+      for (const held of vms.by('machine', about.uid)) queues.vm.add(held.key);
     },
     image: (uid) => { for (const held of images.by('uid', uid)) queues.image.add(held.key); },
     node: (node) => {
@@ -129,7 +130,7 @@ export const startOperator = (parts: OperatorParts) => {
     image: makeImageReconciler({ images, vms, fleet, now, writeStatus: statusWriter(images, resources.image) }),
     node: makeNodeReconciler({
       nodes, vms, fleet, now, monotonicMs,
-      knownUids: () => new Set(vms.all().map(({ meta }) => meta.uid)),
+      knownUids: () => new Set(vms.all().map((held) => (held.is === 'object' ? machineUidOf(held.object) : machineUidIn(held)))),
       knownImages: () => (images.hasSynced() ? new Set(images.all().map(({ meta }) => meta.uid)) : undefined),
       writeStatus: statusWriter(nodes, resources.node),
     }),

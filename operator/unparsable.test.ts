@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { objectMeta } from '#crds/v1alpha1/meta.ts';
-import { endsOn, endUnparsable, reportUnparsable, statusOfUnparsable, type Unparsable } from './unparsable.ts';
+import { endsOn, endUnparsable, machineUidIn, reportUnparsable, statusOfUnparsable, type Unparsable } from './unparsable.ts';
 
 const now = new Date('2030-01-02T03:04:05Z');
 const condition = (type: string, status = 'True') => ({ type, status, observedGeneration: 1, lastTransitionTime: '2029-01-01T00:00:00Z', reason: 'Running', message: 'm' });
@@ -58,5 +58,17 @@ describe('a VM that can not be parsed and was deleted', () => {
     const fleet = { isAbsent: () => absent, doom: () => void called.push('doom'), release: () => void called.push('release') };
     await endUnparsable(deleted(bound), 'node-1', { fleet, writeFinalizers: async (_vm, next) => void written.push(next) });
     expect([called, written]).toEqual([calls, finalizers]);
+  });
+
+  test.each([
+    ['its own', undefined, 'u'],
+    ['the one that it adopted', '99999999-2222-4333-8444-555555555555', '99999999-2222-4333-8444-555555555555'],
+    ['its own when the adopted one can not be read', 7, 'u'],
+  ])('ends under %s uid', async (_, machineUid, uid) => {
+    const doomed: string[] = [];
+    const fleet = { isAbsent: () => false, doom: (_node: string, of: string) => void doomed.push(of), release: () => {} };
+    const vm = deleted({ ...bound, status: { nodeName: 'node-1', machineUid } });
+    await endUnparsable(vm, 'node-1', { fleet, writeFinalizers: async () => {} });
+    expect([doomed, machineUidIn(vm)]).toEqual([[uid], uid]);
   });
 });

@@ -4,6 +4,7 @@ import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import { dated } from '#crds/v1alpha1/condition.ts';
 import { condition, type ObjectMeta } from '#crds/v1alpha1/meta.ts';
 import { vmFinalizer } from '#crds/v1alpha1/names.ts';
+import { uid as uidForm } from '#crds/wire/desired.ts';
 import type { Fleet } from './fleet/fleet.ts';
 import type { Held } from './kube/frame.ts';
 import type { Versioned } from './kube/patch.ts';
@@ -33,6 +34,11 @@ export const statusOfUnparsable = ({ meta, message, raw }: Unparsable, now: Date
   return { ...old, observedGeneration: meta.generation, conditions: [...verdicts, ...conditions.filter(({ type }) => !ours.has(type))] };
 };
 
+const adopted = z.object({ status: z.object({ machineUid: uidForm.optional().catch(undefined) }).catch({}) }).catch({ status: {} });
+
+/** The uid under which nodes know the machine of such a VM: its own, or the one that it had adopted. Pure. */
+export const machineUidIn = ({ meta, raw }: Unparsable): string => adopted.parse(raw).status.machineUid ?? meta.uid;
+
 const ending = z.object({
   spec: z.object({ deletionProtection: z.unknown() }).catch({ deletionProtection: undefined }),
   status: z.object({ nodeName: z.string().min(1).max(253).optional() }).catch({}),
@@ -55,13 +61,15 @@ export type EndHands = {
 };
 
 /** Has the node end the VM; lets its object go when the node says that it is absent. */
-export const endUnparsable = async ({ meta }: Unparsable, node: string, { fleet, writeFinalizers }: EndHands): Promise<Outcome> => {
-  if (!fleet.isAbsent(node, meta.uid)) {
-    fleet.doom(node, meta.uid, 'vm');
+export const endUnparsable = async (held: Unparsable, node: string, { fleet, writeFinalizers }: EndHands): Promise<Outcome> => {
+  const { meta } = held;
+  const uid = machineUidIn(held);
+  if (!fleet.isAbsent(node, uid)) {
+    fleet.doom(node, uid, 'vm');
     return waiting(`node ${node} to end the VM`, 2_000);
   }
   await writeFinalizers({ metadata: versionOf(meta) }, meta.finalizers.filter((each) => each !== vmFinalizer));
-  fleet.release(node, meta.uid);
+  fleet.release(node, uid);
   return settled;
 };
 

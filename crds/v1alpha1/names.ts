@@ -2,6 +2,8 @@
 export const vmFinalizer = 'strato.dev/vm';
 /** On a HypervisorNode: uids of orphans, comma separated, that shall end. */
 export const discardOrphanAnnotation = 'strato.dev/discard-orphan';
+/** On a HypervisorNode: uids of orphans, comma separated, that the VirtualMachine of their namespace and name shall take over as they are. */
+export const adoptOrphanAnnotation = 'strato.dev/adopt-orphan';
 /** On a HypervisorNode: the agentId that an administrator accepts in place of the recorded one. */
 export const acceptAgentAnnotation = 'strato.dev/accept-agent';
 /** On our CRDs: allows their deletion. */
@@ -10,3 +12,7 @@ export const allowDeleteAnnotation = 'strato.dev/allow-delete';
 export const agentAudience = 'strato-operator';
 /** Name of the agent's ServiceAccount in the operator's namespace. */
 export const agentServiceAccount = 'strato-agent';
+
+/** The uids that an annotation names, comma separated; none when it is not there. */
+export const uidsIn = (annotations: Readonly<Record<string, string>> | undefined, name: string): string[] =>
+  (annotations?.[name] ?? '').split(',').map((uid) => uid.trim()).filter((uid) => uid !== '');

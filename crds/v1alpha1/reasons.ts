@@ -16,7 +16,7 @@ export const reasons = {
   NotNeeded: ['A stopped VM that never ran needs no node.', 'Nothing.'],
   NoNodeFits: ['No node has room for the VM.', 'Free what the message names, or add a node.'],
   NoNodeReady: ['No node is connected and schedulable.', 'Look at `kubectl get hvn`.'],
-  NameHeldByOrphan: ['An older VM of this name still lives on a node.', 'Discard it there, or wait until it is gone; the message names node and uid.'],
+  NameHeldByOrphan: ['An older VM of this name still lives on a node.', 'Have this VM adopt it, discard it, or wait until it is gone; the message says how.'],
   BindingLost: ['The record of where this VM runs was lost.', 'Wait until every node has reported; then see the message.'],
   ImageNotFound: ['The image does not exist (yet).', 'Create the VirtualMachineImage.'],
   ImageNotReady: ['The image is not imported yet.', 'Wait; see the image.'],
@@ -84,7 +84,7 @@ export const reasons = {
   AcceleratorProved: ['A probe guest ran under hardware acceleration.', 'Nothing.'],
   SoftwareEmulation: ['Guests run under TCG, software emulation.', 'Enable hardware virtualisation for speed.'],
   IdentityConflict: ['Another agent claims the name of this node.', 'Stop the other agent; or accept it by the annotation strato.dev/accept-agent with its agentId.'],
-  OrphansPresent: ['VMs run here that the cluster does not know.', 'Discard each by the annotation strato.dev/discard-orphan, or restore their objects.'],
+  OrphansPresent: ['VMs run here that the cluster does not know.', 'Apply their objects anew and adopt each by the annotation strato.dev/adopt-orphan, or discard it by strato.dev/discard-orphan.'],
   NoOrphans: ['Every VM on the node is known.', 'Nothing.'],
   NodeTrouble: ['The agent reports a fault of the node.', 'See the message.'],
 } as const satisfies Record<string, readonly [meaning: string, remedy: string]>;

@@ -98,6 +98,7 @@ export const vmStatus = z.object({
   appliedGeneration: z.int32().describe('The generation of the spec that the running machine has; edits that wait for a restart keep it behind.').optional(),
   phase: vmPhase.describe('Where the VM is in its life.').optional(),
   nodeName: z.string().max(253).describe('The HypervisorNode that holds this VM.').optional(),
+  machineUid: z.string().max(36).regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/).describe('The uid under which the node holds the machine, when it is not that of this object: the machine was adopted from an earlier object of this name.').optional(),
   epoch: z.int32().describe('Counts the placements of this VM. An agent refuses commands of an older one.').optional(),
   resolved: z.object({
     uuid: z.string().max(36).describe('SMBIOS UUID of the machine; the same for a VM re-created under this name.'),

@@ -125,15 +125,10 @@ export const makeFleet = (monotonicMs: () => number) => {
       }
       return undefined;
     },
-    /** A VM of this name under another uid that a node still holds. */
-    elderOf: ({ namespace, name, uid }: { namespace: string; name: string; uid: string }): { node: string; uid: string } | undefined => {
-      for (const { node, view } of members.values()) {
-        for (const told of view.told.values()) {
-          if (told.kind === 'vm' && told.uid !== uid && told.namespace === namespace && told.name === name) return { node, uid: told.uid };
-        }
-      }
-      return undefined;
-    },
+    /** Every VM of this name under another uid that a node still holds. */
+    eldersOf: ({ namespace, name, uid }: { namespace: string; name: string; uid: string }): { node: string; uid: string; epoch: number; ending: boolean }[] =>
+      [...members.values()].flatMap(({ node, view }) => [...view.told.values()].flatMap((told) =>
+        (told.kind === 'vm' && told.uid !== uid && told.namespace === namespace && told.name === name ? [{ node, uid: told.uid, epoch: told.epoch, ending: told.ending }] : []))),
   };
 };
 

@@ -13,7 +13,7 @@ const agent: AgentFacts = {
 };
 const node = (status?: object): HypervisorNode => hypervisorNode.parse({ metadata: { name: 'node-1', uid: 'u', resourceVersion: '1', generation: 1 }, ...(status ? { status } : {}) });
 const facts = (over: Partial<NodeFacts> = {}): NodeFacts => ({
-  node: node(), link: 'connected', agentId: 'id', protocol: 1, agent, allocated: { cpus: 1, memoryMiB: 512 }, vmCount: 1, orphans: [], lostCopies: [], discard: [], ...over,
+  node: node(), link: 'connected', agentId: 'id', protocol: 1, agent, allocated: { cpus: 1, memoryMiB: 512 }, vmCount: 1, orphans: [], lostCopies: [], discard: [], adopt: [], ...over,
 });
 const conditionsOf = ({ status }: ReturnType<typeof decide>, ...types: Verdict['type'][]) => types.map((type) => conditionOf(status?.conditions, type)?.status);
 
@@ -61,6 +61,14 @@ describe('a node', () => {
     const other = '99999999-2222-4333-8444-555555555555';
     expect(decide(facts({ orphans: [orphan], discard: [orphan.uid, other] }), now).end).toEqual([orphan.uid]);
     expect(decide(facts({ discard: [other] }), now).end).toEqual([]);
+  });
+
+  test('says what an orphan waits for that shall be adopted, and ends none that shall be', () => {
+    const decision = decide(facts({ orphans: [orphan], adopt: [orphan.uid], discard: [orphan.uid] }), now);
+    expect(decision.end).toEqual([]);
+    expect(conditionOf(decision.status?.conditions, 'OrphansPresent')?.message).toContain(`${orphan.uid} waits for a VirtualMachine a/b without a node`);
+    const nameless = decide(facts({ orphans: [{ ...orphan, name: '' }], adopt: [orphan.uid] }), now);
+    expect(conditionOf(nameless.status?.conditions, 'OrphansPresent')?.message).toContain('can not be adopted: its record on the node is damaged');
   });
 
   test('keeps its orphans listed while the operator does not know what it holds', () => {

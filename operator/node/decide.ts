@@ -21,6 +21,8 @@ export type NodeFacts = {
   lostCopies: readonly string[];
   /** Uids that an administrator wants ended. */
   discard: readonly string[];
+  /** Uids that an administrator wants the VirtualMachine of their name to take over. */
+  adopt: readonly string[];
 };
 
 /**
@@ -43,10 +45,11 @@ export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
     allocated: { cpu: facts.allocated.cpus, memory: fromMiB(facts.allocated.memoryMiB) },
     vmCount: facts.vmCount,
     orphans: orphans.slice(0, 512),
-    conditions: dated(verdicts(facts, orphans.length), old.conditions ?? [], node.metadata.generation, now),
+    conditions: dated(verdicts(facts, orphans), old.conditions ?? [], node.metadata.generation, now),
   };
   const present = new Set(facts.orphans?.map(({ uid }) => uid));
-  return { status, end: facts.discard.filter((uid) => present.has(uid)), drop: facts.lostCopies };
+  // Who asks for both has made a mistake: the one that destroys nothing wins.
+  return { status, end: facts.discard.filter((uid) => present.has(uid) && !facts.adopt.includes(uid)), drop: facts.lostCopies };
 };
 
 const fromAgent = (agent: AgentFacts, protocol: number): Partial<NodeStatus> => ({
@@ -60,7 +63,7 @@ const known = ({ versions, os, architecture, accelerators, networkMode, capacity
   ...(accelerators ? { accelerators } : {}), ...(networkMode ? { networkMode } : {}), ...(capacity ? { capacity } : {}),
 });
 
-const verdicts = ({ link, agent }: NodeFacts, orphans: number): Verdict[] => {
+const verdicts = ({ link, agent, adopt }: NodeFacts, orphans: NonNullable<NodeStatus['orphans']>): Verdict[] => {
   const connected: Verdict = link === 'silent'
     ? { type: 'AgentConnected', status: 'False', reason: 'NodeUnreachable', message: 'the agent is silent' }
     : { type: 'AgentConnected', status: 'True', reason: 'Connected', message: 'the agent is connected' };
@@ -74,8 +77,9 @@ const verdicts = ({ link, agent }: NodeFacts, orphans: number): Verdict[] => {
   const accelerator: Verdict[] = best === undefined ? [] : [best === 'tcg'
     ? { type: 'AcceleratorAvailable', status: 'False', reason: 'SoftwareEmulation', message: 'guests run under TCG, software emulation' }
     : { type: 'AcceleratorAvailable', status: 'True', reason: 'AcceleratorProved', message: `a probe guest ran under ${best}` }];
-  const lost: Verdict = orphans > 0
-    ? { type: 'OrphansPresent', status: 'True', reason: 'OrphansPresent', message: `${orphans} VMs run here that the cluster does not know; see status.orphans` }
+  const awaited = orphans.filter(({ uid }) => adopt.includes(uid)).map(({ uid, namespace, name }) => (name === '' ? `${uid} can not be adopted: its record on the node is damaged` : `${uid} waits for a VirtualMachine ${namespace}/${name} without a node`));
+  const lost: Verdict = orphans.length > 0
+    ? { type: 'OrphansPresent', status: 'True', reason: 'OrphansPresent', message: [`${orphans.length} VMs run here that the cluster does not know; see status.orphans`, ...awaited].join('; ') }
     : { type: 'OrphansPresent', status: 'False', reason: 'NoOrphans', message: 'every VM on the node is known' };
   return [ready, connected, ...accelerator, ...storageVerdict(link, agent), lost];
 };

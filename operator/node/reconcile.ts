@@ -1,7 +1,7 @@
 import { canonical } from '#crds/kit/digest.ts';
 import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
-import { discardOrphanAnnotation } from '#crds/v1alpha1/names.ts';
+import { adoptOrphanAnnotation, discardOrphanAnnotation, uidsIn } from '#crds/v1alpha1/names.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { Cache } from '../cache.ts';
 import type { Fleet } from '../fleet/fleet.ts';
@@ -49,7 +49,8 @@ export const observe = (node: HypervisorNode, { fleet, vms, knownUids, knownImag
     vmCount: count,
     ...(orphans ? { orphans } : {}),
     lostCopies: [...new Set(copies)],
-    discard: (node.metadata.annotations[discardOrphanAnnotation] ?? '').split(',').map((uid) => uid.trim()).filter((uid) => uid !== ''),
+    discard: uidsIn(node.metadata.annotations, discardOrphanAnnotation),
+    adopt: uidsIn(node.metadata.annotations, adoptOrphanAnnotation),
   };
 };
 

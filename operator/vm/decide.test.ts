@@ -45,6 +45,8 @@ const ready = (status: VmStatus | undefined) => {
   return found && `${found.status} ${found.reason}`;
 };
 
+const elder = { node: 'node-2', uid: '99999999-2222-4333-8444-555555555555', epoch: 3, ending: false, adopt: false };
+
 describe('a binding', () => {
   test('is written to status first, then comes the finalizer, and only then a desire', () => {
     const first = decide(facts(machine()), now);
@@ -63,9 +65,31 @@ describe('a binding', () => {
   });
 
   test('waits while an older uid of the name lives on a node', () => {
-    const { status, binds } = decide(facts(machine(), { elder: { node: 'node-2', uid: 'old' } }), now);
-    expect(binds).toBe(false);
-    expect(ready(status)).toBe('False NameHeldByOrphan');
+    for (const powerState of ['Running', 'Stopped']) {
+      const { status, binds } = decide(facts(machine({ spec: { powerState } }), { elder }), now);
+      expect([binds, ready(status)]).toEqual([false, 'False NameHeldByOrphan']);
+      expect(conditionOf(status?.conditions, 'Ready')?.message).toContain(`kubectl annotate hvn node-2 --overwrite strato.dev/adopt-orphan=${elder.uid}`);
+    }
+    const ending = decide(facts(machine(), { elder: { ...elder, ending: true } }), now).status;
+    expect(conditionOf(ending?.conditions, 'Ready')?.message).toBe(`node node-2 is still ending the VM that had this name, uid ${elder.uid}`);
+  });
+
+  test.each([['Running', machine()], ['Stopped', machine({ spec: { powerState: 'Stopped' } })], ['lost', machine({ metadata: { finalizers: [vmFinalizer] } })]])('of a VM (%s) that shall adopt it goes to where it is, as what it is', (_, vm) => {
+    const first = decide(facts(vm, { elder: { ...elder, adopt: true } }), now);
+    expect(first).toMatchObject({ binds: true, tell: { is: 'keep' }, status: { nodeName: 'node-2', epoch: 3, machineUid: elder.uid } });
+    const adopted = machine({ metadata: { finalizers: [vmFinalizer] }, status: first.status ?? {} });
+    const second = decide(facts(adopted), now);
+    expect(second.tell).toMatchObject({ is: 'desire', vm: { uid: elder.uid, epoch: 3, uuid: machineUuid('c', 'default', 'a'), namespace: 'default', name: 'a' } });
+    expect(second.status).toMatchObject({ machineUid: elder.uid, nodeName: 'node-2' });
+  });
+
+  test('that is its own comes before one that could be adopted', () => {
+    const { status } = decide(facts(machine(), { heldBy: { node: 'node-7', epoch: 4 }, elder: { ...elder, adopt: true } }), now);
+    expect([status?.nodeName, status?.machineUid]).toEqual(['node-7', undefined]);
+  });
+
+  test('of a VM that shall be stopped is made all the same where a node holds it: it may run there', () => {
+    expect(decide(facts(machine({ spec: { powerState: 'Stopped' } }), { heldBy: { node: 'node-7', epoch: 4 } }), now)).toMatchObject({ binds: true, status: { nodeName: 'node-7' } });
   });
 
   test('goes to the node that holds the uid already, whatever fits better', () => {

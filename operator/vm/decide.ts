@@ -1,6 +1,6 @@
 import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import type { Verdict } from '#crds/v1alpha1/condition.ts';
-import { vmFinalizer } from '#crds/v1alpha1/names.ts';
+import { adoptOrphanAnnotation, discardOrphanAnnotation, vmFinalizer } from '#crds/v1alpha1/names.ts';
 import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
 import { maxFrameBytes } from '#crds/wire/messages.ts';
@@ -56,12 +56,13 @@ const unbound = (facts: VmFacts, now: Date): Decision => {
     ({ ...nothing, status: statusOf(facts, standing, verdicts, now), outcome });
   const pending = (reason: Verdict['reason'], message: string) =>
     pause({ phase: 'Pending', ready: 'False', reason, message, progress: 'reconciling' }, notScheduled(reason, message), waiting(message, 30_000));
+  if (facts.heldBy) return bind(facts, facts.heldBy.node, facts.heldBy.epoch, now);
+  if (facts.elder?.adopt) return adopt(facts, facts.elder, now);
+  if (facts.elder) return pending('NameHeldByOrphan', heldMessage(facts.elder));
   if (spec.powerState === 'Stopped') {
     const message = 'a stopped VM that never ran needs no node';
     return pause({ phase: 'Stopped', ready: 'True', reason: 'Stopped', message: 'the machine is stopped' }, notScheduled('NotNeeded', message), settled);
   }
-  if (facts.heldBy) return bind(facts, facts.heldBy.node, facts.heldBy.epoch, now);
-  if (facts.elder) return pending('NameHeldByOrphan', `node ${facts.elder.node} still holds uid ${facts.elder.uid} of this name`);
   const placement = place({
     ...reservedFor(spec),
     ports: (spec.interfaces ?? []).flatMap(({ user }) => (user.forwards ?? []).map(({ hostPort, protocol }) => ({ hostPort, protocol: protocol ?? 'TCP' }))),
@@ -69,19 +70,29 @@ const unbound = (facts: VmFacts, now: Date): Decision => {
   return placement.is === 'node' ? bind(facts, placement.name, (status.epoch ?? 0) + 1, now) : pending(placement.reason, placement.message);
 };
 
-const bind = (facts: VmFacts, nodeName: string, epoch: number, now: Date): Decision => {
-  const message = `placed on ${nodeName}`;
+type Elder = NonNullable<VmFacts['elder']>;
+
+const heldMessage = ({ node, uid, ending }: Elder): string => (ending
+  ? `node ${node} is still ending the VM that had this name, uid ${uid}`
+  : `node ${node} holds a VM of this name, uid ${uid}, that the cluster does not know; to take it over as it is: kubectl annotate hvn ${node} --overwrite ${adoptOrphanAnnotation}=${uid}; to end it for good, its disks too: ${discardOrphanAnnotation}=${uid}`);
+
+/** The machine stays what and where it is, under the uid that it has; only whose it is changes. */
+const adopt = (facts: VmFacts, { node, uid, epoch }: Elder, now: Date): Decision => bind(facts, node, epoch, now, uid);
+
+const bind = (facts: VmFacts, nodeName: string, epoch: number, now: Date, machineUid?: string): Decision => {
+  const message = machineUid === undefined ? `placed on ${nodeName}` : `adopted the machine ${machineUid} on ${nodeName}`;
   const standing: Standing = { phase: 'Pending', ready: 'False', reason: 'Scheduled', message, progress: 'reconciling' };
   const verdicts: Verdict[] = [{ type: 'Scheduled', status: 'True', reason: 'Scheduled', message }];
-  return { ...nothing, binds: true, status: statusOf(facts, standing, verdicts, now, { nodeName, epoch }) };
+  return { ...nothing, binds: true, status: statusOf(facts, standing, verdicts, now, { nodeName, epoch, ...(machineUid === undefined ? {} : { machineUid }) }) };
 };
 
 /** A finalizer without a node: where it runs was recorded and is lost. It is never placed anew. */
 const bindingLost = (facts: VmFacts, now: Date): Decision => {
   const deleting = facts.vm.metadata.deletionTimestamp !== undefined;
   if (facts.heldBy) return bind(facts, facts.heldBy.node, facts.heldBy.epoch, now);
+  if (facts.elder?.adopt && !deleting) return adopt(facts, facts.elder, now);
   if (facts.everyNodeReported && deleting) return { ...nothing, finalizer: 'remove' };
-  const message = facts.everyNodeReported ? 'no node holds this VM any more; delete it to start anew' : 'waiting until every node has reported what it holds';
+  const message = facts.elder ? heldMessage(facts.elder) : facts.everyNodeReported ? 'no node holds this VM any more; delete it to start anew' : 'waiting until every node has reported what it holds';
   const standing: Standing = { phase: 'Unknown', ready: 'Unknown', reason: 'BindingLost', message, ...(facts.everyNodeReported ? { progress: 'stalled' as const } : {}) };
   return { ...nothing, status: statusOf(facts, standing, notScheduled('BindingLost', message), now), outcome: waiting(message, 30_000) };
 };

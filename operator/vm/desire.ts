@@ -3,7 +3,7 @@ import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { VmFacts } from './facts.ts';
 import { probeOf } from './guest.ts';
-import { interfaceMac, machineUuid } from './identity.ts';
+import { interfaceMac, machineUidOf, machineUuid } from './identity.ts';
 import { resolveImages } from './images.ts';
 import { cloudInitOf } from './secrets.ts';
 
@@ -13,7 +13,7 @@ export type Missing = { missing: Reason; message: string };
 /** The whole desire for the bound node, or what it waits for. */
 export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'report' | 'secrets'>): DesiredVm | Missing => {
   const { vm, clusterId } = facts;
-  const { metadata: { namespace, name, uid, generation }, spec, status } = vm;
+  const { metadata: { namespace, name, generation }, spec, status } = vm;
   const resolved = resolveImages(facts);
   const missing = spec.disks.flatMap(({ name: disk, image }) => (image && resolved.get(disk)?.uid === undefined ? [image.name] : []));
   if (missing.length > 0) return { missing: 'ImageNotFound', message: `image ${[...new Set(missing)].join(', ')} does not exist` };
@@ -21,7 +21,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
   if (seed.is === 'waits') return { missing: seed.reason, message: seed.message };
   const probe = probeOf(spec);
   return {
-    kind: 'vm', uid, namespace, name, generation,
+    kind: 'vm', uid: machineUidOf(vm), namespace, name, generation,
     epoch: status.epoch ?? 1,
     uuid: machineUuid(clusterId, namespace, name),
     powerState: spec.powerState,

@@ -40,8 +40,11 @@ export type VmFacts = {
   secrets?: ReadonlyMap<string, SecretFact>;
   /** A node that says it holds this uid, whatever the status says. */
   heldBy?: { node: string; epoch: number };
-  /** Another uid of this namespace and name that still lives on a node. */
-  elder?: { node: string; uid: string };
+  /**
+   * Another uid of this namespace and name that still lives on a node. `adopt`: its administrator wants this VM to take it over, it is the only
+   * one, it is not ending, and its node is connected.
+   */
+  elder?: { node: string; uid: string; epoch: number; ending: boolean; adopt: boolean };
   /** Every HypervisorNode has a joined session, so nothing is hidden from us. */
   everyNodeReported: boolean;
 };

@@ -1,4 +1,11 @@
 import { createHash } from 'node:crypto';
+import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+
+/**
+ * The uid under which nodes know the machine of a VM: the VM's own, or that of the earlier object whose machine it has adopted. Everything that
+ * speaks to a node or looks at what one said goes by it.
+ */
+export const machineUidOf = ({ metadata, status }: Pick<VirtualMachine, 'metadata' | 'status'>): string => status.machineUid ?? metadata.uid;
 
 /**
  * UUID of a machine: a pure function of cluster and name, so that a VM re-created from Git keeps it.

@@ -2,11 +2,13 @@ import type { HypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { adoptOrphanAnnotation, uidsIn } from '#crds/v1alpha1/names.ts';
 import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
 import type { Fleet, Member } from '../fleet/fleet.ts';
 import type { ImageFact, VmFacts } from './facts.ts';
+import { machineUidOf } from './identity.ts';
 import { memoryOnNodeMiB, reservedFor } from './overhead.ts';
 import type { Candidate } from './place.ts';
 
@@ -49,7 +51,7 @@ const candidateOf = (node: HypervisorNode, vms: readonly VirtualMachine[], { fle
   }
   const taken = takenOn(name, vms, member);
   // An orphan's size is not known; a ledger that can't be read hides VMs: both keep new ones away.
-  const known = new Set(vms.map(({ metadata }) => metadata.uid));
+  const known = new Set(vms.map(machineUidOf));
   const orphans = [...member.view.told.values()].filter(({ kind, uid }) => kind === 'vm' && !known.has(uid)).length;
   const [trouble] = facts.troubles;
   return {
@@ -82,15 +84,24 @@ const refusalOf = (troubles: NodeFacts['troubles']): Pick<VmFacts, 'refuses'> =>
   return {};
 };
 
+/** The machine of this VM's name that stands in its way, or that it shall take over. */
+const elderOf = ({ metadata }: VirtualMachine, { fleet, nodes }: VmSources): VmFacts['elder'] => {
+  const [elder, ...more] = fleet.eldersOf(metadata);
+  if (!elder) return undefined;
+  const wanted = uidsIn(nodes.get(elder.node)?.metadata.annotations, adoptOrphanAnnotation).includes(elder.uid);
+  return { ...elder, adopt: wanted && more.length === 0 && !elder.ending && fleet.link(elder.node) === 'connected' };
+};
+
 /** Reads everything that one decision needs. */
 export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const { fleet, images, nodes, vms } = sources;
-  const { uid, namespace, name } = vm.metadata;
+  const { namespace } = vm.metadata;
   const { nodeName } = vm.status;
+  const uid = machineUidOf(vm);
   const report = nodeName === undefined ? undefined : fleet.report(nodeName, uid);
   const oversize = nodeName === undefined ? undefined : fleet.oversize(nodeName, uid);
   const heldBy = nodeName === undefined ? fleet.holderOf(uid) : undefined;
-  const elder = nodeName === undefined ? fleet.elderOf({ namespace, name, uid }) : undefined;
+  const elder = nodeName === undefined ? elderOf(vm, sources) : undefined;
   const all = nodeName === undefined ? vms.list() : [];
   const wanted = vm.spec.disks.flatMap(({ image }) => (image ? images.get(`${namespace}/${image.name}`) ?? [] : []));
   return {

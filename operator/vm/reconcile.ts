@@ -6,6 +6,7 @@ import type { VirtualMachine, VmStatus } from '#crds/v1alpha1/virtualmachine.ts'
 import { decide, type Decision } from './decide.ts';
 import type { VmFacts } from './facts.ts';
 import { timedSteps, type TimedStep } from './guest.ts';
+import { machineUidOf } from './identity.ts';
 import { observe, type VmSources } from './observe.ts';
 import { type SecretFact, secretNames } from './secrets.ts';
 
@@ -49,7 +50,7 @@ export const makeVmReconciler = (hands: VmHands) => {
     const { nodeName } = vm.status;
     if (nodeName === undefined) return;
     if (it.is === 'desire') hands.fleet.want(nodeName, it.vm);
-    if (it.is === 'end') hands.fleet.doom(nodeName, vm.metadata.uid, 'vm');
+    if (it.is === 'end') hands.fleet.doom(nodeName, machineUidOf(vm), 'vm');
   };
 
   /** One decision and at most one write. True when there is to be another look at once. */
@@ -63,7 +64,7 @@ export const makeVmReconciler = (hands: VmHands) => {
       const others = vm.metadata.finalizers.filter((each) => each !== vmFinalizer);
       await hands.writeFinalizers(vm, decision.finalizer === 'add' ? [...others, vmFinalizer] : others);
       if (decision.finalizer === 'add') return 'again';
-      if (vm.status.nodeName !== undefined) hands.fleet.release(vm.status.nodeName, vm.metadata.uid);
+      if (vm.status.nodeName !== undefined) hands.fleet.release(vm.status.nodeName, machineUidOf(vm));
       passingSince.delete(vm.metadata.uid);
       return settled;
     }
@@ -93,9 +94,9 @@ export const makeVmReconciler = (hands: VmHands) => {
 
 /** The Secrets of a bound VM whose guest has not been given them yet. */
 const secretsFor = async (vm: VirtualMachine, { fleet, secret }: VmHands): Promise<VmFacts['secrets']> => {
-  const { metadata: { namespace, uid, deletionTimestamp }, spec, status: { nodeName } } = vm;
+  const { metadata: { namespace, deletionTimestamp }, spec, status: { nodeName } } = vm;
   const names = secretNames(spec);
-  if (names.length === 0 || nodeName === undefined || deletionTimestamp !== undefined || fleet.report(nodeName, uid)?.seeded) return undefined;
+  if (names.length === 0 || nodeName === undefined || deletionTimestamp !== undefined || fleet.report(nodeName, machineUidOf(vm))?.seeded) return undefined;
   return new Map(await Promise.all(names.map(async (name) => [name, await secret(namespace, name)] as const)));
 };
 
@@ -103,7 +104,7 @@ const secretsFor = async (vm: VirtualMachine, { fleet, secret }: VmHands): Promi
 const announce = (vm: VirtualMachine, next: VmStatus, { event }: VmHands): void => {
   const before = conditionOf(vm.status.conditions, 'Ready');
   const after = conditionOf(next.conditions, 'Ready');
-  if (vm.status.nodeName === undefined && next.nodeName !== undefined) event(vm, { type: 'Normal', reason: 'Scheduled', note: `placed on ${next.nodeName}` });
+  if (vm.status.nodeName === undefined && next.nodeName !== undefined) event(vm, { type: 'Normal', reason: 'Scheduled', note: next.machineUid === undefined ? `placed on ${next.nodeName}` : `adopted the machine ${next.machineUid} on ${next.nodeName}` });
   const halted = conditionOf(next.conditions, 'IOError');
   if (halted && !conditionOf(vm.status.conditions, 'IOError')) event(vm, { type: 'Warning', reason: 'IOError', note: halted.message });
   if (!after || before?.reason === after.reason) return;

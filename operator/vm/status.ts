@@ -67,11 +67,14 @@ export const restartVerdict = ({ applied }: ObservedVm): Verdict[] => {
   return [{ type: 'RestartRequired', status: 'False', reason: 'UpToDate', message: 'the running machine has the whole spec' }];
 };
 
+/** Which node holds a VM, since which placement, and under which uid when that is not its own. */
+type Binding = { nodeName: string; epoch: number; machineUid?: string };
+
 /** The whole status that follows from a standing. Nothing in it counts or ticks. */
-export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly Verdict[], now: Date, binding?: { nodeName: string; epoch: number }): VmStatus => {
+export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly Verdict[], now: Date, binding?: Binding): VmStatus => {
   const { vm, report, clusterId } = facts;
   const { metadata: { namespace, name, generation }, spec, status: old } = vm;
-  const bound = binding ?? (old.nodeName === undefined ? undefined : { nodeName: old.nodeName, epoch: old.epoch ?? 1 });
+  const bound: Binding | undefined = binding ?? (old.nodeName === undefined ? undefined : { nodeName: old.nodeName, epoch: old.epoch ?? 1, ...(old.machineUid === undefined ? {} : { machineUid: old.machineUid }) });
   const images = [...resolveImages(facts).values()];
   const machine = report?.machine;
   const all: Verdict[] = [
@@ -85,7 +88,7 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
     observedGeneration: generation,
     ...(report?.applied ? { appliedGeneration: report.applied.generation } : report === undefined && old.appliedGeneration !== undefined ? { appliedGeneration: old.appliedGeneration } : {}),
     phase: standing.phase,
-    ...(bound ? { nodeName: bound.nodeName, epoch: bound.epoch } : {}),
+    ...bound,
     resolved: {
       uuid: machineUuid(clusterId, namespace, name),
       ...(machine
