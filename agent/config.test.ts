@@ -21,7 +21,7 @@ describe('the configuration', () => {
     const { config: it } = await config({});
     expect(it).toEqual({
       control_plane_url: 'https://op:8443', token_file: '/var/run/secrets/strato/token', state_dir: '/var/lib/strato', image_cache_dir: '/var/lib/strato/images',
-      image_allowed_networks: [], qemu_socket_dir: '/var/run/qemu', log_level: 'info', network_mode: 'user', enable_kvm: true, forward_address: '127.0.0.1',
+      image_allowed_networks: [], image_max_size: '1Ti', qemu_socket_dir: '/var/run/qemu', log_level: 'info', network_mode: 'user', enable_kvm: true, forward_address: '127.0.0.1',
       forward_ports: { min: 1024, max: 65535 }, unix_ids: { min: 200_000, max: 265_535 },
     });
     expect(Object.isFrozen(it)).toBe(true);
@@ -58,6 +58,7 @@ describe('the configuration', () => {
     ['ids of real users', { argv: ['--unix-ids', '0-5'] }, 'unix_ids = "0-5": must rise and lie within 1000-2147483647 (flag --unix-ids)'],
     ['no network', { argv: ['--image-allowed-networks', '10.0.0.0/8,here'] }, 'image_allowed_networks = "10.0.0.0/8,here": must be networks such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix (flag --image-allowed-networks)'],
     ['a network with bits behind its prefix', { files: { './config.toml': `${url}image_allowed_networks = ["10.0.0.1/8"]` } }, 'image_allowed_networks = "10.0.0.1/8": must be networks such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix (./config.toml)'],
+    ['a size without a unit', { argv: ['--image-max-size', '500'] }, 'image_max_size = "500": must be a size in whole Mi, Gi or Ti, as in 50Gi (flag --image-max-size)'],
     ['a list of numbers', { files: { './config.toml': `${url}image_allowed_networks = [1]` } }, 'image_allowed_networks = [1]: must be a text or a list of texts (./config.toml)'],
     ['no address', { argv: ['--forward-address', 'localhost'] }, 'forward_address = "localhost": must be an IPv4 address (flag --forward-address)'],
     ['a log level', { argv: ['--log-level', 'loud'] }, 'log_level = "loud": must be trace, debug, info, warn or error (flag --log-level)'],

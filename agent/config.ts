@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util';
 import { parse as parseToml } from 'smol-toml';
 import { z } from 'zod';
 import { messageOf } from '#crds/kit/fault.ts';
+import { toMiB } from '#crds/kit/quantity.ts';
 import { parseNetwork } from './image/web/addresses.ts';
 
 // No comma and no blank: a path may come to stand in a QEMU option that is not JSON.
@@ -22,6 +23,8 @@ const networks = () =>
   z.string().transform((text) => text.split(',').map((each) => each.trim()).filter((each) => each !== ''))
     .refine((all) => all.every((each) => parseNetwork(each) !== undefined), 'must be networks such as 10.0.0.0/8 or fd00::/8, with no bit set behind the prefix');
 
+const size = () => z.string().refine((text) => !Number.isNaN(toMiB(text)), 'must be a size in whole Mi, Gi or Ti, as in 50Gi');
+
 const url = z.string().refine((text) => URL.canParse(text) && ['https:', 'wss:'].includes(new URL(text).protocol), 'must be an https:// or wss:// URL')
   .refine((text) => !URL.canParse(text) || (new URL(text).username === '' && new URL(text).password === ''), 'must not hold a credential; that is what token_file is for');
 
@@ -38,6 +41,7 @@ const keys = {
   image_cache_dir: path().optional().describe('Imported images. Best on the file system of state_dir (hard links). Unset: images/ in state_dir.'),
   image_allowed_networks: networks().default([])
     .describe('Networks beside the public ones that images may be fetched from, as in 10.20.0.0/16,fd00::/8. Unset: none, so neither private addresses nor this node.'),
+  image_max_size: size().default('1Ti').describe('The largest disk that an image may hold, and the most that a compressed one may unpack to.'),
   qemu_socket_dir: path()
     .refine((text) => Buffer.byteLength(resolve(text)) + uidAndFile <= socketPathBytes, `must be at most ${socketPathBytes - uidAndFile} bytes long, so that DIR/UID/tools.sock fits into the ${socketPathBytes} bytes of a Unix socket path`)
     .default('/var/run/qemu').describe(`Sockets of the machines. At most ${socketPathBytes - uidAndFile} bytes: Unix socket paths are short.`),

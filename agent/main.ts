@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { type Logger, pino } from 'pino';
 import { systemClock } from '#crds/kit/clock.ts';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
+import { toMiB } from '#crds/kit/quantity.ts';
 import { type Agent, startAgent } from './agent.ts';
 import { type Config, readConfig, readTextFile, showConfig } from './config.ts';
 import { readBootId } from './host/bootid.ts';
@@ -13,6 +14,7 @@ import { takeStateLock } from './host/statelock.ts';
 import { readToken } from './host/token.ts';
 import { hypervisors } from './hypervisor/registry.ts';
 import { makeGuests } from './guest/guests.ts';
+import { limitsFor } from './image/limits.ts';
 import { makeImageStore } from './image/local.ts';
 import { makeGuard } from './image/web/guard.ts';
 import { makeDial } from './link/dial.ts';
@@ -56,6 +58,7 @@ const run = async (config: Config): Promise<void> => {
   // Disposed before the lock is given back.
   await using images = await makeImageStore({
     paths: at, unixId: config.unix_ids.max, bootId: await readBootId(), clock: systemClock, chance: Math.random, log,
+    limits: limitsFor(toMiB(config.image_max_size)),
     guard: makeGuard({ allowed: config.image_allowed_networks }),
   });
   const agent = await assemble(config, at, images, log, ending.signal);

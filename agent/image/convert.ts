@@ -4,7 +4,7 @@ import { runConfined, type ToolEnd } from './tool.ts';
 /** Bounds of one conversion. */
 export type ConvertLimits = { deadlineMs: number; addressSpaceBytes: number; cpuSeconds: number };
 
-/** A conversion: `fetched` becomes `converted.qcow2`, both in `directory`, which the user `unixId` may enter. */
+/** A conversion: `source` becomes `converted.qcow2`, both in `directory`, which the user `unixId` may enter. */
 export type ConvertTask = {
   directory: string;
   format: 'qcow2' | 'raw';
@@ -16,13 +16,13 @@ export type ConvertTask = {
 };
 
 /** Names of the files of one attempt, in its directory. */
-export const attemptFiles = { fetched: 'fetched', converted: 'converted.qcow2' };
+export const attemptFiles = { source: 'source', converted: 'converted.qcow2' };
 
 const mebibyte = 1024 * 1024;
 
 // The format is said, and a backing file is ruled out a second time; nothing of it comes from the user.
 const source = (format: 'qcow2' | 'raw'): string => {
-  const file = { driver: 'file', filename: attemptFiles.fetched };
+  const file = { driver: 'file', filename: attemptFiles.source };
   return `json:${JSON.stringify(format === 'qcow2' ? { driver: 'qcow2', backing: null, file } : { driver: 'raw', file })}`;
 };
 

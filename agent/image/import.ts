@@ -2,13 +2,15 @@ import { randomUUID } from 'node:crypto';
 import { chmod, chown, type FileHandle, link, mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Fault } from '#crds/kit/fault.ts';
-import type { DesiredImage } from '#crds/wire/desired.ts';
 import { type Cache, type Content, downloadKey } from './cache.ts';
 import { attemptFiles, convert, type ConvertLimits } from './convert.ts';
-import { type Fetched, type FetchLimits, fetchTo } from './web/fetch.ts';
-import type { Guard } from './web/guard.ts';
-import { headBytes, inspect, type Sample, tailBytes, type Verdict } from './inspect/inspect.ts';
+import { inspect, type Verdict } from './inspect/inspect.ts';
+import { sampleOf } from './inspect/sample.ts';
+import { obtain, type ObtainTask } from './obtain.ts';
 import { openPartial, type Partial } from './partial.ts';
+import { type Packing, packingOf, unpack } from './unpack.ts';
+import type { FetchLimits, Hashed } from './web/fetch.ts';
+import type { Guard } from './web/guard.ts';
 
 /** What bounds an import. */
 export type ImportLimits = { fetch: FetchLimits; convert: ConvertLimits; maxVirtualBytes: number };
@@ -27,16 +29,17 @@ export type ImportKit = {
   turn: <T>(act: () => Promise<T>, signal: AbortSignal) => Promise<T>;
 };
 
-/** One attempt: what is wanted (asked again once the bytes are there: it may have been pinned meanwhile), and who listens. */
-export type ImportTask = { desire: () => DesiredImage; progress: (percent: number) => void };
+/** One attempt: what is wanted, and who listens. */
+export type ImportTask = ObtainTask;
 
-const fetchShare = 90;
+/** How far an import is at the end of each of its parts, in percent. */
+const shares = { fetched: 80, unpacked: 90, converted: 99 };
 
 /**
- * One attempt to import an image: fetch and hash, compare, inspect, convert, take into the cache. What was fetched stays for the
- * next attempt when that may go better, of all else no partial file stays; a crash leaves one that the next start clears and
- * nobody uses. Nobody else imports under the same key meanwhile. Faults: those of `fetchTo`, `inspect` and `convert`, and
- * ChecksumMismatch, DigestMismatch (both for ever).
+ * One attempt to import an image: fetch and hash, compare, unpack, inspect, convert, take into the cache. What was fetched stays
+ * for the next attempt when that may go better, of all else no partial file stays; a crash leaves one that the next start
+ * clears and nobody uses. Nobody else imports under the same key meanwhile. Faults: those of `obtain`, `unpack`, `inspect`
+ * and `convert`.
  */
 export const importOnce = async (kit: ImportKit, task: ImportTask, signal: AbortSignal): Promise<Content> => {
   const key = downloadKey(task.desire());
@@ -52,69 +55,27 @@ export const importOnce = async (kit: ImportKit, task: ImportTask, signal: Abort
   }
 };
 
-const attempt = async (kit: ImportKit, task: ImportTask, directory: string, signal: AbortSignal): Promise<Content> => {
-  const { cache, limits } = kit;
+const attempt = async (kit: ImportKit, task: ImportTask, downloads: string, signal: AbortSignal): Promise<Content> => {
+  const { cache, guard, limits } = kit;
   const { format, uid } = task.desire();
-  await using partial = await openPartial(directory, kit.bootId);
-  const fetched = await fetchRight(kit, task, partial, signal);
-  const verdict = inspect(await sampleOf(partial.file, fetched.sizeBytes), format, limits.maxVirtualBytes);
+  await using partial = await openPartial(downloads, kit.bootId);
+  const fetching: ObtainTask = { desire: task.desire, progress: (percent) => task.progress(Math.floor((percent * shares.fetched) / 100)) };
+  const fetched = await obtain({ guard, limits: limits.fetch, freeBytes: cache.freeBytes }, fetching, partial, signal);
   const known = cache.get(fetched.sha256);
   if (known?.format === format) return await amended(cache, known, fetched);
-  task.progress(fetchShare);
-  return await convertIn(kit, partial, verdict, task.progress, signal, ({ fileBytes, virtualSizeBytes }) => ({
-    sha256: fetched.sha256, ...(fetched.sha512 === undefined ? {} : { sha512: fetched.sha512 }), format, sizeBytes: fetched.sizeBytes,
-    virtualSizeBytes, fileBytes, importedFor: uid,
-  }));
-};
-
-/** Fetches the bytes that are asked for. Wrong ones that arrived in several parts may have been joined wrongly: they are fetched anew, once. */
-const fetchRight = async (kit: ImportKit, task: ImportTask, partial: Partial, signal: AbortSignal): Promise<Fetched> => {
-  const desire = task.desire();
-  const fetchTask = {
-    url: desire.url, guard: kit.guard, limits: kit.limits.fetch, freeBytes: kit.cache.freeBytes,
-    sha512: desire.checksum?.startsWith('sha512:') ?? false,
-    progress: (received: number, total: number | undefined) => task.progress(total === undefined || total === 0 ? 0 : Math.floor((received / total) * fetchShare)),
-  };
-  const fetched = await fetchTo({ ...fetchTask, partial }, signal);
-  try {
-    compare(task.desire(), fetched);
-    return fetched;
-  } catch (thrown) {
-    if (!fetched.resumed) throw thrown;
-    const again = await fetchTo({ ...fetchTask, partial: { ...partial, found: undefined } }, signal);
-    compare(task.desire(), again);
-    return again;
-  }
-};
-
-/** Converts in a directory of its own, which the user of conversions may enter, and takes the result into the cache. */
-const convertIn = async (
-  kit: ImportKit,
-  partial: Partial,
-  verdict: Verdict,
-  progress: (percent: number) => void,
-  signal: AbortSignal,
-  describe: (result: { fileBytes: number; virtualSizeBytes: number }) => Content,
-): Promise<Content> => {
-  const { cache, limits, unixId } = kit;
   const directory = join(cache.partial, randomUUID());
   await mkdir(directory, { mode: 0o700 });
   try {
-    await link(partial.path, join(directory, attemptFiles.fetched));
-    await partial.file.chown(0, unixId);
-    await partial.file.chmod(0o440);
-    await chown(directory, 0, unixId);
-    await chmod(directory, 0o750);
+    const verdict = await sourceIn(kit, partial, directory, format, signal);
+    task.progress(shares.unpacked);
     const finished = join(directory, attemptFiles.converted);
-    await using converted = await open(finished, 'wx+', 0o600);
-    await converted.chown(unixId, unixId);
-    await kit.turn(() => convertOrNoSpace(kit, directory, verdict, progress, signal), signal);
-    const result = inspect(await sampleOf(converted), 'qcow2', Math.max(limits.maxVirtualBytes, verdict.virtualSizeBytes));
+    await using converted = await convertedIn(kit, directory, finished, verdict, task.progress, signal);
+    const { virtualSizeBytes } = inspect(await sampleOf(converted), 'qcow2', Math.max(limits.maxVirtualBytes, verdict.virtualSizeBytes));
     await converted.chown(0, 0);
     await converted.chmod(0o444);
     await converted.sync();
     signal.throwIfAborted();
-    const entry = describe({ fileBytes: (await converted.stat()).size, virtualSizeBytes: result.virtualSizeBytes });
+    const entry: Content = { ...fetched, format, virtualSizeBytes, fileBytes: (await converted.stat()).size, importedFor: uid };
     await cache.commit(finished, entry);
     return entry;
   } finally {
@@ -122,38 +83,52 @@ const convertIn = async (
   }
 };
 
-/** Another image has brought the same bytes already; perhaps this one asked for one more hash of them. */
-const amended = async (cache: Cache, known: Content, { sha512 }: Fetched): Promise<Content> => {
-  if (sha512 === undefined || known.sha512 !== undefined) return known;
-  const entry = { ...known, sha512 };
-  await cache.amend(entry);
-  return entry;
+/** Puts the disk into a directory, unpacked if need be, where the user of conversions may read it; only after it was inspected. */
+const sourceIn = async (kit: ImportKit, partial: Partial, directory: string, format: 'qcow2' | 'raw', signal: AbortSignal): Promise<Verdict> => {
+  const path = join(directory, attemptFiles.source);
+  const packed = await sampleOf(partial.file);
+  const packing = packingOf(packed.head);
+  await chown(directory, 0, kit.unixId);
+  await chmod(directory, 0o750);
+  if (packing === undefined) {
+    const verdict = inspect(packed, format, kit.limits.maxVirtualBytes);
+    await link(partial.path, path);
+    await lend(partial.file, kit.unixId);
+    return verdict;
+  }
+  await using file = await open(path, 'wx+', 0o600);
+  await unpackInto(kit, packing, partial.path, file, directory, signal);
+  const verdict = inspect(await sampleOf(file), format, kit.limits.maxVirtualBytes);
+  await lend(file, kit.unixId);
+  return verdict;
 };
 
-const compare = (desire: DesiredImage, got: Fetched): void => {
-  const digest = `sha256:${got.sha256}`;
-  const sum = desire.checksum?.startsWith('sha512:') ? `sha512:${got.sha512 ?? ''}` : digest;
-  if (desire.checksum !== undefined && desire.checksum !== sum) {
-    throw new Fault('ChecksumMismatch', `the fetched bytes hash to ${sum}, but ${desire.checksum} is expected; correct the checksum or the source in a new image`, { retry: 'never' });
-  }
-  if (desire.digest !== undefined && desire.digest !== digest) {
-    throw new Fault('DigestMismatch', `the source now serves ${digest}, but this image was first imported as ${desire.digest}; create another image for the new content`, { retry: 'never' });
-  }
+const lend = async (file: FileHandle, unixId: number): Promise<void> => {
+  await file.chown(0, unixId);
+  await file.chmod(0o440);
 };
 
-const convertOrNoSpace = async (
-  { cache, limits, unixId }: ImportKit,
-  directory: string,
-  verdict: Verdict,
-  progress: (percent: number) => void,
-  signal: AbortSignal,
-): Promise<void> => {
+const unpackInto = (kit: ImportKit, packing: Packing, source: string, sink: FileHandle, directory: string, signal: AbortSignal): Promise<void> => {
+  const { cache, limits, unixId } = kit;
+  return kit.turn(() => unpack({
+    packing, source, sink, directory, unixId, limits: limits.convert, maxBytes: limits.maxVirtualBytes,
+    checkSpace: async () => {
+      const free = await cache.freeBytes();
+      if (free < limits.fetch.keepFreeBytes) throw new Fault('NoSpace', `the image cache has ${free} bytes free, too few to unpack the image; ${limits.fetch.keepFreeBytes} are kept free`);
+    },
+  }, signal), signal);
+};
+
+const convertedIn = async (kit: ImportKit, directory: string, finished: string, verdict: Verdict, progress: (percent: number) => void, signal: AbortSignal): Promise<FileHandle> => {
+  const { cache, limits, unixId } = kit;
+  const converted = await open(finished, 'wx+', 0o600);
   try {
-    await convert(
-      { directory, ...verdict, unixId, limits: limits.convert, progress: (percent) => progress(fetchShare + Math.floor((percent * (99 - fetchShare)) / 100)) },
-      signal,
-    );
+    await converted.chown(unixId, unixId);
+    const share = (percent: number): void => progress(shares.unpacked + Math.floor((percent * (shares.converted - shares.unpacked)) / 100));
+    await kit.turn(() => convert({ directory, ...verdict, unixId, limits: limits.convert, progress: share }, signal), signal);
+    return converted;
   } catch (cause) {
+    await converted.close();
     signal.throwIfAborted();
     const free = await cache.freeBytes();
     if (free >= limits.fetch.keepFreeBytes) throw cause;
@@ -161,13 +136,10 @@ const convertOrNoSpace = async (
   }
 };
 
-const sampleOf = async (file: FileHandle, knownBytes?: number): Promise<Sample> => {
-  const fileBytes = knownBytes ?? (await file.stat()).size;
-  const read = async (bytes: number, at: number): Promise<Uint8Array> => {
-    const buffer = Buffer.alloc(bytes);
-    const { bytesRead } = await file.read(buffer, 0, bytes, at);
-    return buffer.subarray(0, bytesRead);
-  };
-  const tail = Math.min(tailBytes, fileBytes);
-  return { head: await read(Math.min(headBytes, fileBytes), 0), tail: await read(tail, fileBytes - tail), fileBytes };
+/** Another image has brought the same bytes already; perhaps this one asked for one more hash of them. */
+const amended = async (cache: Cache, known: Content, { sha512 }: Hashed): Promise<Content> => {
+  if (sha512 === undefined || known.sha512 !== undefined) return known;
+  const entry = { ...known, sha512 };
+  await cache.amend(entry);
+  return entry;
 };

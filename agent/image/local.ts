@@ -8,18 +8,12 @@ import type { Paths } from '../host/paths.ts';
 import { orAborted } from './aborted.ts';
 import { type Content, downloadKey, fits, openCache } from './cache.ts';
 import { type ImportKit, type ImportLimits, importOnce } from './import.ts';
+import { limitsFor } from './limits.ts';
 import { slots } from '../host/slots.ts';
 import type { ImageStore } from './store.ts';
 import type { Guard } from './web/guard.ts';
 
 const mebibyte = 1024 * 1024;
-
-/** Bounds that suit most nodes; `maxVirtualBytes` and `fetch.maxBytes` come from the configuration. */
-export const defaultLimits: ImportLimits = {
-  fetch: { connectMs: 30_000, idleMs: 60_000, totalMs: 6 * 3_600_000, maxRedirects: 5, resumes: 5, maxBytes: 256 * 1024 * mebibyte, keepFreeBytes: 512 * mebibyte },
-  convert: { deadlineMs: 3_600_000, addressSpaceBytes: 2048 * mebibyte, cpuSeconds: 1800 },
-  maxVirtualBytes: 9 * mebibyte * mebibyte,
-};
 
 /** What the image store of a node needs. `chance` gives numbers in [0, 1) for the jitter of retries. */
 export type ImageStoreOptions = {
@@ -62,7 +56,7 @@ export type LocalImageStore = ImageStore & AsyncDisposable;
  * download, and unfinished imports begin anew. Must run as root (conversions change to `unixId`).
  */
 export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalImageStore> => {
-  const { bootId, clock, chance, guard, log, unixId, limits = defaultLimits, backoff = { baseMs: 1_000, maxMs: 300_000 } } = options;
+  const { bootId, clock, chance, guard, log, unixId, limits = limitsFor(mebibyte), backoff = { baseMs: 1_000, maxMs: 300_000 } } = options;
   const { cache, claims } = await openCache(options.paths.images, log);
   const kit: ImportKit = { bootId, cache, guard, limits, unixId, turn: slots(options.conversionsAtOnce ?? 2) };
   const entries = new Map<string, Entry>();

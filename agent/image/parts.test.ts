@@ -53,16 +53,16 @@ describe('a sealed text', () => {
 describe('the commands on hostile files', () => {
   test('name the format, rule out a backing file and take nothing from the user', () => {
     expect(convertArgv('qcow2')).toEqual([
-      'qemu-img', 'convert', '-p', '-O', 'qcow2', 'json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"fetched"}}', 'converted.qcow2',
+      'qemu-img', 'convert', '-p', '-O', 'qcow2', 'json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"source"}}', 'converted.qcow2',
     ]);
-    expect(convertArgv('raw')).toContain('json:{"driver":"raw","file":{"driver":"file","filename":"fetched"}}');
-    expect(checkArgv()).toContain('json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"fetched"}}');
+    expect(convertArgv('raw')).toContain('json:{"driver":"raw","file":{"driver":"file","filename":"source"}}');
+    expect(checkArgv()).toContain('json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"source"}}');
   });
 
   test('run without rights, network and siblings, under limits, and die with the agent', () => {
     const { file, args } = confined(['tool', '-x'], { unixId: 7, addressSpaceBytes: 1, fileBytes: 2, cpuSeconds: 3 }, 'linux');
     expect([file, ...args].join(' ')).toBe(
-      'setpriv --pdeathsig KILL -- prlimit --as=1 --fsize=2 --cpu=3 --nofile=64 --core=0 -- unshare --net --ipc --pid --fork --kill-child=KILL -- '
+      'setpriv --pdeathsig KILL -- prlimit --as=1 --fsize=2 --cpu=3 --nofile=64 --nproc=256 --core=0 -- unshare --net --ipc --pid --fork --kill-child=KILL -- '
       + 'setpriv --reuid=7 --regid=7 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all --pdeathsig KILL -- tool -x',
     );
     expect(confined(['tool', '-x'], { unixId: 7, addressSpaceBytes: 1, fileBytes: 2, cpuSeconds: 3 }, 'darwin')).toEqual({ file: 'tool', args: ['-x'], uid: 7, gid: 7 });

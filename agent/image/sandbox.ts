@@ -16,7 +16,7 @@ export const confined = (argv: readonly string[], to: Confinement, platform: Nod
     file: 'setpriv',
     args: [
       '--pdeathsig', 'KILL', '--',
-      'prlimit', `--as=${to.addressSpaceBytes}`, `--fsize=${to.fileBytes}`, `--cpu=${to.cpuSeconds}`, '--nofile=64', '--core=0', '--',
+      'prlimit', `--as=${to.addressSpaceBytes}`, `--fsize=${to.fileBytes}`, `--cpu=${to.cpuSeconds}`, '--nofile=64', '--nproc=256', '--core=0', '--',
       'unshare', '--net', '--ipc', '--pid', '--fork', '--kill-child=KILL', '--',
       // The kernel forgets the parent-death signal when the user changes, so it is set again.
       'setpriv', `--reuid=${to.unixId}`, `--regid=${to.unixId}`, '--clear-groups', '--no-new-privs', '--inh-caps=-all', '--bounding-set=-all', '--pdeathsig', 'KILL', '--',

@@ -80,6 +80,7 @@ export const reasons = {
   DownloadFailed: ['The source could not be fetched; it is tried again.', 'See the message; look at the server that it names.'],
   FetchFailed: ['The import failed, and the node gave no reason that this operator knows.', 'See the message.'],
   ImportFailed: ['The import failed on the node; it is tried again.', 'See the message and the log of the agent.'],
+  UnpackFailed: ['The compressed file could not be unpacked; it is tried again.', 'See the message; perhaps the node lacks the tool that it names.'],
   ConvertFailed: ['qemu-img could not convert the file.', 'See the message.'],
   AcceleratorProved: ['A probe guest ran under hardware acceleration.', 'Nothing.'],
   SoftwareEmulation: ['Guests run under TCG, software emulation.', 'Enable hardware virtualisation for speed.'],

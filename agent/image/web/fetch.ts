@@ -24,8 +24,11 @@ export type FetchTask = {
   progress: (received: number, total: number | undefined) => void;
 };
 
-/** What was fetched; hashes in hex. `resumed`: parts of it arrived over different connections. */
-export type Fetched = { sizeBytes: number; sha256: string; sha512?: string; resumed: boolean };
+/** What is known of bytes; hashes in hex. */
+export type Hashed = { sizeBytes: number; sha256: string; sha512?: string };
+
+/** What was fetched. `resumed`: parts of it arrived over different connections. */
+export type Fetched = Hashed & { resumed: boolean };
 
 /** How far a download is. */
 type Sofar = { origin: Origin; received: number; sha256: Hash; sha512: Hash | undefined; resumed: boolean };
