@@ -54,7 +54,7 @@ export type AgentParts = {
 export type Agent = {
   /** Whether the operator has welcomed it and knows what it holds. */
   joined: () => boolean;
-  /** Facts may have changed (the accelerator is proved): they are told when they differ. */
+  /** The node may have changed (the accelerator is proved): every VM is looked at, and facts are told when they differ. */
   lookAgain: () => void;
   /** Ends the agent: it says good-bye and finishes or cuts what is under way. Guests go on. Resolves within `stopMs`. */
   stop: () => Promise<void>;
@@ -79,13 +79,14 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
   let toldFacts = '';
 
   const facts = (): NodeFacts => {
-    const { version, accelerators } = hypervisor.capabilities();
+    const { version, accelerators, unready } = hypervisor.capabilities();
     const { mode, forwards } = network.capabilities();
     const { cpus, memoryMiB, ...node } = parts.node;
     return {
       ...node, qemuVersion: version, accelerators: [...accelerators], networkMode: mode, forwards,
       capacity: { cpus, memoryMiB, storageMiB: sizeMiB },
-      troubles: ledger.troubles().map(({ reason, message }) => ({ reason, message: message.slice(0, 4096) })),
+      // What is still being found out is no trouble.
+      troubles: [...ledger.troubles(), ...(unready && unready.reason !== 'Preparing' ? [unready] : [])].slice(0, 64).map(({ reason, message }) => ({ reason, message: message.slice(0, 4096) })),
     };
   };
   const measure = async (): Promise<void> => {
@@ -201,7 +202,10 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
 
   return {
     joined: link.joined,
-    lookAgain: tellFacts,
+    lookAgain: () => {
+      tellFacts();
+      for (const worker of workers.values()) worker.poke();
+    },
     stop: async () => {
       stopping.abort(new Error('the agent ends'));
       watching[Symbol.dispose]();

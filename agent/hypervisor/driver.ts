@@ -87,17 +87,21 @@ export type MachineChange =
   | { do: 'forwards'; slot: number; from: NicBackend['forwards']; to: NicBackend['forwards'] }
   | { do: 'onReboot'; action: 'reset' | 'shutdown' };
 
+/** Why no machine can be started: `Preparing` while that is still being found out, else what was found. */
+export type Unready = { reason: string; message: string };
+
 /**
  * Runs machines. Every verb is safe to do twice and ends within its signal or a deadline of its own.
  * `gone` from `observe` is the only evidence on which files may be removed or another start be made.
  */
 export type Hypervisor = {
-  /** What this node can do; proved, not guessed. */
-  capabilities: () => { version: string; accelerators: readonly Accelerator[] };
+  /** What this node can do; proved, not guessed. `unready` tells why nothing can be started (yet); all else goes on meanwhile. */
+  capabilities: () => { version: string; accelerators: readonly Accelerator[]; unready?: Unready };
   observe: (uid: string, signal: AbortSignal) => Promise<Sight>;
   /**
    * Starts a machine that is held before its first instruction (guest `prelaunch`). When one is present already
-   * the lock refuses and Fault AlreadyRunning is thrown. Other faults: StartFailed (with the last stderr lines).
+   * the lock refuses and Fault AlreadyRunning is thrown. Other faults: StartFailed (with the last stderr lines), and that of
+   * `unready` at once.
    */
   start: (spec: MachineSpec, signal: AbortSignal) => Promise<void>;
   /** Lets the guest run (`cont`), the first time or after `pause`. */

@@ -1,5 +1,5 @@
 import { Fault } from '#crds/kit/fault.ts';
-import type { Hypervisor, IoError, MachineChange, MachineFacts, MachineNic, RunEnd, Sight } from './driver.ts';
+import type { Hypervisor, IoError, MachineChange, MachineFacts, MachineNic, RunEnd, Sight, Unready } from './driver.ts';
 
 type Run = {
   startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts; panicked?: boolean; ioError?: IoError;
@@ -15,6 +15,8 @@ export type MachineWorld = {
   /** Starts of what was present: each one is a bug of the agent. */
   doubleStarts: number;
   presses: number;
+  /** While it is set nothing can be started. */
+  unready?: Unready;
   /** While it is set every change is refused with this. */
   refuseChange?: string;
   /** While it is set every start fails with this on stderr. */
@@ -81,7 +83,7 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
     return run;
   };
   return {
-    capabilities: () => ({ version: '7.2.0', accelerators: ['tcg'] }),
+    capabilities: () => (world.unready ? { version: '', accelerators: [], unready: world.unready } : { version: '7.2.0', accelerators: ['tcg'] }),
     observe: async (uid, signal) => {
       signal.throwIfAborted();
       const it = world.machines.get(uid);
@@ -91,6 +93,7 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
     },
     start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, maxCpus, memoryMiB, nics }, signal) => {
       signal.throwIfAborted();
+      if (world.unready) throw new Fault(world.unready.reason, world.unready.message, { retry: 'later' });
       const it = machine(uid);
       if (it.run) {
         world.doubleStarts += 1;

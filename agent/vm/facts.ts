@@ -1,7 +1,7 @@
 import type { Fault } from '#crds/kit/fault.ts';
 import type { ObservedImage, ObservedVm, VmState } from '#crds/wire/observed.ts';
 import type { GuestSight } from '../guest/driver.ts';
-import type { MachineFacts, Sight } from '../hypervisor/driver.ts';
+import type { MachineFacts, Sight, Unready } from '../hypervisor/driver.ts';
 import type { DiskSight } from '../storage/driver.ts';
 import type { Change, LiveChange } from './change.ts';
 import type { VmEntry } from './entry.ts';
@@ -22,6 +22,8 @@ export type VmFacts = {
   attached: ReadonlySet<string>;
   /** Whether the network may hold anything of this VM. */
   holdsPorts: boolean;
+  /** Why the node can start nothing now. */
+  unready?: Unready;
   /** What is seen in the guest of the run that is there. */
   guest?: GuestSight;
   now: Date;

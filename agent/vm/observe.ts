@@ -22,6 +22,7 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
   const entry = hands.ledger.vm(uid);
   if (!entry) return undefined;
   const freeMiB = sight.is === 'present' && sight.guest === 'io-error' ? await freeOf(hands, signal) : undefined;
+  const { unready } = hands.hypervisor.capabilities();
   const guest = followGuest(hands, entry, sight);
   for (const [name, seen] of disks) if (seen.is === 'ready') scratch.places.set(name, seen);
   return {
@@ -35,6 +36,7 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
     })),
     attached: new Set(scratch.backends.keys()),
     holdsPorts: scratch.holdsPorts,
+    ...(unready ? { unready } : {}),
     ...(guest ? { guest } : {}),
     now: hands.now(),
     nowMs: hands.hostMs(),

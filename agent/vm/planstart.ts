@@ -1,6 +1,9 @@
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { Plan, Step, Trouble, VmFacts } from './facts.ts';
 
+/** How soon a node that can start nothing is looked at again; it also tells when it can. */
+const unreadyAgainMs = 5_000;
+
 /** What is to be done so that a VM that is gone runs: everything is made ready, the start is recorded, then it is made. Pure. */
 export const planStart = (facts: VmFacts, desired: DesiredVm): Plan => {
   const { entry, freshId } = facts;
@@ -9,9 +12,14 @@ export const planStart = (facts: VmFacts, desired: DesiredVm): Plan => {
   const waits = missingImage(facts, desired);
   if (waits) return { state: 'preparing', steps: [], ...(waits.trouble ? { trouble: waits.trouble } : {}) };
   const absent = desired.disks.filter(({ name }) => facts.disks.get(name)?.is !== 'ready');
-  const steps: Step[] = [
+  const made: Step[] = [
     ...(entry.unixId === null ? [{ do: 'allot' as const }] : []),
     ...absent.map(({ name }) => ({ do: 'createDisk' as const, name })),
+  ];
+  // Nothing waits within a step, so that a VM whose node is not ready can still be stopped and deleted.
+  if (facts.unready) return { state: 'preparing', steps: made, trouble: { ...facts.unready, final: false }, lookAfterMs: unreadyAgainMs };
+  const steps: Step[] = [
+    ...made,
     ...(entry.seeded ? [] : [{ do: 'seed' as const }]),
     ...desired.interfaces.filter(({ name }) => !facts.attached.has(name)).map(({ name }) => ({ do: 'attach' as const, name })),
     { do: 'intend', startId: freshId },

@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { jittered } from '#crds/kit/backoff.ts';
 import { asFault, Fault } from '#crds/kit/fault.ts';
-import type { Log } from '../../vm/hands.ts';
 import type { Hypervisor, HypervisorOptions } from '../driver.ts';
 import { serialId } from './args.ts';
 import { openCgroups } from './cgroup.ts';
@@ -22,21 +21,22 @@ const proveAgain = { baseMs: 2_000, maxMs: 60_000 };
 
 /**
  * Runs machines as QEMU processes that outlive the agent. Needs root. While its probe guests run (`onProved` tells) it
- * observes and ends machines already, but starts wait. Until `signal` aborts it looks after records of serial consoles.
+ * observes and ends machines already, but starts are refused. Until `signal` aborts it looks after records of serial consoles.
  * Faults: QemuMissing.
  */
 export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: HypervisorOptions, signal: AbortSignal): Promise<Hypervisor> => {
   const qemu = await findProgram('qemu-system-x86_64', process.env.PATH ?? '');
   const watcher = makeWatcher(log);
-  let verdict: Verdict | undefined;
-  const proving = prove(async () => proveQemu({ qemu, bootId, kvmWanted: enableKvm, verdictFile: paths.accelerator }, signal), log, signal).then((found) => {
-    verdict = found;
-    log.info({ ...found }, 'what QEMU can do on this node');
+  let proved: ReturnType<House['proved']> = { is: 'unready', why: { reason: 'Preparing', message: 'it is being found out by a probe guest what QEMU can do on this node' } };
+  prove(async () => proveQemu({ qemu, bootId, kvmWanted: enableKvm, verdictFile: paths.accelerator }, signal), ({ code, message }) => {
+    log.error({ code, err: message }, 'QEMU could not be probed');
+    proved = { is: 'unready', why: { reason: code, message } };
+  }, signal).then((verdict) => {
+    proved = { is: 'proved', verdict };
+    log.info({ ...verdict }, 'what QEMU can do on this node');
     onProved();
-    return found;
-  });
-  proving.catch(() => {});
-  const house: House = { paths, log, bootId, qemu, cgroups: await openCgroups(), watcher, verdict: () => proving };
+  }).catch(() => {});
+  const house: House = { paths, log, bootId, qemu, cgroups: await openCgroups(), watcher, proved: () => proved };
   const bounding = setInterval(() => {
     for (const uid of watcher.uids()) void boundSerial(paths.serialLog(uid)).catch((thrown: unknown) => log.warn({ uid, err: thrown }, 'the record of a serial console could not be bounded'));
   }, boundEachMs).unref();
@@ -56,7 +56,7 @@ export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: Hype
   };
 
   return {
-    capabilities: () => ({ version: verdict?.version ?? '', accelerators: verdict?.accelerators ?? [] }),
+    capabilities: () => (proved.is === 'unready' ? { version: '', accelerators: [], unready: proved.why } : { version: proved.verdict.version, accelerators: proved.verdict.accelerators }),
     observe: (uid, limit) => observeMachine(house, uid, limit),
     start: (spec, limit) => startMachine(house, spec, limit),
     resume: (uid, limit) => ask(uid, limit, async (qmp) => {
@@ -87,14 +87,13 @@ const readyToRun = async (house: House, uid: string, qmp: Qmp, signal: AbortSign
 };
 
 /** Proves until it succeeds: a node that is short of memory for a moment is not one without QEMU. */
-const prove = async (look: () => Promise<Verdict>, log: Log, signal: AbortSignal): Promise<Verdict> => {
+const prove = async (look: () => Promise<Verdict>, failed: (why: Fault) => void, signal: AbortSignal): Promise<Verdict> => {
   for (let attempt = 0; ; attempt += 1) {
     try {
       return await look();
     } catch (thrown) {
       signal.throwIfAborted();
-      const { code, message } = asFault(thrown, 'QemuUnusable', 'probing QEMU');
-      log.error({ code, err: message }, 'QEMU could not be probed');
+      failed(asFault(thrown, 'QemuUnusable', 'probing QEMU'));
       await new Promise((resolve) => setTimeout(resolve, jittered(proveAgain, attempt, Math.random())).unref());
     }
   }

@@ -1,5 +1,6 @@
 import type { Log } from '../../vm/hands.ts';
 import type { Paths } from '../../host/paths.ts';
+import type { Unready } from '../driver.ts';
 import type { Cgroups } from './cgroup.ts';
 import type { Verdict } from './probe.ts';
 import type { Watcher } from './watch.ts';
@@ -13,6 +14,6 @@ export type House = {
   qemu: string;
   cgroups: Cgroups;
   watcher: Watcher;
-  /** Resolves once probe guests have told what the node can do. Only starts wait for it. */
-  verdict: () => Promise<Verdict>;
+  /** What probe guests have told of the node, or why they have not. Only starts need it, and none waits for it. */
+  proved: () => { is: 'proved'; verdict: Verdict } | { is: 'unready'; why: Unready };
 };

@@ -17,7 +17,9 @@ const root = () => process.getuid?.() ?? 0;
 export const startMachine = async (house: House, spec: MachineSpec, signal: AbortSignal): Promise<void> => {
   const { paths } = house;
   const { uid, startId, unixId } = spec;
-  const verdict = await house.verdict();
+  const proved = house.proved();
+  if (proved.is === 'unready') throw new Fault(proved.why.reason, proved.why.message, { retry: 'later' });
+  const { verdict } = proved;
   const accelerator = verdict.accelerators[0] ?? 'tcg';
   const type = spec.type ?? verdict.type;
   const run = paths.run(uid, startId);
