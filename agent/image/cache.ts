@@ -67,7 +67,8 @@ export const fits = (desire: DesiredImage, entry: Pick<Content, 'sha256' | 'sha5
 };
 
 /** What makes two images one download: bytes that are known to be the same, else only the image itself. In hex. Pure. */
-export const downloadKey = ({ uid, format, digest, checksum }: DesiredImage): string => digestOf([format, digest ?? checksum ?? uid]);
+export const downloadKey = ({ uid, format, digest, checksum, checksumUrl, url }: DesiredImage): string =>
+  digestOf([format, digest ?? checksum ?? (checksumUrl === undefined ? uid : [checksumUrl, url])]);
 
 /** Opens the cache (one process at a time: the agent's lock sees to that), clears what crashes left behind, and tells the claims that were found. */
 export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): Promise<{ cache: Cache; claims: Claim[] }> => {

@@ -6,7 +6,7 @@ import { type Cache, type Content, downloadKey } from './cache.ts';
 import { attemptFiles, convert, type ConvertLimits } from './convert.ts';
 import { inspect, type Verdict } from './inspect/inspect.ts';
 import { sampleOf } from './inspect/sample.ts';
-import { obtain, type ObtainTask } from './obtain.ts';
+import { expectedSum, obtain, type ObtainTask } from './obtain.ts';
 import { openPartial, type Partial } from './partial.ts';
 import { type Packing, packingOf, unpack } from './unpack.ts';
 import type { FetchLimits, Hashed } from './web/fetch.ts';
@@ -57,10 +57,15 @@ export const importOnce = async (kit: ImportKit, task: ImportTask, signal: Abort
 
 const attempt = async (kit: ImportKit, task: ImportTask, downloads: string, signal: AbortSignal): Promise<Content> => {
   const { cache, guard, limits } = kit;
-  const { format, uid } = task.desire();
+  const desire = task.desire();
+  const { format, uid } = desire;
+  const web = { guard, limits: limits.fetch, freeBytes: cache.freeBytes };
+  const expected = await expectedSum(web, desire, signal);
+  const there = expected === undefined || desire.checksum !== undefined ? undefined : cache.find({ ...desire, checksum: expected });
+  if (there) return there;
   await using partial = await openPartial(downloads, kit.bootId);
   const fetching: ObtainTask = { desire: task.desire, progress: (percent) => task.progress(Math.floor((percent * shares.fetched) / 100)) };
-  const fetched = await obtain({ guard, limits: limits.fetch, freeBytes: cache.freeBytes }, fetching, partial, signal);
+  const fetched = await obtain(web, fetching, expected, partial, signal);
   const known = cache.get(fetched.sha256);
   if (known?.format === format) return await amended(cache, known, fetched);
   const directory = join(cache.partial, randomUUID());

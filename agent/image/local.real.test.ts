@@ -87,6 +87,24 @@ describe('images of a node', () => {
     expect(await it.contents()).toEqual([]);
   });
 
+  test('images whose checksum is in one list share one download; what is there needs neither list nor source any more', async () => {
+    const bytes = await it.make(64);
+    const url = it.web.serve('/mini.qcow2', { is: 'bytes', bytes });
+    const checksumUrl = it.web.serve('/SHA256SUMS', { is: 'bytes', bytes: Buffer.from(`${sha256(bytes).slice(7)}  mini.qcow2\n`) });
+    const mirrors = [it.web.serve('/mirror', { is: 'status', status: 500 })];
+    it.web.holdAll();
+    const three = uids.slice(0, 3);
+    for (const each of three) it.store.want(wanted({ uid: each, url, mirrors, checksumUrl }));
+    await until('the list', () => it.web.requests('/SHA256SUMS') > 0, 10_000);
+    it.web.release();
+    for (const each of three) expect(await settledImage(it.store, each)).toMatchObject({ state: 'ready', content: { digest: sha256(bytes) } });
+    expect(it.web.requests('/mini.qcow2')).toBe(1);
+    const lists = it.web.requests('/SHA256SUMS');
+    const again = await it.reopen();
+    for (const each of three) expect(again.ready(each)).toMatchObject({ digest: sha256(bytes) });
+    expect([it.web.requests('/mini.qcow2'), it.web.requests('/SHA256SUMS')]).toEqual([1, lists]);
+  });
+
   test('a removed leader leaves its download to the others', async () => {
     const bytes = await it.make(64);
     const url = it.web.serve('/a', { is: 'bytes', bytes });

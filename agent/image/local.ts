@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { type Backoff, jittered } from '#crds/kit/backoff.ts';
 import type { Clock } from '#crds/kit/clock.ts';
+import { digestOf } from '#crds/kit/digest.ts';
 import { asFault, type Fault } from '#crds/kit/fault.ts';
 import { type DesiredImage, desireDigest } from '#crds/wire/desired.ts';
 import type { ObservedImage } from '#crds/wire/observed.ts';
@@ -224,4 +225,6 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
   };
 };
 
-const sameSource = (a: DesiredImage, b: DesiredImage): boolean => a.url === b.url && a.format === b.format && a.checksum === b.checksum;
+const sameSource = (a: DesiredImage, b: DesiredImage): boolean => sourceOf(a) === sourceOf(b);
+
+const sourceOf = ({ url, mirrors, format, checksum, checksumUrl }: DesiredImage): string => digestOf({ url, mirrors, format, checksum, checksumUrl });

@@ -46,10 +46,11 @@ export const openPartial = async (directory: string, bootId: string): Promise<Pa
   try {
     const known = unseal(await textOf(beside), sidecar);
     const { size } = await file.stat();
-    return {
+    const partial: Partial = {
       path, file, note,
       found: known?.bootId === bootId && size > 0 ? { origin: known.origin, receivedBytes: size } : undefined,
       begin: async (from) => {
+        partial.found = undefined;
         // In this order: bytes of one origin never lie beside the name of another.
         await rm(beside, { force: true });
         await file.truncate(0);
@@ -57,6 +58,7 @@ export const openPartial = async (directory: string, bootId: string): Promise<Pa
       },
       [Symbol.asyncDispose]: () => file.close(),
     };
+    return partial;
   } catch (thrown) {
     await file.close();
     throw thrown;

@@ -40,11 +40,14 @@ const vm = object({
   stop: object({ mode: or(some('Graceful', 'Force'), 'force'), gracePeriodSeconds: or(fc.integer({ min: 0, max: 86_400 }), -1, 86_401, '90') }, ['mode', 'gracePeriodSeconds']),
   deletionProtection: or(fc.boolean(), 'true', 1),
 }, ['powerState', 'interfaces', 'cloudInit', 'stop', 'deletionProtection']);
+const goodUrl = some('http://a/b', 'https://a.example:8443/x?y=z#f', 'http://[::1]:80/', 'http://a_b/c', 'http://a/b/?c=/d', 'http://a/b#/');
+const webUrl = or(goodUrl, 'ftp://a/b', 'http://u:p@a/b', 'http://a', 'http:///b', 'http://a/ b', 'http://a/\n', '', `http://a/${'x'.repeat(2048)}`);
 const image = object({
-  source: object({ http: object({ url: or(some('http://a/b', 'https://a.example:8443/x?y=z#f', 'http://[::1]:80/', 'http://a_b/c'), 'ftp://a/b', 'http://u:p@a/b', 'http://a', 'http:///b', 'http://a/ b', 'http://a/\n', '', `http://a/${'x'.repeat(2048)}`) }) }),
+  source: object({ http: object({ url: webUrl, mirrors: or(fc.array(goodUrl, { minLength: 1, maxLength: 3 }), [], ['ftp://a/b'], Array.from({ length: 9 }, () => 'http://a/b'), 'http://a/b') }, ['mirrors']) }),
   checksum: or(some(`sha256:${'0'.repeat(64)}`, `sha512:${'a'.repeat(128)}`), 'sha256:', `sha256:${'A'.repeat(64)}`, `md5:${'0'.repeat(32)}`, '0'.repeat(64), ''),
+  checksumUrl: webUrl,
   format: or(some('qcow2', 'raw'), 'vmdk', ''),
-}, ['checksum']);
+}, ['checksum', 'checksumUrl']);
 const node = object({ schedulable: or(fc.boolean(), 'false', 0) }, ['schedulable']);
 
 describe('zod and the API server', () => {

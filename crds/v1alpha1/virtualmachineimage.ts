@@ -1,19 +1,39 @@
 import { z } from 'zod';
-import { conditions, type Kind, objectMeta, transition } from './meta.ts';
+import { conditions, type Kind, objectMeta, ruled, transition } from './meta.ts';
 
-/** The content that the user wants to be known under a name. */
-export const imageSpec = transition(
+const httpUrl = () => z.string().min(1).max(2048).regex(/^https?:\/\/([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?\/[!-~]*$/);
+
+const content = ruled(
   z.strictObject({
     source: z.strictObject({
       http: z.strictObject({
-        url: z.string().min(1).max(2048).regex(/^https?:\/\/([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?\/[!-~]*$/).describe('Where to fetch it: http or https, without user name and password. A node fetches it once and keeps it.'),
-      }).describe('Fetched over HTTP(S).'),
+        url: httpUrl().describe('Where to fetch it: http or https, without user name and password. A node fetches it once and keeps it. Addresses that are not public must be allowed in the configuration of the agent (image_allowed_networks).'),
+        mirrors: z.array(httpUrl()).min(1).max(8).meta({ 'x-kubernetes-list-type': 'atomic' }).describe('Further URLs of the same file, tried in this order when one before fails. They need a checksum or a checksumUrl.').optional(),
+      }).describe('Fetched over HTTP(S). A file that is compressed by gzip, xz or zstd is unpacked.'),
     }).describe('Where the content comes from.'),
-    checksum: z.string().max(140).regex(/^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/).describe('What the fetched bytes must hash to: sha256:HEX or sha512:HEX. Without it the first import fixes the content.').optional(),
-    format: z.enum(['qcow2', 'raw']).describe('Format of the fetched file. It is never guessed.'),
+    checksum: z.string().max(140).regex(/^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/).describe('What the fetched bytes, as published, must hash to: sha256:HEX or sha512:HEX. Without it and without checksumUrl the first import fixes the content.').optional(),
+    checksumUrl: httpUrl().describe('URL of a list of checksums (SHA256SUMS or SHA512SUMS, as written by coreutils or BSD) that has an entry for the file name of the URL. It is read before the first import. Exclusive with checksum.').optional(),
+    format: z.enum(['qcow2', 'raw']).describe('Format of the disk in the file, unpacked if the file is compressed. It is never guessed.'),
   }),
-  { rule: 'self == oldSelf', message: 'the content of an image can not be changed; create another image' },
-).describe('What the user wants. Immutable.');
+  { rule: '!(has(self.checksum) && has(self.checksumUrl))', message: 'give at most one of checksum and checksumUrl' },
+  (it) => it.checksum === undefined || it.checksumUrl === undefined,
+);
+
+const mirrored = ruled(
+  content,
+  { rule: '!has(self.source.http.mirrors) || has(self.checksum) || has(self.checksumUrl)', message: 'mirrors need a checksum or a checksumUrl, so that all of them give the same content' },
+  (it) => it.source.http.mirrors === undefined || it.checksum !== undefined || it.checksumUrl !== undefined,
+);
+
+const listed = ruled(
+  mirrored,
+  { rule: "!has(self.checksumUrl) || self.source.http.url.matches('^[^?#]*/[^/?#]+([?#].*)?$')", message: 'checksumUrl needs a url that ends in a file name, to be looked for in the list' },
+  (it) => it.checksumUrl === undefined || /^[^?#]*\/[^/?#]+([?#].*)?$/.test(it.source.http.url),
+);
+
+/** The content that the user wants to be known under a name. */
+export const imageSpec = transition(listed, { rule: 'self == oldSelf', message: 'the content of an image can not be changed; create another image' })
+  .describe('What the user wants. Immutable.');
 
 /** What is true of one image; written by the operator alone. */
 export const imageStatus = z.object({

@@ -87,7 +87,11 @@ export const desiredImage = z.strictObject({
   name,
   generation: z.int(),
   url: z.string().max(2048),
+  /** Further URLs of the same bytes, in the order in which they are tried. */
+  mirrors: z.array(z.string().max(2048)).max(8).optional(),
   checksum: z.string().max(140).optional(),
+  /** Of a list of checksums; only one of the two is there. */
+  checksumUrl: z.string().max(2048).optional(),
   digest: z.string().max(80).optional(),
   format: z.enum(['qcow2', 'raw']),
 });

@@ -35,6 +35,14 @@ describe('an image', () => {
     expect(decision.status).toMatchObject({ phase: 'Ready', digest, size: 10, virtualSize: '64Mi', progress: '100%', importingNode: 'node-2' });
   });
 
+  test('tells the node all of where the content comes from', () => {
+    const sources = { source: { http: { url: 'http://h/i', mirrors: ['http://m/i'] } }, checksumUrl: 'http://h/SHA256SUMS', format: 'raw' };
+    const [desire] = decide(facts({ image: virtualMachineImage.parse({ ...image(), spec: sources }) }), now).tell.values();
+    expect(desire).toMatchObject({ url: 'http://h/i', mirrors: ['http://m/i'], checksumUrl: 'http://h/SHA256SUMS', format: 'raw' });
+    const [plain] = decide(facts(), now).tell.values();
+    expect(Object.keys(plain ?? {})).toEqual(['kind', 'uid', 'namespace', 'name', 'generation', 'url', 'format']);
+  });
+
   test('stays Ready with its digest when a later copy fails', () => {
     const failed = report({ state: 'failed', trouble: { reason: 'DigestMismatch', message: 'other bytes', final: true } });
     const decision = decide(facts({ image: image({ digest, importingNode: 'node-1' }), users: ['node-1'], reports: new Map([['node-1', failed]]) }), now);

@@ -30,10 +30,11 @@ export const decide = (facts: ImageFacts, now: Date): ImageDecision => {
   if (metadata.deletionTimestamp !== undefined) return { tell: new Map(), drop: facts.holders };
   const importer = chooseImporter(facts);
   const digest = old.digest ?? (importer === undefined ? undefined : reports.get(importer)?.content?.digest);
+  const { checksum, checksumUrl, format, source: { http: { url, mirrors } } } = spec;
   const desire: DesiredImage = {
-    kind: 'image', uid: metadata.uid, namespace: metadata.namespace, name: metadata.name, generation: metadata.generation,
-    url: spec.source.http.url, format: spec.format,
-    ...(spec.checksum === undefined ? {} : { checksum: spec.checksum }), ...(digest === undefined ? {} : { digest }),
+    kind: 'image', uid: metadata.uid, namespace: metadata.namespace, name: metadata.name, generation: metadata.generation, url, format,
+    ...(mirrors === undefined ? {} : { mirrors }), ...(checksum === undefined ? {} : { checksum }), ...(checksumUrl === undefined ? {} : { checksumUrl }),
+    ...(digest === undefined ? {} : { digest }),
   };
   // Until the digest is fixed one node alone imports: two first imports could fix two contents.
   const nodes = digest === undefined ? (importer === undefined ? [] : [importer]) : [...new Set([...users, ...(importer === undefined ? [] : [importer])])];
