@@ -11,7 +11,7 @@ export type Folders = { stateDir: string; imageCacheDir: string; socketDir: stri
  *   stateDir/ballast, probe     room for what must be written on a full disk; what is written now and then to see whether it can be
  *   stateDir/accelerator.json   what probe guests told of this node's QEMU
  *   stateDir/ledger/UID.json    what the VM shall be, and what must be remembered of it
- *   stateDir/ended/UID          a tombstone was carried out; the uid never returns
+ *   stateDir/ended/UID          the tombstone of a VM was carried out; the uid never returns
  *   stateDir/quarantine/        ledger files that could not be read
  *   stateDir/vms/UID/           root:unixId 0750
  *     lock                      held by the process that has the disks; never unlinked while the VM exists

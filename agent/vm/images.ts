@@ -6,7 +6,7 @@ import type { Log } from './hands.ts';
 import type { Ledger } from './ledger.ts';
 import { within } from './within.ts';
 
-/** What the keeper of images needs. `changed`: something is to be told of an image; `absent`: it is gone for ever. */
+/** What the keeper of images needs. `changed`: something is to be told of an image; `absent`: no copy of it is here any more. */
 export type ImageHouse = {
   ledger: Ledger;
   images: ImageStore;
@@ -39,7 +39,7 @@ export const makeImageKeeper = (house: ImageHouse, stop: AbortSignal): ImageKeep
       try {
         await within(removeMs, stop, `removing image ${uid}`, (signal) => images.remove(uid, signal));
         await ledger.end(uid);
-        log.info({ uid }, 'image ended for ever');
+        log.info({ uid }, 'image removed');
         return house.absent(uid);
       } catch (thrown) {
         if (stop.aborted) return;

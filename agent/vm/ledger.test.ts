@@ -105,6 +105,20 @@ describe('the ledger', () => {
     expect(await (await open(world)).accept(desire(someVm(), 2))).toEqual({ is: 'absent' });
   });
 
+  test('an image that was removed can be wanted again, also where an earlier build recorded its end', async () => {
+    const world = shelfWorld();
+    const ledger = await open(world);
+    const gone: Tombstone = { type: 'tombstone', leaderEpoch: 3, revision: 2, kind: 'image', uid: image.uid };
+    expect(await ledger.doom(gone)).toEqual({ is: 'absent' });
+    expect(await ledger.accept(desire(image, 3))).toEqual({ is: 'accept' });
+    expect(await ledger.doom({ ...gone, revision: 4 })).toEqual({ is: 'accept' });
+    await ledger.end(image.uid);
+    expect([world.ended.size, world.files.has(`${image.uid}.json`)]).toEqual([0, false]);
+    world.ended.add(image.uid);
+    expect(await (await open(world)).accept(desire(image, 5))).toEqual({ is: 'accept' });
+    expect((await open(world)).entries().get(image.uid)).toMatchObject({ kind: 'image', ending: false });
+  });
+
   test('a damaged file is put aside, costs the others nothing, and its VM is touched by nobody', async () => {
     const world = shelfWorld(() => [{ uid, unixId: 200_000 }]);
     const first = await open(world);

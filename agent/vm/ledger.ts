@@ -39,7 +39,7 @@ export type Ledger = {
   change: (uid: string, to: (entry: VmEntry) => VmEntry) => Promise<void>;
   /** A Unix id for a VM that has none. Faults: NoUnixId. */
   allot: (uid: string) => Promise<void>;
-  /** The uid has ended for ever and nothing of it is left. */
+  /** Nothing of the uid is left. That of a VM has ended for ever; that of an image may be wanted again. */
   end: (uid: string) => Promise<void>;
   /** What is wrong with the ledger itself. */
   troubles: () => Trouble[];
@@ -74,7 +74,8 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
     }
   }
   // A crash came after the end was recorded and before the entry went. Where nothing can be written it goes at a later start.
-  for (const uid of ended) if (entries.delete(uid)) await shelf.remove(fileOf(uid)).catch(() => {});
+  // Earlier builds recorded the end of images too; one that has been wanted since is wanted.
+  for (const uid of ended) if (entries.get(uid)?.kind === 'vm' && entries.delete(uid)) await shelf.remove(fileOf(uid)).catch(() => {});
   for (const { uid } of content.vms) {
     if (entries.has(uid) || ended.has(uid) || remains.has(uid)) continue;
     const aside = content.quarantined.includes(fileOf(uid));
@@ -184,7 +185,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
           await save({ ...(entries.get(uid) ?? blankVm(uid)), order, ending: true });
           remains.delete(uid);
         }
-        if (verdict.is === 'absent' && !ended.has(uid)) {
+        if (verdict.is === 'absent' && command.kind === 'vm' && !ended.has(uid)) {
           await keeping.must(() => shelf.end(uid));
           ended.add(uid);
         }
@@ -202,8 +203,10 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
       await withId(entry, save);
     }),
     end: (uid) => inOrder(uid, async () => {
-      await keeping.must(() => shelf.end(uid));
-      ended.add(uid);
+      if (entries.get(uid)?.kind !== 'image') {
+        await keeping.must(() => shelf.end(uid));
+        ended.add(uid);
+      }
       await shelf.remove(fileOf(uid));
       entries.delete(uid);
     }),

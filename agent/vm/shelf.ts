@@ -27,7 +27,7 @@ export type Shelf = {
   remove: (name: string) => Promise<void>;
   /** Moves a damaged file away, to be looked at by a person. */
   quarantine: (name: string) => Promise<void>;
-  /** Records that a uid has ended for ever. */
+  /** Records that the uid of a VM has ended for ever. */
   end: (uid: string) => Promise<void>;
   /** Space that is kept for what must be written on a full disk. Both say whether it is there now. */
   ballast: { keep: () => Promise<boolean>; drop: () => Promise<boolean> };

@@ -17,7 +17,7 @@ export type Remembered = Held & Order;
 export type Memory = {
   leaderEpochSeen: number;
   held: ReadonlyMap<string, Remembered>;
-  /** Uids whose tombstone was carried out. */
+  /** Uids of VMs whose tombstone was carried out. An image is only a copy: its uid may come again, as it does when etcd was restored. */
   ended: ReadonlySet<string>;
   /** Uids without a readable ledger entry of which something is still on the node. */
   remains: ReadonlySet<string>;
@@ -37,11 +37,11 @@ export type Verdict = { is: 'accept' } | { is: 'known' } | { is: 'absent' } | { 
 export const isAfter = (a: Order, b: Order): boolean =>
   a.leaderEpoch !== b.leaderEpoch ? a.leaderEpoch > b.leaderEpoch : a.revision > b.revision;
 
-/** Judges a desire. An older leader, an older revision, an older placement and an ended uid never win. */
+/** Judges a desire. An older leader, an older revision, an older placement and the uid of a VM that has ended never win. */
 export const judgeDesire = (memory: Memory, command: Desire): Verdict => {
   const { uid } = command.object;
   if (command.leaderEpoch < memory.leaderEpochSeen) return olderLeader(memory, command);
-  if (memory.ended.has(uid)) return { is: 'absent' };
+  if (command.object.kind === 'vm' && memory.ended.has(uid)) return { is: 'absent' };
   if (memory.remains.has(uid)) return { is: 'refuse', why: `the ledger entry of ${uid} can not be read` };
   const mine = memory.held.get(uid);
   if (!mine) return { is: 'accept' };

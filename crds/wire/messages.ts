@@ -47,7 +47,7 @@ export const toAgent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('refused'), reason: z.enum(['ProtocolMismatch', 'IdentityConflict', 'TokenRefused', 'BadFrame', 'NotLeader']), message: z.string().max(4096) }),
   /** The whole desire for one object. */
   z.object({ type: z.literal('desire'), ...order, object: desired }),
-  /** Ends one uid for ever. Repeated until the agent says `absent`. */
+  /** Ends one uid for ever; of an image it ends the copy that the node has. Repeated until the agent says `absent`. */
   z.object({ type: z.literal('tombstone'), ...order, kind: z.enum(['vm', 'image']), uid }),
   /** Digest over everything that the node shall hold; on a difference the agent answers `holding`. */
   z.object({ type: z.literal('compare'), leaderEpoch: z.int().min(1), digest: z.string().max(64) }),
