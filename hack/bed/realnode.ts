@@ -5,6 +5,7 @@ import { chmod, mkdir, mkdtemp, open, readdir, readFile, readlink, rm, writeFile
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify as stringifyToml } from 'smol-toml';
+import { z } from 'zod';
 import { readBootId } from '#agent/host/bootid.ts';
 import { type Paths, paths as pathsOf } from '#agent/host/paths.ts';
 import { makeQemu } from '#agent/hypervisor/qemu/driver.ts';
@@ -16,6 +17,11 @@ import { until } from './until.ts';
 /** A QEMU as the node's process table shows it, read independently of the agent. */
 export type QemuProcess = { pid: number; uid: string; command: readonly string[] };
 
+const line = z.looseObject({ time: z.number(), msg: z.string(), uid: z.string().optional(), state: z.string().optional() });
+
+/** One line of an agent's log; `time` in milliseconds since 1970. */
+export type AgentLine = z.output<typeof line>;
+
 /** A node of its own folder: the real agent as a process, with real QEMU below. */
 export type RealNode = AsyncDisposable & {
   paths: Paths;
@@ -26,8 +32,9 @@ export type RealNode = AsyncDisposable & {
   joined: () => Promise<void>;
   /** Ends the agent by a signal and waits for its exit. */
   end: (signal: 'SIGKILL' | 'SIGTERM') => Promise<void>;
-  /** The agents' log, of all starts. */
+  /** The agents' log, of all starts, as text and line by line. */
   log: () => Promise<string>;
+  lines: () => Promise<AgentLine[]>;
   qemus: () => Promise<QemuProcess[]>;
   serial: (uid: string) => Promise<string>;
   /** What is there of a VM: files, sockets, cgroups, processes. Empty when it left nothing. */
@@ -60,6 +67,8 @@ export const startRealNode = async (cluster: Cluster, url: string, name = 'node-
     image_allowed_networks: ['127.0.0.1/32'],
   }));
   const log = () => readFile(files.log, 'utf8').catch(() => '');
+  // What is no line of pino's is a word of Node's own.
+  const lines = async () => (await log()).split('\n').flatMap((text) => (text.startsWith('{') && text.endsWith('}') ? [line.parse(JSON.parse(text))] : []));
   let agent: ChildProcess | undefined;
   let joinedBefore = 0;
   const joins = async (): Promise<number> => (await log()).split('"joined the operator"').length - 1;
@@ -96,7 +105,7 @@ export const startRealNode = async (cluster: Cluster, url: string, name = 'node-
   };
   await start();
   return {
-    paths, start, end, log, traces,
+    paths, start, end, log, lines, traces,
     agent: running,
     joined: async () => void (await until('the agent to join', async () => (await joins()) > joinedBefore, waitMs)),
     qemus: () => qemusBelow(paths.vms),
