@@ -88,4 +88,25 @@ describe('zod and the API server', () => {
     expect(accepted).toBeGreaterThan(numRuns / 20);
     expect(accepted).toBeLessThan(numRuns);
   }, 120_000);
+
+  const sum = `sha256:${'0'.repeat(64)}`;
+  const http = (url: string) => ({ source: { http: { url } } });
+  test.each<[string, object, object]>([
+    ['the URL', http('http://a/b'), http('http://a/c')],
+    ['the format', { format: 'raw' }, { format: 'qcow2' }],
+    ['the checksum', { checksum: sum }, { checksum: sum.replace('0', '1') }],
+    ['the checksum, by adding one', {}, { checksum: sum }],
+    ['the checksum, by removing it', { checksum: sum }, { checksum: null }],
+  ])('the content of an image stays: an edit of %s is refused, of anything else it is not', async (_what, before, edit) => {
+    const path = `/apis/${group}/${version}/namespaces/default/${virtualMachineImageKind.plural}`;
+    const spec = { ...http('http://a/b'), format: 'raw', ...before };
+    await server.kube.request('POST', path, { body: { apiVersion, kind: 'VirtualMachineImage', metadata: { name: 'fixed' }, spec } });
+    const patch = (body: object) => server.kube.request('PATCH', `${path}/fixed`, { body, contentType: 'application/merge-patch+json' });
+    try {
+      await expect(patch({ spec: edit })).rejects.toThrow('the content of an image can not be changed; create another image');
+      await expect(patch({ metadata: { labels: { a: 'b' } }, spec })).resolves.toMatchObject({ metadata: { generation: 1 }, spec });
+    } finally {
+      await server.kube.request('DELETE', `${path}/fixed`);
+    }
+  });
 });
