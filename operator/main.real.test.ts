@@ -80,15 +80,26 @@ describe('the operator\'s process', () => {
     expect((await ask('/metrics')).text).toContain('strato_virtual_machines 1');
   }, 60_000);
 
-  test('killed, it is replaced by another that takes the lead when the Lease has run out; no guest notices', async () => {
-    const running = node.running();
-    await me.vm('web');
+  test('killed, it is replaced by another that takes the lead when the Lease has run out; what users did meanwhile is done, no other guest notices', async () => {
+    for (const name of ['halted', 'paused', 'deleted']) await me.apply(vmManifest(name));
+    for (const name of ['halted', 'paused', 'deleted']) await me.vmIs(name, 'Ready=True Running', 30_000);
+    const { metadata: { uid: deleted } } = await me.vm('deleted');
+    const before = node.running();
+    const starts = node.starts();
     if (process_) await end(process_, 'SIGKILL');
+    await me.patchVm('halted', { spec: { powerState: 'Stopped', stop: { mode: 'Force' } } });
+    await me.patchVm('paused', { spec: { powerState: 'Paused' } });
+    await me.deleteVm('deleted');
     await me.apply(vmManifest('later'));
+    expect([node.running(), (await me.vm('later')).status.observedGeneration]).toEqual([before, -1]);
     start();
     const later = await me.vmIs('later', 'Ready=True Running', 60_000);
-    expect([node.running(), node.starts()]).toEqual([[...running, later.metadata.uid], 2]);
-  }, 90_000);
+    await me.vmIs('halted', 'Ready=True Stopped', 30_000);
+    await me.vmIs('paused', 'Ready=True Paused', 30_000);
+    await me.vmGone('deleted', 30_000);
+    const { metadata: { uid: web } } = await me.vmIs('web', 'Ready=True Running', 30_000);
+    expect([node.running().toSorted(), node.starts(), node.world.disks.has(deleted)]).toEqual([[web, later.metadata.uid].toSorted(), starts + 1, false]);
+  }, 180_000);
 
   test('SIGTERM ends it whole within seconds, and gives the Lease back', async () => {
     if (!process_) throw new Error('no process');

@@ -16,7 +16,7 @@ import type { Log } from './loop/log.ts';
 import { makeQueue, type Queue } from './loop/queue.ts';
 import { run } from './loop/run.ts';
 import { makeNodeReconciler } from './node/reconcile.ts';
-import { endsOn, endUnparsable, machineUidIn, reportUnparsable } from './unparsable.ts';
+import { endsOn, endUnparsable, reportUnparsable } from './unparsable.ts';
 import type { TimedStep } from './vm/guest.ts';
 import { machineUidOf } from './vm/identity.ts';
 import { makeVmReconciler } from './vm/reconcile.ts';
@@ -129,9 +129,7 @@ export const startOperator = (parts: OperatorParts) => {
     }),
     image: makeImageReconciler({ images, vms, fleet, now, writeStatus: statusWriter(images, resources.image) }),
     node: makeNodeReconciler({
-      nodes, vms, fleet, now, monotonicMs,
-      knownUids: () => new Set(vms.all().map((held) => (held.is === 'object' ? machineUidOf(held.object) : machineUidIn(held)))),
-      knownImages: () => (images.hasSynced() ? new Set(images.all().map(({ meta }) => meta.uid)) : undefined),
+      nodes, vms, images, fleet, now, monotonicMs,
       writeStatus: statusWriter(nodes, resources.node),
     }),
   };
@@ -151,7 +149,7 @@ export const startOperator = (parts: OperatorParts) => {
   };
   const links = new Map<string, string>();
   const lookForSilence = () => {
-    for (const { metadata: { name } } of nodes.list()) {
+    for (const { meta: { name } } of nodes.all()) {
       const link = fleet.link(name);
       if (links.get(name) !== link) fleet.tellListeners((listener) => listener.node(name));
       links.set(name, link);

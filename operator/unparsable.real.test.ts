@@ -7,7 +7,7 @@ import { type BedOperator, startBedOperator } from '#hack/bed/operator.ts';
 import { until } from '#hack/bed/until.ts';
 import { type SimNode, startSimNode } from '#hack/sim/node.ts';
 
-const crdPath = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/virtualmachines.strato.dev';
+const crdPath = (plural: string) => `/apis/apiextensions.k8s.io/v1/customresourcedefinitions/${plural}.strato.dev`;
 
 /** Objects and CRDs of another time than this operator's. */
 describe('what does not fit this build', () => {
@@ -15,13 +15,13 @@ describe('what does not fit this build', () => {
   let operator: BedOperator;
   let node: SimNode;
   let me: ReturnType<typeof user>;
-  /** Changes the CRD of VMs and waits until the API server goes by it. */
-  const changeCrd = async (change: (properties: { spec: Fields; status: Fields }) => void, annotations: Record<string, string> = {}) => {
-    const crd = Object(await cluster.kube.request('GET', crdPath));
+  /** Changes a CRD, that of VMs unless another is named. The API server goes by it a moment later. */
+  const changeCrd = async (change: (properties: { spec: Fields; status: Fields }) => void, annotations: Record<string, string> = {}, plural = 'virtualmachines') => {
+    const crd = Object(await cluster.kube.request('GET', crdPath(plural)));
     const { properties } = crd.spec.versions[0].schema.openAPIV3Schema;
     change({ spec: properties.spec.properties, status: properties.status.properties });
     Object.assign(crd.metadata.annotations, annotations);
-    await cluster.kube.request('PUT', crdPath, { body: crd });
+    await cluster.kube.request('PUT', crdPath(plural), { body: crd });
   };
 
   beforeAll(async () => {
@@ -86,6 +86,51 @@ describe('what does not fit this build', () => {
     await me.vmGone('good');
     expect([node.world.disks.has(uid), node.running()]).toEqual([false, expect.not.arrayContaining([uid])]);
   }, 60_000);
+
+  test('a stored image that breaks the rules is told so, and others are imported; a VM that wants it waits', async () => {
+    const odd = imageManifest('odd');
+    await changeCrd(({ spec }) => { spec['format'] = { type: 'string' }; }, {}, 'virtualmachineimages');
+    await until('the image that breaks the rules', () => apply(cluster.kube, { ...odd, spec: { ...Object(odd['spec']), format: 'vmdk' } }), 20_000);
+    await installCrds(cluster.kube);
+    const path = '/apis/strato.dev/v1alpha1/namespaces/default/virtualmachineimages/odd';
+    const raw = await until('the verdict', async () => {
+      const object = Object(await cluster.kube.request('GET', path));
+      return verdict(object) === 'Ready=False SpecInvalid' ? object : undefined;
+    }, 20_000);
+    expect([verdict(raw, 'Stalled'), raw.status.conditions[0].message]).toEqual(['Stalled=True SpecInvalid', expect.stringContaining('format')]);
+    await me.apply(vmManifest('hopeful', {}, 'default', 'odd'));
+    await me.vmIs('hopeful', 'Ready=False ImageNotFound');
+    await me.apply(imageManifest('fine'));
+    await me.imageIs('fine', 'Ready=True Ready');
+    await me.deleteImage('odd');
+    await me.apply(odd);
+    await me.vmIs('hopeful', 'Ready=True Running', 30_000);
+  }, 90_000);
+
+  test('a stored node that breaks the rules is told so; its guests run and follow, its agent comes back to it, and nothing new is placed there', async () => {
+    const running = node.running();
+    await changeCrd(({ spec }) => { spec['schedulable'] = { type: 'string' }; }, {}, 'hypervisornodes');
+    const path = '/apis/strato.dev/v1alpha1/hypervisornodes/node-1';
+    const set = (schedulable: unknown) => cluster.kube.request('PATCH', path, { body: { spec: { schedulable } }, contentType: 'application/merge-patch+json' });
+    await until('the node that breaks the rules', () => set('maybe'), 20_000);
+    await installCrds(cluster.kube);
+    const raw = await until('the verdict', async () => {
+      const object = Object(await cluster.kube.request('GET', path));
+      return verdict(object) === 'Ready=False SpecInvalid' ? object : undefined;
+    }, 20_000);
+    expect([raw.status.conditions[0].message, raw.status.agentId]).toEqual([expect.stringContaining('schedulable'), 'agent-of-node-1']);
+    node.cut();
+    await until('the agent to be away', () => !node.agent.joined(), 10_000);
+    await until('the agent to be back', () => node.agent.joined(), 20_000);
+    await me.patchVm('hopeful', { spec: { powerState: 'Paused' } });
+    await me.vmIs('hopeful', 'Ready=True Paused');
+    await me.apply(vmManifest('homeless'));
+    await me.vmIs('homeless', 'Ready=False NoNodeReady');
+    expect(node.running().length).toBe(running.length - 1);
+    await set(true);
+    await me.nodeIs('node-1', 'Ready=True Ready');
+    await me.vmIs('homeless', 'Ready=True Running', 40_000);
+  }, 120_000);
 
   test('CRDs that are older than the operator: it is not ready and does not lead until they are as its own', async () => {
     await operator.stop();

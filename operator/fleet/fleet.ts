@@ -26,6 +26,8 @@ export type Member = {
   protocol?: number;
   /** Most bytes of one frame that its agent reads; undefined before it has said hello. */
   maxFrameBytes?: number;
+  /** The last agent that was refused under the name of this node, and when. */
+  rival?: { agentId: string; message: string; atMs: number };
   /** The session that speaks for this node now; an older socket's end means nothing. */
   session?: { id: number; wake: () => void; close: (why: string) => void };
   view: AgentView;

@@ -9,7 +9,7 @@ import { protocolRange, toAgent, type ToOperator } from '#crds/wire/messages.ts'
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import { type Cluster, startCluster } from '#hack/bed/cluster.ts';
 import { type BedOperator, startBedOperator } from '#hack/bed/operator.ts';
-import { user } from '#hack/bed/objects.ts';
+import { user, verdict } from '#hack/bed/objects.ts';
 import { until } from '#hack/bed/until.ts';
 import { startSimNode } from '#hack/sim/node.ts';
 import { parseLease } from '../kube/lease.ts';
@@ -112,10 +112,13 @@ describe('the agents\' door', () => {
     await using rival = await startSimNode({ ...uplink, agentId: 'rival' });
     await until('the refusal', () => operator.lines.some(({ fields }) => fields['reason'] === 'IdentityConflict'), 10_000);
     expect(rival.agent.joined()).toBe(false);
+    const told = await me.nodeIs('node-2', 'AgentRefused=True IdentityConflict', 60_000);
+    expect(told.status.conditions?.find(({ type }) => type === 'AgentRefused')?.message).toContain('kubectl annotate hvn node-2 --overwrite strato.dev/accept-agent=rival');
     await me.annotateNode('node-2', { 'strato.dev/accept-agent': 'rival' });
     await until('the rival to join', () => rival.agent.joined(), 20_000);
     await until('it to be recorded', async () => (await me.node('node-2')).status.agentId === 'rival', 10_000);
-  }, 40_000);
+    await until('nobody to be refused any more', async () => verdict(await me.node('node-2'), 'AgentRefused') === undefined, 20_000);
+  }, 120_000);
 
   test('a renewed token keeps a session, one of another node ends it', async () => {
     let token = await cluster.token({ node: 'node-3' });

@@ -116,7 +116,13 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     if (protocol === undefined) return refuse('ProtocolMismatch', `we speak ${protocolRange.min}-${protocolRange.max}, the agent ${message.protocol.min}-${message.protocol.max}`);
     const admitted = await house.admit(message, node);
     if (closed) return;
-    if ('refused' in admitted) return refuse(admitted.refused, admitted.message);
+    if ('refused' in admitted) {
+      if (admitted.refused === 'IdentityConflict') {
+        member().rival = { agentId: message.agentId, message: admitted.message, atMs: house.monotonicMs() };
+        fleet.tellListeners((listener) => listener.node(node));
+      }
+      return refuse(admitted.refused, admitted.message);
+    }
     const it = member();
     it.session?.close('a newer session of this node');
     // What the last agent of the node said is no word of this one.

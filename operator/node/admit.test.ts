@@ -23,6 +23,13 @@ describe('the identity of an agent', () => {
     expect(judgeIdentity(recorded, 'mine').is).toBe(verdict);
   });
 
+  test('is judged although the rest of the node\'s object can not be read', async () => {
+    const odd = { metadata: { name: 'node-1', uid: 'u', resourceVersion: '1' }, spec: { schedulable: 'maybe' }, status: { agentId: 'mine', accelerators: ['abacus'] } };
+    const read = await ensureNode(kubeOf(() => odd), 'node-1');
+    expect([judgeIdentity(read, 'mine').is, judgeIdentity(read, 'other').is]).toEqual(['welcome', 'conflict']);
+    await expect(ensureNode(kubeOf(() => ({ ...odd, status: { agentId: 7 } })), 'node-1')).rejects.toThrow();
+  });
+
   test('a new node is made, also when another operator was quicker', async () => {
     const calls: string[] = [];
     const kube = kubeOf((method) => {

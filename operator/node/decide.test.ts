@@ -6,7 +6,7 @@ import type { NodeFacts as AgentFacts } from '#crds/wire/observed.ts';
 import { decide, type NodeFacts } from './decide.ts';
 
 const now = new Date('2030-01-02T03:04:05Z');
-const orphan: Held = { kind: 'vm', uid: '11111111-2222-4333-8444-555555555555', namespace: 'a', name: 'b', generation: 1, epoch: 1, digest: 'd', ending: false };
+const orphan: Held & { state: 'running' } = { kind: 'vm', uid: '11111111-2222-4333-8444-555555555555', namespace: 'a', name: 'b', generation: 1, epoch: 1, digest: 'd', ending: false, state: 'running' as const };
 const agent: AgentFacts = {
   agentVersion: '1', qemuVersion: '7.2', kernel: 'k', os: 'o', architecture: 'amd64', accelerators: ['tcg'], networkMode: 'user', bootId: 'b',
   capacity: { cpus: 2, memoryMiB: 1024, storageMiB: 2048 }, forwards: { address: '127.0.0.1', minPort: 1024, maxPort: 65535 }, troubles: [],
@@ -52,9 +52,16 @@ describe('a node', () => {
     expect([conditionsOf(decide(before, now), 'StorageReady'), conditionsOf(decide(facts({ link: 'silent' }), now), 'StorageReady')]).toEqual([[undefined], ['Unknown']]);
   });
 
+  test.each(['connected', 'silent'] as const)('that is %s tells of a rival that was refused, and how to accept it', (link) => {
+    const decision = decide(facts({ link, rival: { agentId: 'other', message: 'to accept it: kubectl annotate' } }), now);
+    expect(conditionOf(decision.status?.conditions, 'AgentRefused')).toMatchObject({ status: 'True', reason: 'IdentityConflict', message: 'agent other is refused: to accept it: kubectl annotate' });
+    expect(conditionsOf(decision, 'AgentConnected')).toEqual([link === 'connected' ? 'True' : 'False']);
+    expect(conditionsOf(decide(facts({ link }), now), 'AgentRefused')).toEqual([undefined]);
+  });
+
   test('lists its orphans and ends none of them by itself', () => {
     const decision = decide(facts({ orphans: [orphan] }), now);
-    expect([decision.status?.orphans?.map(({ uid }) => uid), decision.end, ...conditionsOf(decision, 'OrphansPresent')]).toEqual([[orphan.uid], [], 'True']);
+    expect([decision.status?.orphans, decision.end, ...conditionsOf(decision, 'OrphansPresent')]).toEqual([[{ uid: orphan.uid, namespace: 'a', name: 'b', state: 'running' }], [], 'True']);
   });
 
   test('ends an orphan that an administrator discards, and nothing else', () => {

@@ -3,7 +3,7 @@ import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
 import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
 import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
 import type { Held } from '#crds/wire/messages.ts';
-import type { NodeFacts as AgentFacts } from '#crds/wire/observed.ts';
+import type { NodeFacts as AgentFacts, VmState } from '#crds/wire/observed.ts';
 
 /** Everything that a decision about one node rests on. */
 export type NodeFacts = {
@@ -16,7 +16,9 @@ export type NodeFacts = {
   allocated: { cpus: number; memoryMiB: number };
   vmCount: number;
   /** VMs that the node holds and a synced cache does not know; undefined while that can't be known. */
-  orphans?: readonly Held[];
+  orphans?: readonly (Held & { state: VmState })[];
+  /** An agent that was refused under the name of this node, a moment ago. */
+  rival?: { agentId: string; message: string };
   /** Images that the node holds a copy of, or is to hold, and whose object is gone by a complete cache. */
   lostCopies: readonly string[];
   /** Uids that an administrator wants ended. */
@@ -37,7 +39,7 @@ export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
   const old = node.status;
   // Nothing is said of a node before its agent has: an operator that has just started knows less than the last one wrote.
   if (link !== 'silent' && agent === undefined) return { end: [], drop: [] };
-  const orphans = facts.orphans?.map(({ uid, namespace, name }) => ({ uid, namespace, name, state: 'held' })).toSorted((a, b) => (a.uid < b.uid ? -1 : 1)) ?? old.orphans ?? [];
+  const orphans = facts.orphans?.map(({ uid, namespace, name, state }) => ({ uid, namespace, name, state })).toSorted((a, b) => (a.uid < b.uid ? -1 : 1)) ?? old.orphans ?? [];
   const status: NodeStatus = {
     observedGeneration: node.metadata.generation,
     ...(facts.agentId === undefined ? (old.agentId === undefined ? {} : { agentId: old.agentId }) : { agentId: facts.agentId }),
@@ -63,7 +65,7 @@ const known = ({ versions, os, architecture, accelerators, networkMode, capacity
   ...(accelerators ? { accelerators } : {}), ...(networkMode ? { networkMode } : {}), ...(capacity ? { capacity } : {}),
 });
 
-const verdicts = ({ link, agent, adopt }: NodeFacts, orphans: NonNullable<NodeStatus['orphans']>): Verdict[] => {
+const verdicts = ({ link, agent, adopt, rival }: NodeFacts, orphans: NonNullable<NodeStatus['orphans']>): Verdict[] => {
   const connected: Verdict = link === 'silent'
     ? { type: 'AgentConnected', status: 'False', reason: 'NodeUnreachable', message: 'the agent is silent' }
     : { type: 'AgentConnected', status: 'True', reason: 'Connected', message: 'the agent is connected' };
@@ -81,7 +83,8 @@ const verdicts = ({ link, agent, adopt }: NodeFacts, orphans: NonNullable<NodeSt
   const lost: Verdict = orphans.length > 0
     ? { type: 'OrphansPresent', status: 'True', reason: 'OrphansPresent', message: [`${orphans.length} VMs run here that the cluster does not know; see status.orphans`, ...awaited].join('; ') }
     : { type: 'OrphansPresent', status: 'False', reason: 'NoOrphans', message: 'every VM on the node is known' };
-  return [ready, connected, ...accelerator, ...storageVerdict(link, agent), lost];
+  const refused: Verdict[] = rival ? [{ type: 'AgentRefused', status: 'True', reason: 'IdentityConflict', message: `agent ${rival.agentId} is refused: ${rival.message}` }] : [];
+  return [ready, connected, ...refused, ...accelerator, ...storageVerdict(link, agent), lost];
 };
 
 const storageReasons = new Set<Reason>(['LedgerFull', 'LedgerReadOnly', 'LedgerFailed', 'LedgerQuarantined', 'LedgerUnreadable', 'UnknownVm', 'StorageHung']);

@@ -1,7 +1,9 @@
 import { describe, expect, test } from '@jest/globals';
 import { hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import type { Held } from '#crds/wire/messages.ts';
+import { fakeCache } from '../fakecache.ts';
 import { makeFleet } from '../fleet/fleet.ts';
 import { observe } from './observe.ts';
 
@@ -21,8 +23,7 @@ const look = (nodes: Record<string, { holds: Held[]; adopt?: string; away?: bool
     Object.assign(fleet.member(name), { view: { is: away ? 'joining' : 'joined', told: new Map(holds.map((each) => [each.uid, each])) }, ...(away ? {} : { session: { id: 1, wake: () => {}, close: () => {} } }) });
   }
   const objects = Object.entries(nodes).map(([name, { adopt }]) => hypervisorNode.parse({ metadata: { name, uid: name, resourceVersion: '1', annotations: adopt === undefined ? {} : { 'strato.dev/adopt-orphan': adopt } } }));
-  const cache = { get: (key: string) => objects.find(({ metadata }) => metadata.name === key), list: () => objects };
-  return observe(vm, { clusterId: 'c', vms: { get: () => vm, list: () => [vm] }, images: { get: () => undefined, list: () => [] }, nodes: cache, fleet });
+  return observe(vm, { clusterId: 'c', vms: fakeCache(() => [vm]), images: fakeCache<VirtualMachineImage>(() => []), nodes: fakeCache(() => objects), fleet });
 };
 
 describe('a machine of the name that is still on a node', () => {

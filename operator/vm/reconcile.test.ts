@@ -4,6 +4,7 @@ import { hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import { virtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import type { ObservedVm, VmState } from '#crds/wire/observed.ts';
+import { fakeCache } from '../fakecache.ts';
 import { makeFleet } from '../fleet/fleet.ts';
 import type { TimedStep } from './guest.ts';
 import { makeVmReconciler, type VmHands } from './reconcile.ts';
@@ -40,9 +41,9 @@ const lab = (...vms: VirtualMachine[]) => {
   const put = (vm: VirtualMachine, change: Partial<VirtualMachine>) => { store.set(`default/${vm.metadata.name}`, { ...(store.get(`default/${vm.metadata.name}`) ?? vm), ...change }); };
   const hands: VmHands = {
     clusterId: 'c', fleet, now: () => new Date(Date.UTC(2030, 0, 1) + time.ms), monotonicMs: () => time.ms,
-    vms: { get: (key) => store.get(key), list: () => [...store.values()] },
-    images: { get: (key) => (key === 'default/guest' ? image : undefined), list: () => [image] },
-    nodes: { get: () => node, list: () => [node] },
+    vms: fakeCache(() => [...store.values()]),
+    images: fakeCache(() => [image]),
+    nodes: fakeCache(() => [node]),
     writeStatus: async (vm, status) => { await Promise.resolve(); writes.push(`status ${status.phase}`); put(vm, { status }); },
     writeFinalizers: async (vm, finalizers) => { writes.push(`finalizers ${finalizers.join()}`); put(vm, { metadata: { ...vm.metadata, finalizers: [...finalizers] } }); },
     secret: async (_, name) => secrets.get(name) ?? { is: 'absent' },

@@ -34,7 +34,7 @@ export const makeVmReconciler = (hands: VmHands) => {
   const passingSince = new Map<string, number>();
   // Bindings that are being written: two VMs that are placed at the same time must see each other's.
   const assumed = new Map<string, VirtualMachine>();
-  const vms: VmSources['vms'] = { get: hands.vms.get, list: () => hands.vms.list().map((vm) => assumed.get(vm.metadata.uid) ?? vm) };
+  const vms: VmSources['vms'] = { ...hands.vms, list: () => hands.vms.list().map((vm) => assumed.get(vm.metadata.uid) ?? vm) };
 
   const mayWait = (uid: string, decision: Decision): number => {
     if (!decision.passing) {

@@ -1,0 +1,73 @@
+import type { HypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
+import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+import type { Held } from '#crds/wire/messages.ts';
+import type { NodeFacts } from '#crds/wire/observed.ts';
+import type { Cache } from '../cache.ts';
+import type { Fleet, Member } from '../fleet/fleet.ts';
+import { orphansOf } from '../fleet/orphans.ts';
+import { machineUidOf } from './identity.ts';
+import { machineUids } from './machines.ts';
+import { memoryOnNodeMiB, reservedFor } from './overhead.ts';
+import type { Candidate } from './place.ts';
+
+/** Where the facts about nodes come from. */
+export type NodeSources = { vms: Cache<VirtualMachine>; nodes: Cache<HypervisorNode>; fleet: Fleet };
+
+/** What the VMs that are bound to one node take, and which ports they forward. */
+export const takenOn = (node: string, vms: readonly VirtualMachine[], member: Member | undefined): Candidate['taken'] & { ports: Map<string, string>; count: number } => {
+  const accelerator = member?.facts?.accelerators[0] ?? 'tcg';
+  const bound = vms.filter(({ status }) => status.nodeName === node);
+  const ports = new Map<string, string>();
+  let cpus = 0;
+  let memoryMiB = 0;
+  for (const { metadata, spec } of bound) {
+    const reserved = reservedFor(spec);
+    cpus += reserved.cpus;
+    memoryMiB += memoryOnNodeMiB(reserved.memoryMiB, reserved.cpus, accelerator);
+    for (const { user } of spec.interfaces ?? []) {
+      for (const { hostPort, protocol } of user.forwards ?? []) ports.set(`${protocol ?? 'TCP'}/${hostPort}`, `${metadata.namespace}/${metadata.name}`);
+    }
+  }
+  return { cpus, memoryMiB, ports, count: bound.length };
+};
+
+/** All VMs of the cluster: those that our schema understands, the uids of their machines, and those of all machines. */
+type Everyone = { vms: readonly VirtualMachine[]; readable: ReadonlySet<string>; known: ReadonlySet<string> };
+
+const candidateOf = (node: HypervisorNode, { vms, readable, known }: Everyone, fleet: Fleet): Candidate => {
+  const { name } = node.metadata;
+  const member = fleet.members().find((each) => each.node === name);
+  const facts = member?.facts;
+  if (!facts) {
+    return {
+      name, connected: false, schedulable: node.spec.schedulable, accelerator: 'tcg', capacity: { cpus: 0, memoryMiB: 0 },
+      taken: { cpus: 0, memoryMiB: 0 }, ports: { min: 0, max: 0, used: new Map() },
+    };
+  }
+  const taken = takenOn(name, vms, member);
+  return {
+    name,
+    connected: fleet.link(name) === 'connected',
+    schedulable: node.spec.schedulable,
+    ...troubleOf(facts, orphansOf(member, readable) ?? [], known),
+    accelerator: facts.accelerators[0] ?? 'tcg',
+    capacity: { cpus: facts.capacity.cpus, memoryMiB: facts.capacity.memoryMiB },
+    taken,
+    ports: { min: facts.forwards.minPort, max: facts.forwards.maxPort, used: taken.ports },
+  };
+};
+
+/** What is of unknown size keeps new VMs away: a ledger that can't be read hides some; so do an orphan, and a VM whose object can't be read. */
+const troubleOf = ({ troubles: [trouble] }: NodeFacts, strangers: readonly Held[], known: ReadonlySet<string>): Pick<Candidate, 'trouble'> => {
+  if (trouble) return { trouble: `${trouble.reason}: ${trouble.message}` };
+  const unread = strangers.filter(({ uid }) => known.has(uid));
+  if (unread.length < strangers.length) return { trouble: `holds ${strangers.length - unread.length} orphans of unknown size; discard them first` };
+  return unread.length > 0 ? { trouble: `holds VM ${unread.map(({ namespace, name }) => `${namespace}/${name}`).slice(0, 3).join(', ')} of unknown size: its object can not be read` } : {};
+};
+
+/** Every node as placement sees it. */
+export const candidates = ({ vms, nodes, fleet }: NodeSources): Candidate[] => {
+  const all = { vms: vms.list(), readable: new Set(vms.list().map(machineUidOf)), known: machineUids(vms) };
+  return nodes.list().map((node) => candidateOf(node, all, fleet));
+};
+
