@@ -19,8 +19,8 @@ test.each(files)('%s is read whole, and what is written of it is the same', (fil
 });
 
 test('there is one of every frame', () => {
-  const typesOf = (prefix: string) => [...new Set(files.filter((file) => file.startsWith(prefix)).map((file) => /_([a-z]+)/.exec(file)?.[1]))].toSorted();
-  const known = (options: readonly { shape: { type: { value: string } } }[]) => options.map(({ shape }) => shape.type.value).toSorted();
+  const typesOf = (prefix: string) => new Set(files.filter((file) => file.startsWith(prefix)).map((file) => /_([a-z]+)/.exec(file)?.[1]));
+  const known = (options: readonly { shape: { type: { value: string } } }[]) => new Set(options.map(({ shape }) => shape.type.value));
   expect([typesOf('toagent_'), typesOf('tooperator_')]).toEqual([known(toAgent.options), known(toOperator.options)]);
 });
 
