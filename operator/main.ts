@@ -7,7 +7,7 @@ import { messageOf } from '#crds/kit/fault.ts';
 import { parseConfig } from './config.ts';
 import { serveHealth } from './http.ts';
 import { loadConfig } from './kube/auth.ts';
-import { connectKube } from './kube/client.ts';
+import { connectLanes } from './kube/client.ts';
 import { makeMetrics } from './metrics.ts';
 import { runOperator, type Term } from './term.ts';
 
@@ -18,13 +18,12 @@ const main = async (): Promise<void> => {
   const ending = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { log.info({ signal }, 'ending'); ending.abort(new Error(signal)); });
 
-  await using kube = connectKube(loadConfig(config.kubeconfig), { userAgent: 'strato-operator/0.1.0' });
+  await using api = connectLanes(loadConfig(config.kubeconfig), { userAgent: 'strato-operator/0.1.0' });
   const house = (): Term['house'] | undefined => operator.term()?.house;
   const metrics = makeMetrics(() => ({ nodes: house()?.nodes.all().length ?? 0, virtualMachines: house()?.vms.all().length ?? 0, images: house()?.images.all().length ?? 0 }));
   const operator = runOperator({
-    stepTaken: metrics.stepTaken, kube, log, namespace: config.namespace, identity: `${config.identity}_${randomUUID()}`, instance: config.identity,
+    stepTaken: metrics.stepTaken, kube: api.kube, lanes: api.lanes, log, namespace: config.namespace, identity: `${config.identity}_${randomUUID()}`, instance: config.identity,
     clock: systemClock, chance: Math.random, agentListen: config.agentListen, signal: ending.signal,
-    // Read at each term: certificates are renewed while we live.
     tls: async () => ({ cert: await readFile(config.tlsCertFile, 'utf8'), key: await readFile(config.tlsKeyFile, 'utf8') }),
   });
   operator.stopped.catch(() => {}); // awaited below; until then it must not end the process by itself

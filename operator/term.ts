@@ -6,7 +6,7 @@ import { authenticate } from './fleet/auth.ts';
 import { epochFor } from './fleet/epoch.ts';
 import { serveAgents } from './fleet/server.ts';
 import { makeHeartbeats } from './kube/heartbeat.ts';
-import type { Kube } from './kube/kube.ts';
+import type { Kube, Lanes } from './kube/kube.ts';
 import { type Leadership, type LeaseOptions, takeLease } from './kube/lease.ts';
 import type { Log } from './loop/log.ts';
 import { ensureNode, judgeIdentity } from './node/admit.ts';
@@ -17,6 +17,7 @@ import type { TimedStep } from './vm/guest.ts';
 /** What an operator is made of; everything comes in by hand. */
 export type TermParts = {
   kube: Kube;
+  lanes: Lanes;
   /** The operator's own namespace. */
   namespace: string;
   /** New for every process; every term of this process takes the Lease under it. */
@@ -26,7 +27,7 @@ export type TermParts = {
   log: Log;
   clock: Clock;
   chance: () => number;
-  /** Reads the certificate and key that agents see, PEM. */
+  /** Reads the certificate and key that agents see, PEM; read again and again, since they are renewed while we live. */
   tls: () => Promise<{ cert: string; key: string }>;
   agentListen: { host: string; port: number };
   signal: AbortSignal;
@@ -75,8 +76,8 @@ export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined)
     });
     const beats = makeHeartbeats({ kube, namespace, clock });
     await using agents = await serveAgents({
-      fleet: house.fleet, monotonicMs: clock.monotonicMs, now: clock.now, log, tls: await parts.tls(), leads: () => leaderEpoch() !== undefined,
-      reviewToken: (token) => authenticate(kube, namespace, token, signal),
+      fleet: house.fleet, monotonicMs: clock.monotonicMs, now: clock.now, log, tls: parts.tls, leads: () => leaderEpoch() !== undefined,
+      reviewToken: (token, left) => authenticate(parts.lanes.reviews, namespace, token, left ? AbortSignal.any([signal, left]) : signal),
       admit: async (hello, node) => {
         const admission = judgeIdentity(await ensureNode(kube, node, signal), hello.agentId);
         if (admission.is === 'conflict') return { refused: 'IdentityConflict', message: admission.message };
@@ -96,7 +97,7 @@ export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined)
     await untilAborted(house.synced, signal);
     await awaitSchemas({ kube, clock, log, signal, onVerdict: (fit) => { schemasFit = fit; } });
     lease = await takeLease({
-      kube, namespace, name: 'strato-operator', identity: parts.identity, clock, chance, log, signal, ...parts.leaseTimes,
+      kube: parts.lanes.lease, namespace, name: 'strato-operator', identity: parts.identity, clock, chance, log, signal, ...parts.leaseTimes,
       onLost: (why) => end(`leadership lost: ${why}`),
     });
     await using _lead = lease;

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { errnoOf } from '../storage/durable.ts';
-import { slots } from './slots.ts';
+import { slots } from '#crds/kit/slots.ts';
 import { started } from './started.ts';
 
 /** How a tool ended: with an exit code, or by a signal. Texts are UTF-8; of stderr the last part when it was long. */

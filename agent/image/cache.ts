@@ -6,7 +6,7 @@ import { digestOf } from '#crds/kit/digest.ts';
 import { type DesiredImage, desiredImage, uid as uidForm } from '#crds/wire/desired.ts';
 import { errnoOf, syncDirectory, writeWhole } from '../storage/durable.ts';
 import { seal, unseal } from './sealed.ts';
-import { slots } from '../host/slots.ts';
+import { slots } from '#crds/kit/slots.ts';
 
 const hex64 = z.string().regex(/^[0-9a-f]{64}$/);
 const content = z.strictObject({

@@ -10,7 +10,7 @@ import { orAborted } from './aborted.ts';
 import { type Content, downloadKey, fits, openCache } from './cache.ts';
 import { type ImportKit, type ImportLimits, importOnce } from './import.ts';
 import { limitsFor } from './limits.ts';
-import { slots } from '../host/slots.ts';
+import { slots } from '#crds/kit/slots.ts';
 import type { ImageStore } from './store.ts';
 import type { Guard } from './web/guard.ts';
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { type Clock, systemClock } from '#crds/kit/clock.ts';
 import { loadConfig } from '#operator/kube/auth.ts';
-import { connectKube } from '#operator/kube/client.ts';
+import { connectLanes } from '#operator/kube/client.ts';
 import type { Kube } from '#operator/kube/kube.ts';
 import type { Log } from '#operator/loop/log.ts';
 import { runOperator, type RunningOperator, type Term, type TermParts } from '#operator/term.ts';
@@ -27,7 +27,7 @@ export type BedOperator = AsyncDisposable & {
   stop: () => Promise<void>;
 };
 
-/** What a test may change. `kube` wraps the operator's client; `port` is that of an earlier operator. */
+/** What a test may change. `kube` wraps the operator's clients; `port` is that of an earlier operator. */
 export type BedOperatorOptions = { port?: number; kube?: (real: Kube) => Kube; leaseTimes?: TermParts['leaseTimes'] };
 
 /** Starts the operator as `operator/main.ts` wires it. Resolves at once; see `leading`. */
@@ -38,10 +38,11 @@ export const startBedOperator = async (cluster: Cluster, options: BedOperatorOpt
   const log: Log = { debug: say('debug'), info: say('info'), warn: say('warn'), error: say('error') };
   let skippedMs = 0;
   const clock: Clock = { ...systemClock, monotonicMs: () => systemClock.monotonicMs() + skippedMs };
-  const client = connectKube(loadConfig(cluster.operatorKubeconfig), { userAgent: 'strato-operator/0.1.0' });
+  const client = connectLanes(loadConfig(cluster.operatorKubeconfig), { userAgent: 'strato-operator/0.1.0' });
   const port = options.port ?? (await freePorts(1))[0] ?? 0;
+  const wrap = options.kube ?? ((real: Kube) => real);
   const running = runOperator({
-    kube: options.kube?.(client) ?? client, namespace: 'strato-system', identity: `bed_${randomUUID()}`, instance: 'bed', log, clock, chance: Math.random,
+    kube: wrap(client.kube), lanes: { lease: wrap(client.lanes.lease), reviews: wrap(client.lanes.reviews) }, namespace: 'strato-system', identity: `bed_${randomUUID()}`, instance: 'bed', log, clock, chance: Math.random,
     tls: async () => ({ cert: await readFile(cluster.operatorTls.cert, 'utf8'), key: await readFile(cluster.operatorTls.key, 'utf8') }),
     agentListen: { host: '127.0.0.1', port },
     signal: ending.signal,

@@ -24,7 +24,7 @@ export type SessionHouse = {
   /** Whether we lead in this moment: nothing is commanded otherwise. */
   leads: () => boolean;
   /** Faults: Unauthenticated; anything else means that it could not be reviewed now. */
-  reviewToken: (token: string) => Promise<AgentIdentity>;
+  reviewToken: (token: string, signal?: AbortSignal) => Promise<AgentIdentity>;
   /** The agent is alive: its Lease is renewed (at most each 10 s). */
   heard: (node: string) => void;
 };

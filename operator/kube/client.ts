@@ -4,7 +4,7 @@ import { Agent, type Dispatcher, ProxyAgent } from 'undici';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { type Credentials, credentials } from './auth.ts';
 import { failureOf } from './failure.ts';
-import { type Kube, KubeFault, type Query } from './kube.ts';
+import { type Kube, KubeFault, type Lanes, type Query } from './kube.ts';
 import { jsonLines } from './lines.ts';
 
 /** A connected `Kube` and what belongs to it. */
@@ -15,15 +15,14 @@ export type Client = Kube & AsyncDisposable & {
 
 type Pool = { fingerprint: string; requests: Dispatcher; watches: Dispatcher };
 
-const connections = 8;
 const keepAliveTimeout = 30_000;
 
 /**
- * Connects to the API server of a loaded KubeConfig (see `loadConfig`) by one pool of at most 8 kept-alive connections; watches have
- * their own. When the CA or a client certificate rotates, new requests use a new pool. Writes ask for strict field validation.
+ * Connects to the API server of a loaded KubeConfig (see `loadConfig`) by one pool of at most 8 kept-alive connections, if it is not told otherwise;
+ * watches have their own. When the CA or a client certificate rotates, new requests use a new pool. Writes ask for strict field validation.
  * The product name in `userAgent` (`strato-operator/0.1.0`) becomes the field manager of our writes.
  */
-export const connectKube = (config: KubeConfig, { userAgent, deadlineMs = 30_000 }: { userAgent: string; deadlineMs?: number }): Client => {
+export const connectKube = (config: KubeConfig, { userAgent, deadlineMs = 30_000, connections = 8 }: { userAgent: string; deadlineMs?: number; connections?: number }): Client => {
   const cluster = config.getCurrentCluster();
   if (cluster === null) throw new Fault('KubeconfigInvalid', 'the kubeconfig has no current cluster', { retry: 'never' });
   const server = new URL(cluster.server);
@@ -143,4 +142,12 @@ const abortable = async <T>(work: Promise<T>, signal: AbortSignal): Promise<T> =
   } finally {
     signal.removeEventListener('abort', abort);
   }
+};
+
+/** A connected `Kube` and its lanes. */
+export const connectLanes = (config: KubeConfig, options: { userAgent: string }): AsyncDisposable & { kube: Client; lanes: Lanes } => {
+  const kube = connectKube(config, options);
+  const lease = connectKube(config, { ...options, connections: 2 });
+  const reviews = connectKube(config, options);
+  return { kube, lanes: { lease, reviews }, [Symbol.asyncDispose]: async () => { await Promise.all([kube, lease, reviews].map((each) => each[Symbol.asyncDispose]())); } };
 };

@@ -28,6 +28,9 @@ export type Kube = {
   stream: (path: string, options: { query?: Query | undefined; signal: AbortSignal }) => AsyncIterable<unknown>;
 };
 
+/** The same API server over connections of their own, for what nothing else may keep waiting: our lead, and strangers' tokens, which come as strangers please. */
+export type Lanes = { lease: Kube; reviews: Kube };
+
 /** What the API server said about a failure. `status` is the HTTP code, 0 when it did not answer. */
 export type KubeFailure = {
   status: number;

@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { orAborted } from '../aborted.ts';
-import { slots } from '../../host/slots.ts';
+import { slots } from '#crds/kit/slots.ts';
 import { judgeAddress, type Network, parseNetwork } from './addresses.ts';
 
 /** The configuration key that allows more than public addresses. */
