@@ -19,6 +19,7 @@ export const nodeStatus = z.object({
   os: z.string().max(128).describe('Operating system.').optional(),
   architecture: z.enum(['amd64', 'arm64']).describe('Architecture of the processor.').optional(),
   accelerators: z.array(z.enum(['kvm', 'hvf', 'tcg'])).max(4).describe('What can execute guest code here, best first; kvm and hvf only when a probe guest ran.').optional(),
+  features: z.array(z.string().max(64).describe('One feature.')).max(64).describe('What VMs may ask of the node: arch:ARCHITECTURE, uefi:ARCHITECTURE, secureboot:ARCHITECTURE, tpm, vsock.').optional(),
   networkMode: z.enum(['user', 'ovn']).describe('How guests are connected.').optional(),
   capacity: z.object({
     cpu: z.int32().describe('Processors.'),

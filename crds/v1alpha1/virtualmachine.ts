@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { toMiB } from '#crds/kit/quantity.ts';
 import { cloudInit } from './cloudinit.ts';
 import { probes } from './probes.ts';
+import { architecture, cpuModel, devices, firmware } from './machine.ts';
 import { conditions, type Kind, label, listMap, objectMeta, objectName, ruled, size, transition } from './meta.ts';
 
 const notYet = (field: string) => ({
@@ -56,7 +57,7 @@ const networkInterface = z.strictObject({
 }).describe('One network card.');
 
 /** What the user wants of one virtual machine. */
-export const vmSpec = z.strictObject({
+export const vmSpec = transition(z.strictObject({
   powerState: z.enum(['Running', 'Stopped', 'Paused']).default('Running')
     .describe('Whether the machine shall run. Applied at once. restartPolicy says what happens after the guest ended by itself; Stopped and then Running starts it in any case.'),
   restartPolicy: z.enum(['Always', 'OnFailure', 'Never']).default('Always')
@@ -66,8 +67,12 @@ export const vmSpec = z.strictObject({
   cpu: z.strictObject({
     cores: z.int32().min(1).max(128).describe('Number of virtual CPUs. Raised at once up to max; fewer, or more than max, wait for a restart.'),
     max: z.int32().min(1).max(128).describe('Room for CPUs that can be plugged while the guest runs; the node reserves it. Counts as cores when it is less. Changing it waits for a restart.').optional(),
+    model: cpuModel.describe("QEMU CPU model: host (the node's own, under KVM), max (all that the node can show), or a named one such as EPYC. A VM goes only to nodes that have all of it. Host under KVM and max under software emulation when unset. Changing it waits for a restart.").optional(),
   }).describe('Processors.'),
   memory: plugged.describe('Memory.'),
+  architecture: architecture.describe("Architecture of the guest; that of the first disk's image when unset, else amd64. One that is not the node's own runs by software emulation. Immutable.").optional(),
+  firmware: firmware.prefault({}),
+  devices: devices.prefault({}),
   disks: transition(listMap(disk, 'name', { min: 1, max: 8 }), notYet('disks')).describe('Disks; the first one boots. Can not be changed yet. They are deleted with the VM.'),
   interfaces: listMap(networkInterface, 'name', { max: 7 }).describe('Network cards. Added, removed and their forwards changed at once.').optional(),
   cloudInit: cloudInit.optional(),
@@ -77,6 +82,9 @@ export const vmSpec = z.strictObject({
     gracePeriodSeconds: z.int32().min(0).max(86400).default(90).describe('How long a graceful stop may take.'),
   }).prefault({}).describe('How the machine is stopped.'),
   deletionProtection: z.boolean().describe('While true the API server refuses to delete this VM.').optional(),
+}), {
+  rule: 'has(self.architecture) == has(oldSelf.architecture) && (!has(self.architecture) || self.architecture == oldSelf.architecture)',
+  message: 'architecture can not be changed; create another VM',
 }).describe('What the user wants. No controller ever writes here.');
 
 /**
@@ -104,7 +112,9 @@ export const vmStatus = z.object({
     uuid: z.string().max(36).describe('SMBIOS UUID of the machine; the same for a VM re-created under this name.'),
     machine: z.string().max(64).describe('Versioned QEMU machine type.').optional(),
     cpuModel: z.string().max(64).describe('QEMU CPU model.').optional(),
+    architecture: architecture.describe('Architecture of the guest.').optional(),
     accelerator: z.enum(['kvm', 'hvf', 'tcg']).describe('What executes guest code; tcg is software emulation.').optional(),
+    acceleratorReason: z.string().max(256).describe('Why it is software emulation.').optional(),
     cpus: z.int32().describe('Virtual CPUs of the machine.').optional(),
     memory: z.string().max(16).describe('Memory of the machine.').optional(),
     images: z.array(z.object({

@@ -40,6 +40,14 @@ const hardwareShape = {
   memoryMiB: z.int().min(16),
   /** Most memory that can be plugged while the guest runs; absent: `memoryMiB`. */
   maxMemoryMiB: z.int().min(16).optional(),
+  /** Absent: amd64. */
+  architecture: z.enum(['amd64', 'arm64']).optional(),
+  /** QEMU CPU model; absent: the best of the node. */
+  cpuModel: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/).optional(),
+  /** Absent: a BIOS without a TPM. */
+  firmware: z.strictObject({ type: z.enum(['bios', 'uefi']), secureBoot: z.boolean(), tpm: z.boolean() }).optional(),
+  /** Absent: rng, panic and guestAgent. */
+  devices: z.strictObject({ watchdog: z.boolean(), rng: z.boolean(), panic: z.boolean(), graphics: z.boolean(), vsock: z.boolean(), guestAgent: z.boolean() }).optional(),
   disks: z.array(desiredDisk).min(1).max(8),
   interfaces: z.array(desiredInterface).max(7),
 };

@@ -61,6 +61,8 @@ export const observedVm = z.object({
     type: z.string().max(64),
     cpuModel: z.string().max(64),
     accelerator: z.enum(['kvm', 'hvf', 'tcg']),
+    /** Why it is software emulation. */
+    why: z.string().max(256).optional(),
     cpus: z.int(),
     memoryMiB: z.int(),
   }).optional(),
@@ -112,6 +114,10 @@ export const nodeFacts = z.object({
   os: z.string().max(128),
   architecture: z.enum(['amd64', 'arm64']),
   accelerators: z.array(z.enum(['kvm', 'hvf', 'tcg'])).max(4),
+  /** What VMs may ask for: `arch:amd64`, `uefi:amd64`, `secureboot:amd64`, `tpm`, `vsock`. Absent: the node's architecture with a BIOS. */
+  features: z.array(z.string().max(64)).max(64).optional(),
+  /** CPU models that the node has all of, for each architecture of guests. */
+  cpuModels: z.partialRecord(z.enum(['amd64', 'arm64']), z.array(z.string().max(64)).max(512)).optional(),
   networkMode: z.enum(['user', 'ovn']),
   bootId: z.string().max(64),
   capacity: z.object({ cpus: z.int(), memoryMiB: z.int(), storageMiB: z.int() }),

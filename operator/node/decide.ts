@@ -56,13 +56,13 @@ export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
 
 const fromAgent = (agent: AgentFacts, protocol: number): Partial<NodeStatus> => ({
   versions: { agent: agent.agentVersion, protocol, qemu: agent.qemuVersion, kernel: agent.kernel },
-  os: agent.os, architecture: agent.architecture, accelerators: agent.accelerators, networkMode: agent.networkMode,
+  os: agent.os, architecture: agent.architecture, accelerators: agent.accelerators, ...(agent.features ? { features: agent.features } : {}), networkMode: agent.networkMode,
   capacity: { cpu: agent.capacity.cpus, memory: fromMiB(agent.capacity.memoryMiB), storage: fromMiB(agent.capacity.storageMiB) },
 });
 
-const known = ({ versions, os, architecture, accelerators, networkMode, capacity }: NodeStatus): Partial<NodeStatus> => ({
+const known = ({ versions, os, architecture, accelerators, features, networkMode, capacity }: NodeStatus): Partial<NodeStatus> => ({
   ...(versions ? { versions } : {}), ...(os === undefined ? {} : { os }), ...(architecture ? { architecture } : {}),
-  ...(accelerators ? { accelerators } : {}), ...(networkMode ? { networkMode } : {}), ...(capacity ? { capacity } : {}),
+  ...(accelerators ? { accelerators } : {}), ...(features ? { features } : {}), ...(networkMode ? { networkMode } : {}), ...(capacity ? { capacity } : {}),
 });
 
 const verdicts = ({ link, agent, adopt, rival }: NodeFacts, orphans: NonNullable<NodeStatus['orphans']>): Verdict[] => {

@@ -7,7 +7,8 @@ import type { Fleet, Member } from '../fleet/fleet.ts';
 import { orphansOf } from '../fleet/orphans.ts';
 import { machineUidOf } from './identity.ts';
 import { machineUids } from './machines.ts';
-import { memoryOnNodeMiB, reservedFor } from './overhead.ts';
+import { skillsOf } from './needs.ts';
+import { extraMiB, memoryOnNodeMiB, reservedFor } from './overhead.ts';
 import type { Candidate } from './place.ts';
 
 /** Where the facts about nodes come from. */
@@ -23,7 +24,7 @@ export const takenOn = (node: string, vms: readonly VirtualMachine[], member: Me
   for (const { metadata, spec } of bound) {
     const reserved = reservedFor(spec);
     cpus += reserved.cpus;
-    memoryMiB += memoryOnNodeMiB(reserved.memoryMiB, reserved.cpus, accelerator);
+    memoryMiB += memoryOnNodeMiB(reserved.memoryMiB, reserved.cpus, accelerator) + extraMiB(spec);
     for (const { user } of spec.interfaces ?? []) {
       for (const { hostPort, protocol } of user.forwards ?? []) ports.set(`${protocol ?? 'TCP'}/${hostPort}`, `${metadata.namespace}/${metadata.name}`);
     }
@@ -40,7 +41,7 @@ const candidateOf = (node: HypervisorNode, { vms, readable, known }: Everyone, f
   const facts = member?.facts;
   if (!facts) {
     return {
-      name, connected: false, schedulable: node.spec.schedulable, accelerator: 'tcg', capacity: { cpus: 0, memoryMiB: 0 },
+      name, connected: false, schedulable: node.spec.schedulable, accelerator: 'tcg', skills: { features: new Set(), cpuModels: {} }, capacity: { cpus: 0, memoryMiB: 0 },
       taken: { cpus: 0, memoryMiB: 0 }, ports: { min: 0, max: 0, used: new Map() },
     };
   }
@@ -51,6 +52,7 @@ const candidateOf = (node: HypervisorNode, { vms, readable, known }: Everyone, f
     schedulable: node.spec.schedulable,
     ...troubleOf(facts, orphansOf(member, readable) ?? [], known),
     accelerator: facts.accelerators[0] ?? 'tcg',
+    skills: skillsOf(facts),
     capacity: { cpus: facts.capacity.cpus, memoryMiB: facts.capacity.memoryMiB },
     taken,
     ports: { min: facts.forwards.minPort, max: facts.forwards.maxPort, used: taken.ports },

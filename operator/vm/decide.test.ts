@@ -8,6 +8,7 @@ import { decide } from './decide.ts';
 import { desireOf } from './desire.ts';
 import type { VmFacts } from './facts.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
+import { boardOf, skillsOf } from './needs.ts';
 import { type Candidate, place } from './place.ts';
 
 const now = new Date('2030-01-02T03:04:05Z');
@@ -15,7 +16,7 @@ const uid = '11111111-2222-4333-8444-555555555555';
 const imageUid = '11111111-2222-4333-8444-666666666666';
 
 const candidate = (over: Partial<Candidate> = {}): Candidate => ({
-  name: 'node-1', connected: true, schedulable: true, accelerator: 'tcg', capacity: { cpus: 2, memoryMiB: 8192 }, taken: { cpus: 0, memoryMiB: 0 },
+  name: 'node-1', connected: true, schedulable: true, accelerator: 'tcg', skills: skillsOf({ architecture: 'amd64' }), capacity: { cpus: 2, memoryMiB: 8192 }, taken: { cpus: 0, memoryMiB: 0 },
   ports: { min: 1024, max: 65535, used: new Map() }, ...over,
 });
 
@@ -254,7 +255,7 @@ describe('a deleted VM', () => {
 });
 
 describe('placement', () => {
-  const need = { cpus: 1, memoryMiB: 256, ports: [{ protocol: 'TCP' as const, hostPort: 2222 }] };
+  const need = { board: boardOf(machine().spec, undefined), extraMiB: 32, cpus: 1, memoryMiB: 256, ports: [{ protocol: 'TCP' as const, hostPort: 2222 }] };
   test.each([
     ['no node', [], 'NoNodeReady', 'no node has joined'],
     ['a silent node', [candidate({ connected: false })], 'NoNodeReady', 'not connected'],

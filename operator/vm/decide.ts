@@ -7,7 +7,8 @@ import { maxFrameBytes } from '#crds/wire/messages.ts';
 import { desireOf } from './desire.ts';
 import type { VmFacts } from './facts.ts';
 import { guestVerdicts } from './guest.ts';
-import { reservedFor } from './overhead.ts';
+import { boardOf, imageArchitecture } from './needs.ts';
+import { extraMiB, reservedFor } from './overhead.ts';
 import { place } from './place.ts';
 import { restartVerdict, type Standing, standingOf, statusOf } from './status.ts';
 
@@ -63,8 +64,10 @@ const unbound = (facts: VmFacts, now: Date): Decision => {
     const message = 'a stopped VM that never ran needs no node';
     return pause({ phase: 'Stopped', ready: 'True', reason: 'Stopped', message: 'the machine is stopped' }, notScheduled('NotNeeded', message), settled);
   }
+  const architecture = imageArchitecture(facts.vm, facts.images);
+  if (architecture.is === 'missing') return pending('ImageNotFound', `image ${architecture.name} does not exist; it tells the architecture of the guest`);
   const placement = place({
-    ...reservedFor(spec),
+    ...reservedFor(spec), extraMiB: extraMiB(spec), board: boardOf(spec, architecture.of),
     ports: (spec.interfaces ?? []).flatMap(({ user }) => (user.forwards ?? []).map(({ hostPort, protocol }) => ({ hostPort, protocol: protocol ?? 'TCP' }))),
   }, facts.candidates);
   return placement.is === 'node' ? bind(facts, placement.name, (status.epoch ?? 0) + 1, now) : pending(placement.reason, placement.message);

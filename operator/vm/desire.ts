@@ -5,6 +5,7 @@ import type { VmFacts } from './facts.ts';
 import { probeOf } from './guest.ts';
 import { interfaceMac, machineUidOf, machineUuid } from './identity.ts';
 import { resolveImages } from './images.ts';
+import { boardOf, imageArchitecture } from './needs.ts';
 import { cloudInitOf } from './secrets.ts';
 
 /** Why there is no desire yet: something that the spec refers to is not there. */
@@ -19,6 +20,10 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
   if (missing.length > 0) return { missing: 'ImageNotFound', message: `image ${[...new Set(missing)].join(', ')} does not exist` };
   const seed = cloudInitOf(name, spec, facts.secrets);
   if (seed.is === 'waits') return { missing: seed.reason, message: seed.message };
+  const known = imageArchitecture(vm, facts.images);
+  const wrong = known.is === 'known' && known.of !== undefined && spec.architecture !== undefined && known.of !== spec.architecture;
+  if (wrong) return { missing: 'ArchitectureMismatch', message: `the VM is for ${spec.architecture} and its image for ${known.of}` };
+  const { architecture, firmware, cpuModel } = boardOf(spec, known.is === 'known' ? known.of : undefined);
   const probe = probeOf(spec);
   return {
     kind: 'vm', uid: machineUidOf(vm), namespace, name, generation,
@@ -32,6 +37,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
     ...(spec.cpu.max === undefined ? {} : { maxCpus: spec.cpu.max }),
     memoryMiB: toMiB(spec.memory.size),
     ...(spec.memory.max === undefined ? {} : { maxMemoryMiB: toMiB(spec.memory.max) }),
+    architecture, firmware, ...(cpuModel === undefined ? {} : { cpuModel }), devices: spec.devices,
     disks: spec.disks.map(({ name: disk, size }) => {
       const imageUid = resolved.get(disk)?.uid;
       return { name: disk, ...(imageUid === undefined ? {} : { imageUid }), ...(size === undefined ? {} : { sizeMiB: toMiB(size) }) };

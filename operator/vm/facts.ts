@@ -2,10 +2,11 @@ import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
 import type { Candidate } from './place.ts';
+import type { Architecture } from './needs.ts';
 import type { SecretFact } from './secrets.ts';
 
 /** What is known of one image that a VM refers to. */
-export type ImageFact = { name: string; uid: string; digest?: string; failed?: string };
+export type ImageFact = { name: string; uid: string; architecture?: Architecture; digest?: string; failed?: string };
 
 /**
  * What is known of the node that a VM is bound to.

@@ -12,11 +12,12 @@ import { machineUidOf } from './identity.ts';
 /** Where the facts about VMs come from. */
 export type VmSources = NodeSources & { clusterId: string; images: Cache<VirtualMachineImage> };
 
-const imageFact = ({ metadata, status }: VirtualMachineImage): ImageFact => {
+const imageFact = ({ metadata, spec, status }: VirtualMachineImage): ImageFact => {
   const stalled = conditionOf(status.conditions, 'Stalled');
   return {
     name: metadata.name,
     uid: metadata.uid,
+    ...(spec.architecture === undefined ? {} : { architecture: spec.architecture }),
     ...(status.digest === undefined ? {} : { digest: status.digest }),
     ...(stalled?.status === 'True' ? { failed: stalled.message } : {}),
   };

@@ -13,5 +13,8 @@ export const reservedFor = ({ cpu, memory }: Pick<VmSpec, 'cpu' | 'memory'>): { 
   cpus: Math.max(cpu.cores, cpu.max ?? 0), memoryMiB: Math.max(toMiB(memory.size), memory.max === undefined ? 0 : toMiB(memory.max)),
 });
 
+/** What parts of a machine take beside it, in MiB: its display and its TPM. */
+export const extraMiB = ({ devices, firmware }: Pick<VmSpec, 'devices' | 'firmware'>): number => (devices.graphics ? 32 : 0) + (firmware.tpm ? 16 : 0);
+
 /** How many vCPUs a node may promise for each of its processors. */
 export const cpuOvercommit = 4;

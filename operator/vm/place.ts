@@ -1,5 +1,6 @@
 import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import { fromMiB } from '#crds/kit/quantity.ts';
+import { type Board, lackOf, type Skills } from './needs.ts';
 import { cpuOvercommit, memoryOnNodeMiB } from './overhead.ts';
 
 /** A node as placement sees it. `taken` counts every VM that is bound there and every orphan. */
@@ -10,6 +11,7 @@ export type Candidate = {
   /** A fault that keeps new VMs away, for instance a ledger that can't be read. */
   trouble?: string;
   accelerator: 'kvm' | 'hvf' | 'tcg';
+  skills: Skills;
   capacity: { cpus: number; memoryMiB: number };
   taken: { cpus: number; memoryMiB: number };
   /** Ports that may be forwarded, and who has which: `TCP/2222` -> `namespace/name`. */
@@ -17,12 +19,12 @@ export type Candidate = {
 };
 
 /** What a VM needs. */
-export type Need = { cpus: number; memoryMiB: number; ports: readonly { protocol: 'TCP' | 'UDP'; hostPort: number }[] };
+export type Need = { board: Board; cpus: number; memoryMiB: number; extraMiB: number; ports: readonly { protocol: 'TCP' | 'UDP'; hostPort: number }[] };
 
 /** Where a VM goes, or why nowhere. */
 export type Placement = { is: 'node'; name: string } | { is: 'nowhere'; reason: Reason; message: string };
 
-type Refusal = { node: string; rule: 'disconnected' | 'unschedulable' | 'trouble' | 'cpu' | 'memory' | 'ports'; by: number; text: string; conflict?: boolean };
+type Refusal = { node: string; rule: 'disconnected' | 'unschedulable' | 'trouble' | 'board' | 'cpu' | 'memory' | 'ports'; by: number; text: string; conflict?: boolean };
 
 /** Chooses the node with the most memory left, names break ties; a refusal names the best node's gap. */
 export const place = (need: Need, candidates: readonly Candidate[]): Placement => {
@@ -41,7 +43,9 @@ const refuse = (need: Need, node: Candidate): Refusal | undefined => {
   if (!node.connected) return no('disconnected', Infinity, 'is not connected');
   if (!node.schedulable) return no('unschedulable', Infinity, 'is not schedulable');
   if (node.trouble !== undefined) return no('trouble', Infinity, node.trouble);
-  const wantMiB = memoryOnNodeMiB(need.memoryMiB, need.cpus, node.accelerator);
+  const lack = lackOf(need.board, node.skills);
+  if (lack !== undefined) return no('board', Infinity, lack);
+  const wantMiB = memoryOnNodeMiB(need.memoryMiB, need.cpus, node.accelerator) + need.extraMiB;
   const memoryGap = wantMiB - freeMemory(node);
   if (memoryGap > 0) return no('memory', memoryGap, `needs ${fromMiB(wantMiB)} of memory with overhead and ${fromMiB(Math.max(0, freeMemory(node)))} is free`);
   const freeCpus = node.capacity.cpus * cpuOvercommit - node.taken.cpus;

@@ -6,6 +6,7 @@ import type { ObservedVm, VmState } from '#crds/wire/observed.ts';
 import type { VmFacts } from './facts.ts';
 import { addressesOf, guestStatus, timingsOf } from './guest.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
+import { type Architecture, boardOf, imageArchitecture } from './needs.ts';
 import { resolveImages } from './images.ts';
 
 /** One verdict on the whole VM, from which phase and the conditions Ready, Reconciling and Stalled all follow. */
@@ -92,10 +93,13 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
     resolved: {
       uuid: machineUuid(clusterId, namespace, name),
       ...(machine
-        ? { machine: machine.type, cpuModel: machine.cpuModel, accelerator: machine.accelerator, cpus: machine.cpus, memory: fromMiB(machine.memoryMiB) }
+        ? {
+            machine: machine.type, cpuModel: machine.cpuModel, accelerator: machine.accelerator, ...(machine.why === undefined ? {} : { acceleratorReason: machine.why }), cpus: machine.cpus, memory: fromMiB(machine.memoryMiB),
+          }
         : report === undefined && old.resolved
           ? { ...old.resolved }
           : {}),
+      ...architectureIn(facts),
       ...(images.length > 0 ? { images } : {}),
     },
     interfaces: (spec.interfaces ?? []).map(({ name: nic }) => ({
@@ -115,6 +119,12 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
     ...timingsOf(vm, report, binding ? now : undefined),
     conditions: dated(all, old.conditions ?? [], generation, now),
   };
+};
+
+/** Recorded once the image has told it: an image that is replaced later changes no VM. */
+const architectureIn = ({ vm, images }: VmFacts): { architecture?: Architecture } => {
+  const known = imageArchitecture(vm, images);
+  return known.is === 'known' && vm.status.nodeName !== undefined ? { architecture: boardOf(vm.spec, known.of).architecture } : {};
 };
 
 const addressesIn = (mac: string, report: ObservedVm | undefined, old: VmStatus): { addresses?: string[] } => {
