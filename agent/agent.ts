@@ -5,7 +5,7 @@ import { type Desire, holdingDigest, type Tombstone } from '#crds/wire/judge.ts'
 import { maxFrameBytes, protocolRange, type ToOperator } from '#crds/wire/messages.ts';
 import type { NodeFacts, ObservedVm } from '#crds/wire/observed.ts';
 import type { Guests } from './guest/driver.ts';
-import type { Hypervisor } from './hypervisor/driver.ts';
+import type { Hypervisor, HypervisorCapabilities } from './hypervisor/driver.ts';
 import type { ImageStore } from './image/store.ts';
 import type { Dial } from './link/dial.ts';
 import { type LinkTimes, makeLink } from './link/link.ts';
@@ -61,6 +61,10 @@ export type Agent = {
 };
 
 const stopMs = 10_000;
+
+const cpuModelsOf = (models: HypervisorCapabilities['cpuModels']): NonNullable<NodeFacts['cpuModels']> => ({
+  ...(models.amd64 ? { amd64: [...models.amd64] } : {}), ...(models.arm64 ? { arm64: [...models.arm64] } : {}),
+});
 const measureMs = 5_000;
 const noteMs = 5_000;
 
@@ -79,11 +83,11 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
   let toldFacts = '';
 
   const facts = (): NodeFacts => {
-    const { version, accelerators, unready } = hypervisor.capabilities();
+    const { version, accelerators, features, cpuModels, unready } = hypervisor.capabilities();
     const { mode, forwards } = network.capabilities();
     const { cpus, memoryMiB, ...node } = parts.node;
     return {
-      ...node, qemuVersion: version, accelerators: [...accelerators], networkMode: mode, forwards,
+      ...node, qemuVersion: version, accelerators: [...accelerators], features: [...features], cpuModels: cpuModelsOf(cpuModels), networkMode: mode, forwards,
       capacity: { cpus, memoryMiB, storageMiB: sizeMiB },
       // What is still being found out is no trouble.
       troubles: [...ledger.troubles(), ...(unready && unready.reason !== 'Preparing' ? [unready] : [])].slice(0, 64).map(({ reason, message }) => ({ reason, message: message.slice(0, 4096) })),

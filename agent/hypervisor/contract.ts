@@ -48,7 +48,10 @@ export const hypervisorContract = (name: string, make: () => Promise<HypervisorB
     });
 
     test('it tells what it can do', () => {
-      expect(bench.hypervisor.capabilities()).toEqual({ version: expect.stringMatching(/^\d+\.\d+\.\d+$/), accelerators: expect.arrayContaining(['tcg']) });
+      expect(bench.hypervisor.capabilities()).toEqual({
+        version: expect.stringMatching(/^\d+\.\d+\.\d+$/), accelerators: expect.arrayContaining(['tcg']),
+        features: expect.arrayContaining(['arch:amd64']), cpuModels: expect.objectContaining({ amd64: expect.arrayContaining(['max']) }),
+      });
     });
 
     test('a started machine waits before its first instruction, and says what it is', async () => {

@@ -2,6 +2,9 @@ import type { Paths } from '../host/paths.ts';
 import type { NicBackend } from '../network/driver.ts';
 import type { Log } from '../vm/hands.ts';
 
+/** Architecture of a guest or a node. */
+export type Architecture = 'amd64' | 'arm64';
+
 /** What executes guest code. */
 export type Accelerator = 'kvm' | 'hvf' | 'tcg';
 
@@ -23,6 +26,13 @@ export type MachineSpec = {
   uuid: string;
   /** Machine type of earlier runs, as `pc-q35-7.2`: hardware does not change under a guest. The first run gets the newest. */
   type?: string;
+  architecture: Architecture;
+  firmware: { type: 'bios' | 'uefi'; secureBoot: boolean; tpm: boolean };
+  /** What the firmware remembers was made before: from then on it must be there. */
+  firmwareMade: boolean;
+  /** QEMU CPU model; the best of the node when unset. */
+  cpuModel?: string;
+  devices: { watchdog: boolean; rng: boolean; panic: boolean; graphics: boolean; vsock: boolean; guestAgent: boolean };
   cpus: number;
   /** Most CPUs that can be plugged while it runs. */
   maxCpus: number;
@@ -36,7 +46,17 @@ export type MachineSpec = {
 };
 
 /** What a machine turned out to be; kept in the ledger, so that it stays the same over power cycles. */
-export type MachineFacts = { type: string; cpuModel: string; accelerator: Accelerator; cpus: number; memoryMiB: number };
+export type MachineFacts = {
+  type: string; cpuModel: string; accelerator: Accelerator; cpus: number; memoryMiB: number;
+  /** Why it is software emulation. */
+  why?: string | undefined;
+};
+
+/** A BIOS machine of amd64 as every VM had it before there was a choice. */
+export const plainHardware = {
+  architecture: 'amd64', firmware: { type: 'bios', secureBoot: false, tpm: false }, firmwareMade: false,
+  devices: { watchdog: false, rng: true, panic: true, graphics: false, vsock: false, guestAgent: true },
+} as const satisfies Partial<MachineSpec>;
 
 /** How a run ended, read from what is on disk. No `code` when the node went down with it. */
 export type RunEnd = {
@@ -91,12 +111,24 @@ export type MachineChange =
 export type Unready = { reason: string; message: string };
 
 /**
+ * What a hypervisor can do. `accelerators` are those for guests of the node's own architecture. `features` and `cpuModels` are
+ * what VMs may ask for; see `NodeFacts`.
+ */
+export type HypervisorCapabilities = {
+  version: string;
+  accelerators: readonly Accelerator[];
+  features: readonly string[];
+  cpuModels: Partial<Record<Architecture, readonly string[]>>;
+  unready?: Unready;
+};
+
+/**
  * Runs machines. Every verb is safe to do twice and ends within its signal or a deadline of its own.
  * `gone` from `observe` is the only evidence on which files may be removed or another start be made.
  */
 export type Hypervisor = {
   /** What this node can do; proved, not guessed. `unready` tells why nothing can be started (yet); all else goes on meanwhile. */
-  capabilities: () => { version: string; accelerators: readonly Accelerator[]; unready?: Unready };
+  capabilities: () => HypervisorCapabilities;
   observe: (uid: string, signal: AbortSignal) => Promise<Sight>;
   /**
    * Starts a machine that is held before its first instruction (guest `prelaunch`). When one is present already

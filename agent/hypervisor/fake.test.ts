@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { hypervisorContract } from './contract.ts';
+import { plainHardware } from './driver.ts';
 import { endRun, machineWorld, makeFakeHypervisor } from './fake.ts';
 
 hypervisorContract('fake', async () => {
   const world = machineWorld();
   return {
     hypervisor: makeFakeHypervisor(world),
-    spec: async (uid) => ({ uid, startId: randomUUID(), epoch: 1, uuid: uid, cpus: 2, maxCpus: 2, memoryMiB: 32, maxMemoryMiB: 32, disks: [], nics: [], unixId: 200_000 }),
+    spec: async (uid) => ({ ...plainHardware, uid, startId: randomUUID(), epoch: 1, uuid: uid, cpus: 2, maxCpus: 2, memoryMiB: 32, maxMemoryMiB: 32, disks: [], nics: [], unixId: 200_000 }),
     reopen: async () => makeFakeHypervisor(world),
     powerOff: async (uid) => endRun(world, uid, 'guest'),
     hang: async (uid) => void Object.assign(world.machines.get(uid) ?? {}, { hangs: true }),

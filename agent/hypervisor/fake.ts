@@ -83,7 +83,9 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
     return run;
   };
   return {
-    capabilities: () => (world.unready ? { version: '', accelerators: [], unready: world.unready } : { version: '7.2.0', accelerators: ['tcg'] }),
+    capabilities: () => (world.unready
+      ? { version: '', accelerators: [], features: [], cpuModels: {}, unready: world.unready }
+      : { version: '7.2.0', accelerators: ['tcg'], features: ['arch:amd64', 'uefi:amd64', 'tpm'], cpuModels: { amd64: ['max'] } }),
     observe: async (uid, signal) => {
       signal.throwIfAborted();
       const it = world.machines.get(uid);

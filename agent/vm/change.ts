@@ -25,10 +25,13 @@ export const changesOf = (applied: Hardware, desired: Hardware, bootMemoryMiB: n
   ...cpuChanges(applied, desired),
   ...memoryChanges(applied, desired, bootMemoryMiB),
   ...nicChanges(applied, desired),
+  ...boardChanges(applied, desired),
 ];
 
 /** Most CPUs that can be plugged into a machine: `max` may be lower than what it starts with. */
-export const maxCpusOf = ({ cpus, maxCpus }: Pick<Hardware, 'cpus' | 'maxCpus'>): number => Math.max(cpus, maxCpus ?? cpus);
+export const maxCpusOf = ({ cpus, maxCpus, architecture }: Pick<Hardware, 'cpus' | 'maxCpus' | 'architecture'>): number =>
+  // QEMU's arm64 machine takes no CPUs while it runs.
+  (architecture === 'arm64' ? cpus : Math.max(cpus, maxCpus ?? cpus));
 
 /** Most memory that can be plugged into a machine, in MiB. */
 export const maxMemoryOf = ({ memoryMiB, maxMemoryMiB }: Pick<Hardware, 'memoryMiB' | 'maxMemoryMiB'>): number => Math.max(memoryMiB, maxMemoryMiB ?? memoryMiB);
@@ -57,6 +60,18 @@ const memoryChanges = (applied: Hardware, desired: Hardware, bootMemoryMiB: numb
   }
   if (applied.maxMemoryMiB !== desired.maxMemoryMiB) changes.push({ path: 'memory.max', current: sizeOr(applied.maxMemoryMiB), desired: sizeOr(desired.maxMemoryMiB) });
   return changes;
+};
+
+/** What only another start can change. */
+const boardChanges = (applied: Hardware, desired: Hardware): Change[] => {
+  const textOf = (value: unknown): string => (value === undefined ? 'default' : String(value));
+  const differ = (path: string, now: unknown, then: unknown): Change[] => (textOf(now) === textOf(then) ? [] : [{ path, current: textOf(now), desired: textOf(then) }]);
+  const devices = [...new Set([...Object.keys(applied.devices ?? {}), ...Object.keys(desired.devices ?? {})])];
+  const members = (hardware: Hardware): Readonly<Record<string, unknown>> => hardware.devices ?? {};
+  return [
+    ...differ('cpu.model', applied.cpuModel, desired.cpuModel),
+    ...(applied.devices && desired.devices ? devices.flatMap((name) => differ(`devices.${name}`, members(applied)[name], members(desired)[name])) : []),
+  ];
 };
 
 const nicChanges = (applied: Hardware, desired: Hardware): Change[] => {
@@ -95,6 +110,7 @@ export const withChange = (applied: Hardware, desired: Hardware, change: LiveCha
 };
 
 /** The part of a desire that a run is made from. */
-export const hardwareOf = ({ generation, cpus, maxCpus, memoryMiB, maxMemoryMiB, disks, interfaces }: DesiredVm): Hardware => ({
+export const hardwareOf = ({ generation, cpus, maxCpus, memoryMiB, maxMemoryMiB, architecture, cpuModel, firmware, devices, disks, interfaces }: DesiredVm): Hardware => ({
+  ...(architecture === undefined ? {} : { architecture }), ...(cpuModel === undefined ? {} : { cpuModel }), ...(firmware === undefined ? {} : { firmware }), ...(devices === undefined ? {} : { devices }),
   generation, cpus, ...(maxCpus === undefined ? {} : { maxCpus }), memoryMiB, ...(maxMemoryMiB === undefined ? {} : { maxMemoryMiB }), disks, interfaces,
 });

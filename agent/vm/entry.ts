@@ -29,6 +29,7 @@ export const noRestarts = { count: 0, quickEnds: 0, ranSinceMs: null, dueMs: nul
  *   ended      the guest ended by itself: started again by its restart policy, or after a desire said Stopped
  *   restarts   how often the policy started it again; ends in a row that came quickly; when its guest first ran and when the
  *              next start is due (milliseconds of the node's monotonic clock; `dueTime` is the same for people)
+ *   firmwareMade   its firmware's variable store and TPM state were made: they must be there
  *   times      when the run was ready to be started, when its guest first ran, and when it passed its probe
  *   restartToken   the one that was honoured last
  */
@@ -49,6 +50,7 @@ export const vmEntry = z.strictObject({
   restarts: z.strictObject({
     count: z.int().min(0), quickEnds: z.int().min(0), ranSinceMs: z.int().nullable(), dueMs: z.int().nullable(), dueTime: z.string().max(40).nullable(),
   }).default(noRestarts),
+  firmwareMade: z.boolean().default(false),
   times: z.strictObject({ prepared: z.string().max(40), running: z.string().max(40).nullable(), guestReady: z.string().max(40).nullable() }).nullable().default(null),
   restartToken: z.string().max(63).nullable().default(null),
   lastExit: lastExit.nullable(),
@@ -71,7 +73,7 @@ export type Entry = z.output<typeof entry>;
 /** A VM of which nothing is known but its uid. */
 export const blankVm = (of: string): VmEntry => ({
   kind: 'vm', uid: of, desired: null, order: { leaderEpoch: 0, revision: 0 }, ending: false, unixId: null, slots: {}, disks: [], seeded: false,
-  run: null, applied: null, stopping: null, ended: false, restarts: noRestarts, times: null, restartToken: null, lastExit: null, machine: null,
+  run: null, applied: null, stopping: null, ended: false, restarts: noRestarts, firmwareMade: false, times: null, restartToken: null, lastExit: null, machine: null,
 });
 
 /** An entry as the text of its file. */

@@ -1,5 +1,5 @@
 import type { DesiredVm } from '#crds/wire/desired.ts';
-import type { MachineDisk, MachineSpec } from '../hypervisor/driver.ts';
+import { type MachineDisk, type MachineSpec, plainHardware } from '../hypervisor/driver.ts';
 import type { NicBackend } from '../network/driver.ts';
 import type { DiskPlace } from '../storage/driver.ts';
 import { maxCpusOf, maxMemoryOf } from './change.ts';
@@ -30,9 +30,18 @@ export const machineSpec = (
   if (disks.length !== desired.disks.length + 1 || nics.length !== desired.interfaces.length) return undefined;
   const { uid, epoch, uuid, cpus, memoryMiB } = desired;
   return {
+    ...boardOf(desired), firmwareMade: entry.firmwareMade,
     uid, startId, epoch, uuid, ...(machine ? { type: machine.type } : {}), cpus, maxCpus: maxCpusOf(desired), memoryMiB, maxMemoryMiB: maxMemoryOf(desired), disks, nics, unixId,
   };
 };
+
+/** What was left out by an operator of the first version is as it was then. */
+const boardOf = ({ architecture, firmware, cpuModel, devices }: DesiredVm): Pick<MachineSpec, 'architecture' | 'firmware' | 'cpuModel' | 'devices'> => ({
+  architecture: architecture ?? plainHardware.architecture,
+  firmware: firmware ?? plainHardware.firmware,
+  ...(cpuModel === undefined ? {} : { cpuModel }),
+  devices: devices ?? plainHardware.devices,
+});
 
 const disksOf = ({ slots }: VmEntry, desired: DesiredVm, places: ReadonlyMap<string, DiskPlace>): MachineDisk[] => {
   const own = desired.disks.flatMap(({ name }, at): MachineDisk[] => {

@@ -34,7 +34,8 @@ export const pass = async (hands: Hands, uid: string, scratch: Scratch, signal: 
   const plan = planVm(facts);
   const key = keyOf(facts.entry);
   if (scratch.failure && (scratch.failure.key !== key || (plan.steps.length === 0 && !plan.trouble))) scratch.failure = undefined;
-  tell(hands, scratch, facts, plan);
+  // How a run ended is told once it is remembered, in moments: a verdict before that would lack its half.
+  if (scratch.failure || !plan.steps.some((step) => step.do === 'settle')) tell(hands, scratch, facts, plan);
   if (plan.steps.length === 0) return { is: 'still', lookAfterMs: plan.lookAfterMs ?? resyncMs };
   if (scratch.hung) return { is: 'still', lookAfterMs: 1_000 };
   const waitMs = blockedMs(scratch.failure, plan.steps, facts.nowMs);

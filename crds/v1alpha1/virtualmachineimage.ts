@@ -1,10 +1,6 @@
 import { z } from 'zod';
-<<<<<<< HEAD
-import { conditions, type Kind, objectMeta, ruled, transition } from './meta.ts';
-=======
 import { architecture } from './machine.ts';
-import { conditions, type Kind, objectMeta, transition } from './meta.ts';
->>>>>>> b16f917 (wip: architectures, firmware, devices)
+import { conditions, type Kind, objectMeta, ruled, transition } from './meta.ts';
 
 const httpUrl = () => z.string().min(1).max(2048).regex(/^https?:\/\/([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?\/[!-~]*$/);
 
@@ -16,15 +12,10 @@ const content = ruled(
         mirrors: z.array(httpUrl()).min(1).max(8).meta({ 'x-kubernetes-list-type': 'atomic' }).describe('Further URLs of the same file, tried in this order when one before fails. They need a checksum or a checksumUrl.').optional(),
       }).describe('Fetched over HTTP(S). A file that is compressed by gzip, xz or zstd is unpacked.'),
     }).describe('Where the content comes from.'),
-<<<<<<< HEAD
     checksum: z.string().max(140).regex(/^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/).describe('What the fetched bytes, as published, must hash to: sha256:HEX or sha512:HEX. Without it and without checksumUrl the first import fixes the content.').optional(),
     checksumUrl: httpUrl().describe('URL of a list of checksums (SHA256SUMS or SHA512SUMS, as written by coreutils or BSD) that has an entry for the file name of the URL. It is read before the first import. Exclusive with checksum.').optional(),
-    format: z.enum(['qcow2', 'raw']).describe('Format of the disk in the file, unpacked if the file is compressed. It is never guessed.'),
-=======
-    checksum: z.string().max(140).regex(/^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/).describe('What the fetched bytes must hash to: sha256:HEX or sha512:HEX. Without it the first import fixes the content.').optional(),
     architecture: architecture.describe('Architecture that the content is for; VMs that name none get it. amd64 when unset.').optional(),
-    format: z.enum(['qcow2', 'raw']).describe('Format of the fetched file. It is never guessed.'),
->>>>>>> b16f917 (wip: architectures, firmware, devices)
+    format: z.enum(['qcow2', 'raw']).describe('Format of the disk in the file, unpacked if the file is compressed. It is never guessed.'),
   }),
   { rule: '!(has(self.checksum) && has(self.checksumUrl))', message: 'give at most one of checksum and checksumUrl' },
   (it) => it.checksum === undefined || it.checksumUrl === undefined,

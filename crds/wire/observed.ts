@@ -117,7 +117,7 @@ export const nodeFacts = z.object({
   /** What VMs may ask for: `arch:amd64`, `uefi:amd64`, `secureboot:amd64`, `tpm`, `vsock`. Absent: the node's architecture with a BIOS. */
   features: z.array(z.string().max(64)).max(64).optional(),
   /** CPU models that the node has all of, for each architecture of guests. */
-  cpuModels: z.partialRecord(z.enum(['amd64', 'arm64']), z.array(z.string().max(64)).max(512)).optional(),
+  cpuModels: z.object({ amd64: z.array(z.string().max(64)).max(512).optional(), arm64: z.array(z.string().max(64)).max(512).optional() }).optional(),
   networkMode: z.enum(['user', 'ovn']),
   bootId: z.string().max(64),
   capacity: z.object({ cpus: z.int(), memoryMiB: z.int(), storageMiB: z.int() }),

@@ -1,10 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
-import type { MachineSpec } from '../driver.ts';
+import { type MachineSpec, plainHardware } from '../driver.ts';
 import { cpuModelOf, qemuArgs } from './args.ts';
 
 const uid = '00000000-0000-4000-8000-000000000001';
 const spec: MachineSpec = {
-  uid, startId: 's', epoch: 1, uuid: '00000000-0000-8000-8000-000000000002', cpus: 3, maxCpus: 4, memoryMiB: 512, maxMemoryMiB: 512, unixId: 200_000,
+  ...plainHardware, uid, startId: 's', epoch: 1, uuid: '00000000-0000-8000-8000-000000000002', cpus: 3, maxCpus: 4, memoryMiB: 512, maxMemoryMiB: 512, unixId: 200_000,
   disks: [
     { name: 'root', file: 'disks/root.qcow2', base: 'disks/root.base', format: 'qcow2', readOnly: false, slot: 0, bootIndex: 0 },
     { name: 'seed_', file: 'seed.img', format: 'raw', readOnly: true, slot: 5 },
@@ -22,7 +22,7 @@ describe('the arguments of QEMU', () => {
     ['it waits before its first instruction', '-S', '-chardev'],
     ['it is named by the uid, by which it is known again', '-name', `guest=${uid},debug-threads=on`],
     ['it may start nothing and become nobody else', '-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
-    ['a panic does not end it, a reset does not either', '-action', 'shutdown=poweroff,panic=none,reboot=reset'],
+    ['a panic does not end it, a reset does not either', '-action', 'shutdown=poweroff,panic=none,reboot=reset,watchdog=reset'],
     ['the versioned machine, without what costs start time or dumps memory', '-machine', 'pc-q35-7.2,vmport=off,smm=off,hpet=off,dump-guest-core=off'],
     ['the translation buffer is bounded, as the overhead is accounted', '-accel', 'tcg,thread=multi,tb-size=64'],
     ['cores of one socket, with room for more', '-smp', 'cpus=3,maxcpus=4,sockets=1,cores=4,threads=1'],
@@ -70,6 +70,58 @@ describe('the arguments of QEMU', () => {
   test('a forward is bound to the address that the network gave', () => {
     expect(valuesOf(args(), '-netdev')).toEqual([{ type: 'user', id: 'net1', hostfwd: [{ str: 'udp:127.0.0.1:5353-:53' }] }]);
     expect(valuesOf(args(), '-device')).toContainEqual({ driver: 'virtio-net-pci', id: 'nic1', bus: 'port1', netdev: 'net1', mac: '02:00:00:00:00:01', romfile: '' });
+  });
+
+  const drivers = (all: readonly string[]) => valuesOf(all, '-device').flatMap((each) => (typeof each === 'object' && each !== null && 'driver' in each ? [each.driver] : []));
+
+  test('what a VM does not want is not there', () => {
+    const none = { watchdog: false, rng: false, panic: false, graphics: false, vsock: false, guestAgent: false };
+    expect(drivers(args({ devices: none })).filter((driver) => !['pcie-root-port', 'virtio-blk-pci', 'virtio-net-pci', 'isa-serial'].includes(String(driver)))).toEqual([]);
+    const all = args({ devices: { watchdog: true, rng: true, panic: true, graphics: true, vsock: true, guestAgent: true } });
+    expect(drivers(all)).toEqual(expect.arrayContaining(['i6300esb', 'virtio-rng-pci', 'pvpanic-pci', 'VGA', 'vhost-vsock-pci', 'virtserialport']));
+    expect(valuesOf(all, '-vnc')).toEqual(['unix:/run/x/vnc.sock']);
+    expect(valuesOf(all, '-device')).toContainEqual({ driver: 'vhost-vsock-pci', 'guest-cid': 200_000, bus: 'pcie.0', addr: '0xd' });
+  });
+
+  test('no two devices on the root bus have one address', () => {
+    const on = { watchdog: true, rng: true, panic: true, graphics: true, vsock: true, guestAgent: true };
+    for (const architecture of ['amd64', 'arm64'] as const) {
+      const addresses = valuesOf(args({ architecture, devices: on, maxMemoryMiB: 1024 }), '-device').flatMap((each) => (typeof each === 'object' && each !== null && 'addr' in each && 'bus' in each && each.bus === 'pcie.0' ? [each.addr] : []));
+      expect([addresses.length > 20, new Set(addresses).size]).toEqual([true, addresses.length]);
+    }
+  });
+
+  const uefi = { type: 'uefi' as const, secureBoot: false, tpm: false };
+  const withUefi = (over: Partial<MachineSpec>) => qemuArgs({ ...spec, ...over }, { ...build, uefi: { code: '/f/code.fd' } });
+
+  test("UEFI: the node's code, read only, and the VM's own variables", () => {
+    const all = withUefi({ firmware: uefi });
+    expect(all[all.indexOf('-machine') + 1]).toMatch(/smm=off.*,pflash0=code,pflash1=vars$/);
+    expect(valuesOf(all, '-blockdev')).toEqual(expect.arrayContaining([
+      { driver: 'raw', 'node-name': 'code', 'read-only': true, file: { driver: 'file', filename: '/f/code.fd', 'read-only': true } },
+      { driver: 'raw', 'node-name': 'vars', 'read-only': false, file: { driver: 'file', filename: 'vars.fd', 'read-only': false } },
+    ]));
+  });
+
+  test('Secure Boot: variables are written by the firmware alone', () => {
+    const all = withUefi({ firmware: { ...uefi, secureBoot: true } });
+    expect([all[all.indexOf('-machine') + 1], all[all.indexOf('-global') + 1]]).toEqual([expect.stringContaining('smm=on'), 'driver=cfi.pflash01,property=secure,value=on']);
+  });
+
+  test('a TPM is the emulator behind a socket', () => {
+    expect(valuesOf(args({ firmware: { ...spec.firmware, tpm: true } }), '-tpmdev')).toEqual(['emulator,id=tpm0,chardev=tpm']);
+    expect(drivers(args({ firmware: { ...spec.firmware, tpm: true } }))).toContain('tpm-crb');
+  });
+
+  test('arm64 has its own board: no BIOS, no port 0x3f8, no CPUs to plug', () => {
+    const all = withUefi({ architecture: 'arm64', firmware: { ...uefi, tpm: true }, maxCpus: 4 });
+    expect([all[all.indexOf('-cpu') + 1], all[all.indexOf('-smp') + 1], all[all.indexOf('-serial') + 1]]).toEqual(['max,pauth-impdef=on', 'cpus=3,maxcpus=3,sockets=1,cores=3,threads=1', 'chardev:serial']);
+    expect([drivers(all).includes('isa-serial'), drivers(all).includes('tpm-tis-device')]).toEqual([false, true]);
+  });
+
+  test('a CPU model of the user is the whole argument', () => {
+    const all = args({ cpuModel: 'EPYC' });
+    expect(all[all.indexOf('-cpu') + 1]).toBe('EPYC');
   });
 
   test('each of the sixteen root ports has its own address', () => {

@@ -1,13 +1,17 @@
 import type { Accelerator, MachineDisk, MachineNic, MachineSpec } from '../driver.ts';
+import { boards } from './board.ts';
 import { diskParts, memoryBlockMiB, memoryDevice, nicParts } from './devices.ts';
+import { variablesFile } from './firmware.ts';
 
 /** What the node adds to a machine's own data. `sockets` is a directory of our own making; its path has no comma. */
-export type Build = { accelerator: Accelerator; type: string; sockets: string };
+export type Build = { accelerator: Accelerator; type: string; sockets: string; uefi?: { code: string } };
 
 /** Names of the monitors' sockets in the directory of a machine's sockets. */
 export const qmpSocket = 'qmp.sock';
 export const toolsSocket = 'tools.sock';
 export const guestAgentSocket = 'qga.sock';
+export const vncSocket = 'vnc.sock';
+export const tpmSocket = 'tpm.sock';
 
 /** Id of the serial port's character device. It is `null` until the supervisor gives it its file and its FIFO. */
 export const serialId = 'serial';
@@ -20,41 +24,73 @@ const rngAddress = '0x8';
 const memoryAddress = '0x9';
 const panicAddress = '0xa';
 const serialBusAddress = '0xb';
+const watchdogAddress = '0xc';
+const vsockAddress = '0xd';
 
 /**
  * The arguments of the QEMU that is a machine. Pure: equal data give an equal command line. Whatever a user chose (the name
  * of a disk, an address) stands inside JSON only; the rest is constants, numbers and our own ids.
  * Source: qemu-system-x86_64(1); QAPI BlockdevOptions, NetdevUserOptions.
  */
-export const qemuArgs = (spec: MachineSpec, build: Build): string[] => [
-  '-name', `guest=${spec.uid},debug-threads=on`,
-  '-nodefaults', '-no-user-config',
-  '-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
-  '-action', 'shutdown=poweroff,panic=none,reboot=reset',
-  '-machine', `${build.type},vmport=off,smm=off,hpet=off,dump-guest-core=off`,
-  '-accel', accelOf(build.accelerator),
-  '-cpu', cpuModelOf(build.accelerator),
-  '-smp', `cpus=${spec.cpus},maxcpus=${spec.maxCpus},sockets=1,cores=${spec.maxCpus},threads=1`,
-  ...memory(spec),
-  '-uuid', spec.uuid,
-  '-rtc', 'base=utc',
-  '-boot', 'strict=on',
-  '-display', 'none',
-  '-S',
-  '-chardev', 'stdio,id=events,signal=off', '-mon', 'chardev=events,mode=control',
-  ...monitor('agent', `${build.sockets}/${qmpSocket}`),
-  ...monitor('tools', `${build.sockets}/${toolsSocket}`),
-  '-chardev', `null,id=${serialId}`, ...device({ driver: 'isa-serial', chardev: serialId }),
-  ...ports(),
-  ...object({ 'qom-type': 'rng-random', id: 'rng', filename: '/dev/urandom' }),
-  ...device({ driver: 'virtio-rng-pci', rng: 'rng', bus: 'pcie.0', addr: rngAddress }),
-  ...device({ driver: 'pvpanic-pci', bus: 'pcie.0', addr: panicAddress }),
-  '-chardev', `socket,id=guest-agent,path=${build.sockets}/${guestAgentSocket},server=on,wait=off`,
-  ...device({ driver: 'virtio-serial-pci', id: 'ports', bus: 'pcie.0', addr: serialBusAddress }),
-  ...device({ driver: 'virtserialport', bus: 'ports.0', chardev: 'guest-agent', name: 'org.qemu.guest_agent.0' }),
-  ...spec.disks.flatMap(disk),
-  ...spec.nics.flatMap(nic),
-];
+export const qemuArgs = (spec: MachineSpec, build: Build): string[] => {
+  const board = boards[spec.architecture];
+  const maxCpus = board.plugsCpus ? spec.maxCpus : spec.cpus;
+  return [
+    '-name', `guest=${spec.uid},debug-threads=on`,
+    '-nodefaults', '-no-user-config',
+    '-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
+    '-action', 'shutdown=poweroff,panic=none,reboot=reset,watchdog=reset',
+    '-machine', `${build.type},${board.machine(spec)}${build.uefi ? ',pflash0=code,pflash1=vars' : ''}`,
+    ...firmware(spec, build),
+    '-accel', accelOf(build.accelerator),
+    '-cpu', board.cpu(spec.cpuModel ?? cpuModelOf(build.accelerator), build.accelerator),
+    '-smp', `cpus=${spec.cpus},maxcpus=${maxCpus},sockets=1,cores=${maxCpus},threads=1`,
+    ...memory(spec),
+    '-uuid', spec.uuid,
+    '-rtc', 'base=utc',
+    '-boot', 'strict=on',
+    '-display', 'none',
+    '-S',
+    '-chardev', 'stdio,id=events,signal=off', '-mon', 'chardev=events,mode=control',
+    ...monitor('agent', `${build.sockets}/${qmpSocket}`),
+    ...monitor('tools', `${build.sockets}/${toolsSocket}`),
+    '-chardev', `null,id=${serialId}`, ...board.serial(serialId),
+    ...ports(),
+    ...further(spec, build),
+    ...spec.disks.flatMap(disk),
+    ...spec.nics.flatMap(nic),
+  ];
+};
+
+/** Its code is the node's, its variables are the VM's own. */
+const firmware = (spec: MachineSpec, { uefi }: Build): string[] => {
+  if (!uefi) return [];
+  const flash = (node: string, filename: string, only: boolean) => ({ driver: 'raw', 'node-name': node, 'read-only': only, file: { driver: 'file', filename, 'read-only': only } });
+  return [
+    ...blockdev(flash('code', uefi.code, true)), ...blockdev(flash('vars', variablesFile, false)),
+    // Without it a guest could write its variables past the firmware.
+    ...(spec.firmware.secureBoot ? ['-global', 'driver=cfi.pflash01,property=secure,value=on'] : []),
+  ];
+};
+
+/** The parts of the machine that a spec may leave out. */
+const further = ({ architecture, devices, firmware: { tpm }, unixId }: MachineSpec, { sockets }: Build): string[] => {
+  const board = boards[architecture];
+  return [
+    ...(devices.rng ? [...object({ 'qom-type': 'rng-random', id: 'rng', filename: '/dev/urandom' }), ...device({ driver: 'virtio-rng-pci', rng: 'rng', bus: 'pcie.0', addr: rngAddress })] : []),
+    ...(devices.panic ? device({ driver: 'pvpanic-pci', bus: 'pcie.0', addr: panicAddress }) : []),
+    ...(devices.guestAgent ? [
+      '-chardev', `socket,id=guest-agent,path=${sockets}/${guestAgentSocket},server=on,wait=off`,
+      ...device({ driver: 'virtio-serial-pci', id: 'ports', bus: 'pcie.0', addr: serialBusAddress }),
+      ...device({ driver: 'virtserialport', bus: 'ports.0', chardev: 'guest-agent', name: 'org.qemu.guest_agent.0' }),
+    ] : []),
+    ...(devices.watchdog ? device({ driver: 'i6300esb', bus: 'pcie.0', addr: watchdogAddress }) : []),
+    // Unique on the node, as the Unix id is; 0 to 2 are taken by the protocol.
+    ...(devices.vsock ? device({ driver: 'vhost-vsock-pci', 'guest-cid': unixId, bus: 'pcie.0', addr: vsockAddress }) : []),
+    ...(devices.graphics ? ['-vnc', `unix:${sockets}/${vncSocket}`, ...board.graphics.flatMap((each) => device(each))] : []),
+    ...(tpm ? ['-chardev', `socket,id=tpm,path=${sockets}/${tpmSocket}`, '-tpmdev', 'emulator,id=tpm0,chardev=tpm', ...device({ driver: board.tpm, tpmdev: 'tpm0' })] : []),
+  ];
+};
 
 /** The CPU model that a machine gets: all that its accelerator can show. */
 export const cpuModelOf = (accelerator: Accelerator): string => (accelerator === 'tcg' ? 'max' : 'host');

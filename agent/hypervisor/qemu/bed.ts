@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { until } from '#hack/bed/until.ts';
 import { type Paths, paths as pathsOf } from '../../host/paths.ts';
 import { quiet } from '../../vm/bed.ts';
-import type { Hypervisor, MachineSpec } from '../driver.ts';
+import { type Hypervisor, type MachineSpec, plainHardware } from '../driver.ts';
 import { testGuest, testGuestReady } from '../testguest.ts';
 import { makeQemu } from './driver.ts';
 
@@ -55,7 +55,7 @@ export const openQemuBed = async (): Promise<QemuBed> => {
       await writeFile(file, testGuest(), { mode: 0o600 });
       await chown(file, unixId, unixId);
       return {
-        uid, startId: randomUUID(), epoch: 1, uuid: uid, cpus: 2, maxCpus: 2, memoryMiB: 32, maxMemoryMiB: 32, unixId, nics: [],
+        ...plainHardware, uid, startId: randomUUID(), epoch: 1, uuid: uid, cpus: 2, maxCpus: 2, memoryMiB: 32, maxMemoryMiB: 32, unixId, nics: [],
         disks: [{ name: 'root', file: 'disks/root.raw', format: 'raw', readOnly: false, slot: 0, bootIndex: 0 }],
       };
     },

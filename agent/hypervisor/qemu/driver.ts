@@ -1,14 +1,17 @@
+import { access } from 'node:fs/promises';
 import { z } from 'zod';
 import { jittered } from '#crds/kit/backoff.ts';
 import { asFault, Fault } from '#crds/kit/fault.ts';
-import type { Hypervisor, HypervisorOptions } from '../driver.ts';
+import type { Architecture, Hypervisor, HypervisorOptions } from '../driver.ts';
 import { serialId } from './args.ts';
+import { boards } from './board.ts';
 import { openCgroups } from './cgroup.ts';
 import { changeMachine } from './change.ts';
+import { findFirmware } from './firmware.ts';
 import { forgetMachine, killMachine } from './end.ts';
 import type { House } from './house.ts';
 import { observeMachine, openMonitor, statusOf } from './look.ts';
-import { findProgram, proveQemu, type Verdict } from './probe.ts';
+import { findProgram, type Programs, proveQemu, type Verdict } from './probe.ts';
 import type { Qmp } from './qmp.ts';
 import { boundSerial } from './serial.ts';
 import { closeSockets, startMachine } from './start.ts';
@@ -25,18 +28,26 @@ const proveAgain = { baseMs: 2_000, maxMs: 60_000 };
  * Faults: QemuMissing.
  */
 export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: HypervisorOptions, signal: AbortSignal): Promise<Hypervisor> => {
-  const qemu = await findProgram('qemu-system-x86_64', process.env.PATH ?? '');
+  const path = process.env.PATH ?? '';
+  const host: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
+  const foreign: Architecture = host === 'arm64' ? 'amd64' : 'arm64';
+  const optional = (name: string): Promise<string | undefined> => findProgram(name, path).catch(() => undefined);
+  const own = await findProgram(boards[host].program, path);
+  const [other, swtpm, hasVsock, firmware] = await Promise.all([
+    optional(boards[foreign].program), optional('swtpm'), access('/dev/vhost-vsock').then(() => true, () => false), findFirmware(),
+  ]);
+  const programs: Programs = { [host]: own, ...(other === undefined ? {} : { [foreign]: other }) };
   const watcher = makeWatcher(log);
   let proved: ReturnType<House['proved']> = { is: 'unready', why: { reason: 'Preparing', message: 'it is being found out by a probe guest what QEMU can do on this node' } };
-  prove(async () => proveQemu({ qemu, bootId, kvmWanted: enableKvm, verdictFile: paths.accelerator }, signal), ({ code, message }) => {
+  prove(async () => proveQemu({ programs, host, bootId, kvmWanted: enableKvm, verdictFile: paths.accelerator }, signal), ({ code, message }) => {
     log.error({ code, err: message }, 'QEMU could not be probed');
     proved = { is: 'unready', why: { reason: code, message } };
   }, signal).then((verdict) => {
     proved = { is: 'proved', verdict };
-    log.info({ ...verdict }, 'what QEMU can do on this node');
+    log.info({ version: verdict.version, features: featuresOf(verdict, house) }, 'what QEMU can do on this node');
     onProved();
   }).catch(() => {});
-  const house: House = { paths, log, bootId, qemu, cgroups: await openCgroups(), watcher, proved: () => proved };
+  const house: House = { paths, log, bootId, firmware, hasTpm: swtpm !== undefined, hasVsock, cgroups: await openCgroups(), watcher, proved: () => proved };
   const bounding = setInterval(() => {
     for (const uid of watcher.uids()) void boundSerial(paths.serialLog(uid)).catch((thrown: unknown) => log.warn({ uid, err: thrown }, 'the record of a serial console could not be bounded'));
   }, boundEachMs).unref();
@@ -56,7 +67,14 @@ export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: Hype
   };
 
   return {
-    capabilities: () => (proved.is === 'unready' ? { version: '', accelerators: [], unready: proved.why } : { version: proved.verdict.version, accelerators: proved.verdict.accelerators }),
+    capabilities: () => {
+      if (proved.is === 'unready') return { version: '', accelerators: [], features: [], cpuModels: {}, unready: proved.why };
+      const { version, host: own, boards: found } = proved.verdict;
+      return {
+        version, accelerators: found[own]?.accelerators ?? [], features: featuresOf(proved.verdict, house),
+        cpuModels: Object.fromEntries(Object.entries(found).map(([architecture, { cpuModels }]) => [architecture, cpuModels])),
+      };
+    },
     observe: (uid, limit) => observeMachine(house, uid, limit),
     start: (spec, limit) => startMachine(house, spec, limit),
     resume: (uid, limit) => ask(uid, limit, async (qmp) => {
@@ -78,6 +96,15 @@ export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: Hype
     watch: watcher.listen,
   };
 };
+
+/** What VMs may ask for. Pure. */
+export const featuresOf = ({ boards: found }: Verdict, { firmware, hasTpm, hasVsock }: Pick<House, 'firmware' | 'hasTpm' | 'hasVsock'>): string[] => [
+  ...(['amd64', 'arm64'] as const).flatMap((architecture) => (found[architecture] ? [
+    `arch:${architecture}`, ...(firmware[architecture]?.plain ? [`uefi:${architecture}`] : []), ...(firmware[architecture]?.secure ? [`secureboot:${architecture}`] : []),
+  ] : [])),
+  ...(hasTpm ? ['tpm'] : []),
+  ...(hasVsock ? ['vsock'] : []),
+];
 
 /** An agent may have died between the launch and here: what must be true before the first instruction is made sure of again. */
 const readyToRun = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal): Promise<void> => {

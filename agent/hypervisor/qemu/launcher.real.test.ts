@@ -8,9 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { until } from '#hack/bed/until.ts';
+import { plainHardware } from '../driver.ts';
 import { openQemuBed, type QemuBed } from './bed.ts';
 import { lockIsFree } from './lock.ts';
-import { findProgram, proveQemu } from './probe.ts';
+import { findProgram, proveQemu, whyEmulated } from './probe.ts';
 
 const waitMs = 30_000;
 const signal = () => AbortSignal.timeout(waitMs);
@@ -119,7 +120,7 @@ describe('a machine under its launcher', () => {
   });
 
   const respec = async (of: string) => ({
-    uid: of, startId: '', epoch: 1, uuid: of, cpus: 1, maxCpus: 1, memoryMiB: 32, maxMemoryMiB: 32, unixId: 240_000, nics: [],
+    ...plainHardware, uid: of, startId: '', epoch: 1, uuid: of, cpus: 1, maxCpus: 1, memoryMiB: 32, maxMemoryMiB: 32, unixId: 240_000, nics: [],
     disks: [{ name: 'root', file: 'disks/root.raw', format: 'raw' as const, readOnly: false, slot: 0, bootIndex: 0 }],
   });
 });
@@ -131,29 +132,40 @@ describe('the probe', () => {
   });
   afterEach(() => rm(folder, { recursive: true }));
   const prove = async (over: Partial<Parameters<typeof proveQemu>[0]> = {}) =>
-    proveQemu({ qemu: await findProgram('qemu-system-x86_64', process.env.PATH ?? ''), bootId: 'b', kvmWanted: false, verdictFile: join(folder, 'verdict.json'), ...over }, signal());
+    proveQemu({ programs: { amd64: await findProgram('qemu-system-x86_64', process.env.PATH ?? '') }, host: 'amd64', bootId: 'b', kvmWanted: false, verdictFile: join(folder, 'verdict.json'), ...over }, signal());
 
   test('tells the version, the versioned machine and what runs guests, and keeps it for the boot and the binary', async () => {
     const verdict = await prove();
-    expect(verdict).toEqual({ version: expect.stringMatching(/^\d+\.\d+\.\d+$/), type: expect.stringMatching(/^pc-q35-\d/), accelerators: ['tcg'] });
+    expect(verdict).toEqual({
+      version: expect.stringMatching(/^\d+\.\d+\.\d+$/), host: 'amd64', kvmWanted: false,
+      boards: { amd64: { program: expect.stringContaining('qemu-system-x86_64'), type: expect.stringMatching(/^pc-q35-\d/), accelerators: ['tcg'], cpuModels: expect.arrayContaining(['max', 'qemu64']) } },
+    });
+    expect(verdict.boards.amd64?.cpuModels).not.toContain('host');
     const kept = join(folder, 'verdict.json');
-    await writeFile(kept, (await readFile(kept, 'utf8')).replace(verdict.type, 'pc-q35-0.1'));
-    expect(await prove()).toMatchObject({ type: 'pc-q35-0.1' });
+    await writeFile(kept, (await readFile(kept, 'utf8')).replace(verdict.boards.amd64?.type ?? '', 'pc-q35-0.1'));
+    expect(await prove()).toMatchObject({ boards: { amd64: { type: 'pc-q35-0.1' } } });
     expect(await prove({ bootId: 'another' })).toEqual(verdict);
   });
 
   test('a device file of KVM is no proof: what does not run a guest is not told, and TCG always is', async () => {
-    const { accelerators } = await prove({ kvmWanted: true });
-    expect(accelerators.at(-1)).toBe('tcg');
+    const { boards } = await prove({ kvmWanted: true });
+    expect(boards.amd64?.accelerators.at(-1)).toBe('tcg');
+  });
+
+  test('a foreign architecture is run by software emulation, and it is said why', async () => {
+    const programs = { amd64: await findProgram('qemu-system-x86_64', process.env.PATH ?? ''), arm64: await findProgram('qemu-system-aarch64', process.env.PATH ?? '') };
+    const verdict = await prove({ programs });
+    expect(verdict.boards.arm64).toMatchObject({ type: expect.stringMatching(/^virt-\d/), accelerators: ['tcg'], cpuModels: expect.arrayContaining(['cortex-a57', 'max']) });
+    expect([whyEmulated(verdict, 'arm64'), whyEmulated(verdict, 'amd64')]).toEqual(['the guest is arm64 and the node is amd64', 'enable_kvm is false in the configuration of the agent']);
   });
 
   test('a QEMU that is none is unusable, and one that is not there is missing', async () => {
-    await expect(prove({ qemu: '/bin/true' })).rejects.toMatchObject({ code: 'QemuUnusable' });
+    await expect(prove({ programs: { amd64: '/bin/true' } })).rejects.toMatchObject({ code: 'QemuUnusable' });
     await expect(findProgram('qemu-system-nothing', process.env.PATH ?? '')).rejects.toMatchObject({ code: 'QemuMissing', retry: 'never' });
   });
 
   test('a verdict file that somebody wrote is not believed', async () => {
     await writeFile(join(folder, 'verdict.json'), '{"version": 1, "verdict": "yes"}');
-    expect(await prove()).toMatchObject({ accelerators: ['tcg'] });
+    expect(await prove()).toMatchObject({ boards: { amd64: { accelerators: ['tcg'] } } });
   });
 });

@@ -20,10 +20,10 @@ const greeting = [
 /**
  * The launcher of a machine, and afterwards its supervisor. A fixed text; everything that differs is a positional argument:
  *
- *   DIR RUN STARTID UNIXID GROUPS PROCS... -- QEMU ARG...
+ *   DIR RUN STARTID UNIXID GROUPS TPM PROCS... -- QEMU ARG...
  *
  * It joins the VM's cgroups (PROCS are their cgroup.procs), takes the VM's lock, tells under it which run has it (`run`),
- * empties the record of the serial console, and starts QEMU as the VM's own user, which inherits the lock. Then it waits, and
+ * empties the record of the serial console, starts the emulator of its TPM when TPM is the path of a socket, and starts QEMU as the VM's own user, which inherits the lock. Then it waits, and
  * writes how QEMU ended to RUN/exit. It exits with 75 when the lock is another's. Needs dash or any POSIX sh, and util-linux.
  *
  * Room for what QEMU and the supervisor will tell is taken beforehand, where the file system can: how a guest ended must be known also
@@ -35,8 +35,8 @@ const greeting = [
 export const launcherText = `
 set -eu
 umask 077
-dir=$1 run=$2 start=$3 id=$4 groups=$5
-shift 5
+dir=$1 run=$2 start=$3 id=$4 groups=$5 tpm=$6
+shift 6
 while [ "$1" != -- ]; do echo $$ > "$1"; shift; done
 shift
 echo 500 > /proc/self/oom_score_adj
@@ -52,7 +52,14 @@ fallocate -n -l ${roomForEvents} "$run/events" 2>/dev/null || :
 fallocate -n -l ${roomForExit} "$run/exit.new" 2>/dev/null || :
 exec 3<>"$run/qmp.in" 4<>serial.in
 printf '%s\\n' '${greeting}' >&3
-setpriv "--reuid=$id" "--regid=$id" "$groups" --no-new-privs --inh-caps=-all --bounding-set=-all -- "$@" <&3 >>"$run/events" 2>>"$run/stderr" &
+as_vm() { exec setpriv "--reuid=$id" "--regid=$id" "$groups" --no-new-privs --inh-caps=-all --bounding-set=-all -- "$@"; }
+if [ -n "$tpm" ]; then
+  rm -f "$tpm"
+  as_vm swtpm socket --tpm2 --tpmstate dir=tpm --ctrl "type=unixio,path=$tpm" --terminate </dev/null >>"$run/stderr" 2>&1 3>&- 4>&- &
+  emulator=$!
+  while [ ! -S "$tpm" ] && kill -0 "$emulator" 2>/dev/null; do sleep 0.005; done
+fi
+as_vm "$@" <&3 >>"$run/events" 2>>"$run/stderr" &
 child=$!
 trap : HUP INT TERM
 while :; do
@@ -66,10 +73,10 @@ mv -f "$run/exit.new" "$run/exit"
 `;
 
 /** What one launch is told. */
-export type Launch = { directory: string; run: string; startId: string; unixId: number; kvmGroup?: number; procs: readonly string[]; command: readonly string[] };
+export type Launch = { directory: string; run: string; startId: string; unixId: number; kvmGroup?: number; tpmSocket?: string; procs: readonly string[]; command: readonly string[] };
 
 /** The arguments of `sh` that make a machine. Pure. */
-export const launchArgs = ({ directory, run, startId, unixId, kvmGroup, procs, command }: Launch): string[] => [
-  '-c', launcherText, 'strato-machine', directory, run, startId, String(unixId), kvmGroup === undefined ? '--clear-groups' : `--groups=${kvmGroup}`,
+export const launchArgs = ({ directory, run, startId, unixId, kvmGroup, tpmSocket, procs, command }: Launch): string[] => [
+  '-c', launcherText, 'strato-machine', directory, run, startId, String(unixId), kvmGroup === undefined ? '--clear-groups' : `--groups=${kvmGroup}`, tpmSocket ?? '',
   ...procs, '--', ...command,
 ];

@@ -9,21 +9,37 @@ import { z } from 'zod';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { runTool } from '../../host/exec.ts';
 import { writeWhole } from '../../storage/durable.ts';
-import type { Accelerator } from '../driver.ts';
+import type { Accelerator, Architecture } from '../driver.ts';
 import { cpuModelOf } from './args.ts';
+import { boards } from './board.ts';
 
-const verdictVersion = 1;
+const verdictVersion = 2;
 const probeMs = 15_000;
-const machineTypeMs = 10_000;
+const askMs = 20_000;
+const cpuListBytes = 16 * 1024 * 1024;
 const toldByGuest = 0x2a;
 
-/** What was found out about the QEMU of this node. `type` is the newest q35, by its versioned name. */
-export type Verdict = { version: string; type: string; accelerators: readonly Accelerator[] };
+/** What was found out about QEMU for guests of one architecture. `type` is its newest machine, by its versioned name. */
+export type BoardVerdict = { program: string; type: string; accelerators: readonly Accelerator[]; cpuModels: readonly string[] };
 
+/** What was found out about the QEMU of this node; `host` is the node's own architecture. */
+export type Verdict = { version: string; host: Architecture; kvmWanted: boolean; boards: Partial<Record<Architecture, BoardVerdict>> };
+
+const accelerator = z.enum(['kvm', 'hvf', 'tcg']);
 const verdictForm = z.strictObject({
-  version: z.literal(verdictVersion), bootId: z.string(), digest: z.string(), kvmWanted: z.boolean(),
-  verdict: z.strictObject({ version: z.string(), type: z.string(), accelerators: z.array(z.enum(['kvm', 'hvf', 'tcg'])) }),
+  version: z.literal(verdictVersion), bootId: z.string(), digest: z.string(),
+  verdict: z.strictObject({
+    version: z.string(), host: z.enum(['amd64', 'arm64']), kvmWanted: z.boolean(),
+    boards: z.partialRecord(z.enum(['amd64', 'arm64']), z.strictObject({ program: z.string(), type: z.string(), accelerators: z.array(accelerator), cpuModels: z.array(z.string()) })),
+  }),
 });
+
+/** Why a guest of an architecture runs by software emulation; undefined when it does not. Pure. */
+export const whyEmulated = ({ host, kvmWanted, boards: found }: Verdict, architecture: Architecture): string | undefined => {
+  if (found[architecture]?.accelerators[0] !== 'tcg') return undefined;
+  if (architecture !== host) return `the guest is ${architecture} and the node is ${host}`;
+  return kvmWanted ? 'a probe guest did not run under KVM on this node' : 'enable_kvm is false in the configuration of the agent';
+};
 
 /** Where a program lies, looked up in PATH. Fault QemuMissing. */
 export const findProgram = async (name: string, path: string): Promise<string> => {
@@ -34,26 +50,45 @@ export const findProgram = async (name: string, path: string): Promise<string> =
   throw new Fault('QemuMissing', `${name} is not in PATH; install QEMU (Debian: qemu-system-x86)`, { retry: 'never' });
 };
 
+/** The QEMU programs of a node, by the architecture of their guests. */
+export type Programs = Partial<Record<Architecture, string>>;
+
 /**
- * Finds out what a QEMU can do by running probe guests, or reads the verdict of an earlier look: it holds for one boot of
- * the node and one QEMU binary. Faults: QemuUnusable. Rejects with the signal's reason when cut off.
+ * Finds out what the QEMU programs of a node can do by running probe guests, or reads the verdict of an earlier look: it holds for
+ * one boot of the node and the same programs. Faults: QemuUnusable, when no guest of the node's own architecture runs. Rejects with
+ * the signal's reason when cut off.
  */
 export const proveQemu = async (
-  { qemu, bootId, kvmWanted, verdictFile }: { qemu: string; bootId: string; kvmWanted: boolean; verdictFile: string },
+  { programs, host, bootId, kvmWanted, verdictFile }: { programs: Programs; host: Architecture; bootId: string; kvmWanted: boolean; verdictFile: string },
   signal: AbortSignal,
 ): Promise<Verdict> => {
-  const digest = await digestOfFile(qemu);
+  const digest = (await Promise.all(Object.values(programs).map(digestOfFile))).sort().join(' ');
   const known = await readFile(verdictFile, 'utf8').then((text) => verdictForm.safeParse(JSON.parse(text)), () => undefined);
-  if (known?.success && known.data.bootId === bootId && known.data.digest === digest && known.data.kvmWanted === kvmWanted) return known.data.verdict;
-  const { version, type } = await askQemu(qemu, signal);
-  const accelerators: Accelerator[] = [];
-  for (const each of kvmWanted ? (['kvm', 'tcg'] as const) : (['tcg'] as const)) if (await runsGuest(qemu, type, each, signal)) accelerators.push(each);
-  if (accelerators.length === 0) throw new Fault('QemuUnusable', `${qemu} did not run a probe guest, not even by software emulation`);
-  const verdict = { version, type, accelerators };
-  const text = `${JSON.stringify({ version: verdictVersion, bootId, digest, kvmWanted, verdict })}\n`;
-  // A verdict that can not be kept is found out anew by the next agent.
-  await writeWhole(verdictFile, { mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }, (handle) => handle.writeFile(text)).catch(() => {});
+  if (known?.success && known.data.bootId === bootId && known.data.digest === digest && known.data.verdict.kvmWanted === kvmWanted) return known.data.verdict;
+  const found: Verdict['boards'] = {};
+  let version = '';
+  for (const architecture of ['amd64', 'arm64'] as const) {
+    const program = programs[architecture];
+    if (program === undefined) continue;
+    const looked = await proveBoard(program, architecture, kvmWanted && architecture === host, signal);
+    if (architecture === host) version = looked.version;
+    if (looked.board.accelerators.length > 0) found[architecture] = looked.board;
+  }
+  if (!found[host]) throw new Fault('QemuUnusable', `${programs[host] ?? 'QEMU'} did not run a probe guest, not even by software emulation`);
+  const verdict = { version, host, kvmWanted, boards: found };
+  const text = `${JSON.stringify({ version: verdictVersion, bootId, digest, verdict })}\n`;
+  await writeWhole(verdictFile, { mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }, (handle) => handle.writeFile(text));
   return verdict;
+};
+
+const proveBoard = async (program: string, architecture: Architecture, kvmWanted: boolean, signal: AbortSignal): Promise<{ version: string; board: BoardVerdict }> => {
+  const { version, type } = await askQemu(program, architecture, signal);
+  const accelerators: Accelerator[] = [];
+  // There is a probe guest for amd64 alone; for others KVM is not claimed, and that QEMU makes the machine is the proof.
+  const candidates = kvmWanted && architecture === 'amd64' ? (['kvm', 'tcg'] as const) : (['tcg'] as const);
+  for (const each of candidates) if (architecture !== 'amd64' || (await runsGuest(program, type, each, signal))) accelerators.push(each);
+  const [best] = accelerators;
+  return { version, board: { program, type, accelerators, cpuModels: best === undefined ? [] : await askCpuModels(program, type, best, signal) } };
 };
 
 const digestOfFile = async (file: string): Promise<string> => {
@@ -62,18 +97,36 @@ const digestOfFile = async (file: string): Promise<string> => {
   return hash.digest('hex');
 };
 
-/** Its version, and what `q35` means to it. */
-const askQemu = async (qemu: string, signal: AbortSignal): Promise<{ version: string; type: string }> => {
+/** Its version, and the newest machine that it makes. */
+const askQemu = async (qemu: string, architecture: Architecture, signal: AbortSignal): Promise<{ version: string; type: string }> => {
   try {
-    const limit = { signal: AbortSignal.any([signal, AbortSignal.timeout(machineTypeMs)]) };
+    const limit = { signal: AbortSignal.any([signal, AbortSignal.timeout(askMs)]) };
     const [{ stdout: version }, { stdout: machines }] = await Promise.all([runTool(qemu, ['-version'], limit), runTool(qemu, ['-machine', 'help'], limit)]);
-    const found = { version: /version (\d+\.\d+\.\d+)/.exec(version)?.[1], type: /\(alias of (pc-q35-[\w.+-]+)\)/.exec(machines)?.[1] };
+    const found = { version: /version (\d+\.\d+\.\d+)/.exec(version)?.[1], type: boards[architecture].newest.exec(machines)?.[1] };
     return z.object({ version: z.string(), type: z.string() }).parse(found);
   } catch (cause) {
     signal.throwIfAborted();
     throw new Fault('QemuUnusable', `${qemu} does not tell its version and its machines: ${messageOf(cause)}`, { cause });
   }
 };
+
+const cpuDefinitions = z.object({ return: z.array(z.object({ name: z.string(), 'unavailable-features': z.array(z.string()).optional() })) });
+
+/** CPU models of which an accelerator can show everything. Source: QAPI query-cpu-definitions. */
+const askCpuModels = async (qemu: string, type: string, under: Accelerator, signal: AbortSignal): Promise<string[]> => {
+  const input = ['qmp_capabilities', 'query-cpu-definitions', 'quit'].map((execute) => `${JSON.stringify({ execute })}\n`).join('');
+  const args = ['-nodefaults', '-no-user-config', '-display', 'none', '-machine', type, '-accel', under, '-cpu', 'max', '-m', '64M', '-S', '-qmp', 'stdio'];
+  const { stdout } = await runTool(qemu, args, { input, signal: AbortSignal.any([signal, AbortSignal.timeout(askMs)]), maxBytes: cpuListBytes });
+  for (const line of stdout.split('\n').filter((each) => each.includes('"name"'))) {
+    const said = cpuDefinitions.safeParse(JSON.parse(line));
+    if (!said.success) continue;
+    const whole = said.data.return.filter(({ name, 'unavailable-features': lacks }) => (lacks ?? []).length === 0 && (name !== 'host' || under !== 'tcg'));
+    return whole.map(({ name }) => name).filter((name) => modelName.test(name)).sort().slice(0, 512);
+  }
+  throw new Fault('QemuUnusable', `${qemu} does not tell its CPU models`);
+};
+
+const modelName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 /**
  * A boot disk whose guest sleeps until the clock has interrupted it four times and then tells the isa-debug-exit device a

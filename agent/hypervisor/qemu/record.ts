@@ -19,7 +19,7 @@ export const startRecord = z.strictObject({
   bootId: z.string(),
   /** Kills for memory in the VM's group before this start. */
   oomKills: z.int().min(0).default(0),
-  facts: z.strictObject({ type: z.string(), cpuModel: z.string(), accelerator: z.enum(['kvm', 'hvf', 'tcg']), cpus: z.int(), memoryMiB: z.int() }),
+  facts: z.strictObject({ type: z.string(), cpuModel: z.string(), accelerator: z.enum(['kvm', 'hvf', 'tcg']), cpus: z.int(), memoryMiB: z.int(), why: z.string().optional() }),
 });
 
 /** What is written down of a start. */

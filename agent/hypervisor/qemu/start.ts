@@ -5,10 +5,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Fault } from '#crds/kit/fault.ts';
 import { errnoOf, syncDirectory } from '../../storage/durable.ts';
 import type { MachineSpec } from '../driver.ts';
-import { cpuModelOf, qemuArgs } from './args.ts';
+import { cpuModelOf, qemuArgs, tpmSocket } from './args.ts';
+import { firmwareFor, prepareFirmware } from './firmware.ts';
 import type { House } from './house.ts';
 import { launchArgs, lockedExit } from './launcher.ts';
 import { openMonitor } from './look.ts';
+import { whyEmulated } from './probe.ts';
 import { readGreeting, readTail, writeStart } from './record.ts';
 
 const root = () => process.getuid?.() ?? 0;
@@ -20,11 +22,18 @@ export const startMachine = async (house: House, spec: MachineSpec, signal: Abor
   const proved = house.proved();
   if (proved.is === 'unready') throw new Fault(proved.why.reason, proved.why.message, { retry: 'later' });
   const { verdict } = proved;
-  const accelerator = verdict.accelerators[0] ?? 'tcg';
-  const type = spec.type ?? verdict.type;
+  const board = verdict.boards[spec.architecture];
+  if (!board) throw new Fault('FeatureMissing', `the node has no QEMU that runs ${spec.architecture} guests; install it (Debian: qemu-system-x86, qemu-system-arm)`);
+  if (spec.firmware.tpm && !house.hasTpm) throw new Fault('FeatureMissing', 'the node has no TPM emulator; install it (Debian: swtpm) and restart the agent');
+  if (spec.devices.vsock && !house.hasVsock) throw new Fault('FeatureMissing', 'the node has no /dev/vhost-vsock; load the kernel module vhost_vsock and restart the agent');
+  const uefi = firmwareFor(spec, house.firmware);
+  const accelerator = board.accelerators[0] ?? 'tcg';
+  const type = spec.type ?? board.type;
   const run = paths.run(uid, startId);
   await mkdir(run, { recursive: true, mode: 0o700 });
-  const facts = { type, cpuModel: cpuModelOf(accelerator), accelerator, cpus: spec.cpus, memoryMiB: spec.memoryMiB };
+  await prepareFirmware(paths, spec, uefi);
+  const why = whyEmulated(verdict, spec.architecture);
+  const facts = { type, cpuModel: spec.cpuModel ?? cpuModelOf(accelerator), accelerator, cpus: spec.cpus, memoryMiB: spec.memoryMiB, ...(why === undefined ? {} : { why }) };
   const oomKills = await house.cgroups.oomKills(uid);
   const [procs] = await Promise.all([
     house.cgroups.make(uid),
@@ -32,10 +41,14 @@ export const startMachine = async (house: House, spec: MachineSpec, signal: Abor
     openSockets(house, uid, unixId),
     makeSerialLog(paths.serialLog(uid), unixId),
   ]);
-  const command = [house.qemu, ...qemuArgs(spec, { accelerator, type, sockets: paths.sockets(uid) })];
+  const sockets = paths.sockets(uid);
+  const command = [board.program, ...qemuArgs(spec, { accelerator, type, sockets, ...(uefi ? { uefi } : {}) })];
   signal.throwIfAborted();
-  const kvmGroup = accelerator === 'kvm' ? (await stat('/dev/kvm')).gid : undefined;
-  const launch = launchArgs({ directory: paths.vm(uid), run: join('runs', startId), startId, unixId, procs, command, ...(kvmGroup === undefined ? {} : { kvmGroup }) });
+  const kvmGroup = accelerator === 'kvm' ? (await stat('/dev/kvm')).gid : spec.devices.vsock ? (await stat('/dev/vhost-vsock')).gid : undefined;
+  const launch = launchArgs({
+    directory: paths.vm(uid), run: join('runs', startId), startId, unixId, procs, command,
+    ...(kvmGroup === undefined ? {} : { kvmGroup }), ...(spec.firmware.tpm ? { tpmSocket: join(sockets, tpmSocket) } : {}),
+  });
   const ended = await spawnLauncher(launch, join(run, 'stderr'));
   house.watcher.add(uid, run);
   await greeted(house, spec, ended, signal);
