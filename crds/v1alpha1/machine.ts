@@ -14,7 +14,7 @@ export const firmware = transition(ruled(
     secureBoot: z.boolean().default(false).describe('Start signed software only; needs type uefi. The keys are those of the distribution that built the firmware of the node.'),
     tpm: z.boolean().default(false).describe('A TPM 2.0, emulated by swtpm. Its state is kept with the VM.'),
   }),
-  { rule: "!self.secureBoot || (has(self.type) && self.type == 'uefi')", message: 'secureBoot needs type: uefi' },
+  { rule: "!(has(self.secureBoot) && self.secureBoot) || (has(self.type) && self.type == 'uefi')", message: 'secureBoot needs type: uefi' },
   ({ type, secureBoot }) => !secureBoot || type === 'uefi',
 ), { rule: 'self == oldSelf', message: 'firmware can not be changed: what the guest wrote into it would be lost. Create another VM' })
   .describe('What starts the machine. Immutable. With uefi every VM has a variable store of its own.');
