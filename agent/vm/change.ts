@@ -64,10 +64,10 @@ const memoryChanges = (applied: Hardware, desired: Hardware, bootMemoryMiB: numb
 
 /** What only another start can change. */
 const boardChanges = (applied: Hardware, desired: Hardware): Change[] => {
-  const textOf = (value: unknown): string => (value === undefined ? 'default' : String(value));
-  const differ = (path: string, now: unknown, then: unknown): Change[] => (textOf(now) === textOf(then) ? [] : [{ path, current: textOf(now), desired: textOf(then) }]);
+  const textOf = (value: string | boolean | undefined): string => (value === undefined ? 'default' : String(value));
+  const differ = (path: string, now: string | boolean | undefined, then: string | boolean | undefined): Change[] => (textOf(now) === textOf(then) ? [] : [{ path, current: textOf(now), desired: textOf(then) }]);
   const devices = [...new Set([...Object.keys(applied.devices ?? {}), ...Object.keys(desired.devices ?? {})])];
-  const members = (hardware: Hardware): Readonly<Record<string, unknown>> => hardware.devices ?? {};
+  const members = (hardware: Hardware): Readonly<Record<string, boolean>> => hardware.devices ?? {};
   return [
     ...differ('cpu.model', applied.cpuModel, desired.cpuModel),
     ...(applied.devices && desired.devices ? devices.flatMap((name) => differ(`devices.${name}`, members(applied)[name], members(desired)[name])) : []),
