@@ -96,6 +96,8 @@ export type Sight =
  *   cpus      plugs virtual CPUs until there are that many; there are never fewer
  *   memory    plugs or asks back memory above what the machine started with. Giving back is up to the guest
  *   addNic    plugs a network card               removeNic   asks the guest to release it, and waits until it did
+ *   addDisk   plugs a disk                       removeDisk  asks the guest to release it, and waits until it did; then QEMU has closed its files
+ *   growDisk  makes a disk larger, up to a size, and tells the guest. One that is at least as large stays
  *   forwards  opens and closes ways into the guest through a card
  *   onReboot  what the guest's own reboot does: reset the machine, or end it (`RunEnd.cause` reset)
  */
@@ -104,6 +106,9 @@ export type MachineChange =
   | { do: 'memory'; memoryMiB: number }
   | { do: 'addNic'; nic: MachineNic }
   | { do: 'removeNic'; slot: number }
+  | { do: 'addDisk'; disk: MachineDisk }
+  | { do: 'removeDisk'; slot: number }
+  | { do: 'growDisk'; slot: number; sizeMiB: number }
   | { do: 'forwards'; slot: number; from: NicBackend['forwards']; to: NicBackend['forwards'] }
   | { do: 'onReboot'; action: 'reset' | 'shutdown' };
 

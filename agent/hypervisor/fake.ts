@@ -1,9 +1,9 @@
 import { Fault } from '#crds/kit/fault.ts';
-import type { Hypervisor, IoError, MachineChange, MachineFacts, MachineNic, RunEnd, Sight, Unready } from './driver.ts';
+import type { Hypervisor, IoError, MachineChange, MachineDisk, MachineFacts, MachineNic, RunEnd, Sight, Unready } from './driver.ts';
 
 type Run = {
   startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts; panicked?: boolean; ioError?: IoError;
-  cpus: number; maxCpus: number; memoryMiB: number; nics: Map<number, MachineNic>; onReboot: 'reset' | 'shutdown';
+  cpus: number; maxCpus: number; memoryMiB: number; nics: Map<number, MachineNic>; disks: Map<number, MachineDisk>; sizes: Map<number, number>; onReboot: 'reset' | 'shutdown';
 };
 type Machine = { run?: Run; last?: RunEnd; hangs?: boolean };
 
@@ -19,6 +19,8 @@ export type MachineWorld = {
   unready?: Unready;
   /** While it is set every change is refused with this. */
   refuseChange?: string;
+  /** While it is set the guest releases no device in this slot. */
+  refuseSlot?: number | undefined;
   /** While it is set every start fails with this on stderr. */
   failStart?: string;
   listeners: Set<(uid: string) => void>;
@@ -51,6 +53,16 @@ const applyTo = (run: Run, change: MachineChange): void => {
       return;
     case 'removeNic':
       run.nics.delete(change.slot);
+      return;
+    case 'addDisk':
+      run.disks.set(change.disk.slot, change.disk);
+      return;
+    case 'removeDisk':
+      run.disks.delete(change.slot);
+      run.sizes.delete(change.slot);
+      return;
+    case 'growDisk':
+      run.sizes.set(change.slot, Math.max(change.sizeMiB, run.sizes.get(change.slot) ?? 0));
       return;
     case 'forwards': {
       const nic = run.nics.get(change.slot);
@@ -93,7 +105,7 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
       if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1, ...(it.run.panicked ? { panicked: true as const } : {}), ...(it.run.guest === 'io-error' && it.run.ioError ? { ioError: it.run.ioError } : {}) };
       return { is: 'gone', ...(it?.last ? { last: it.last } : {}) };
     },
-    start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, maxCpus, memoryMiB, nics }, signal) => {
+    start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, maxCpus, memoryMiB, nics, disks }, signal) => {
       signal.throwIfAborted();
       if (world.unready) throw new Fault(world.unready.reason, world.unready.message, { retry: 'later' });
       const it = machine(uid);
@@ -108,7 +120,7 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
       world.starts.push({ uid, startId });
       it.run = {
         startId, guest: 'prelaunch', ran: false, facts: { type, cpuModel: 'max', accelerator: 'tcg', cpus, memoryMiB },
-        cpus, maxCpus, memoryMiB, nics: new Map(nics.map((nic) => [nic.slot, nic])), onReboot: 'reset',
+        cpus, maxCpus, memoryMiB, nics: new Map(nics.map((nic) => [nic.slot, nic])), disks: new Map(disks.map((disk) => [disk.slot, disk])), sizes: new Map(), onReboot: 'reset',
       };
     },
     resume: async (uid) => void Object.assign(running(uid), { guest: 'running', ran: true }),
@@ -116,6 +128,7 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
     change: async (uid, change) => {
       const run = running(uid);
       if (world.refuseChange !== undefined && change.do !== 'onReboot') throw new Fault('ChangeRefused', world.refuseChange);
+      if ((change.do === 'removeNic' || change.do === 'removeDisk') && change.slot === world.refuseSlot) throw new Fault('ChangeRefused', 'the guest does not release it');
       applyTo(run, change);
     },
     powerdown: async (uid) => {

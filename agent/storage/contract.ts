@@ -63,6 +63,30 @@ export const storageContract = (name: string, make: () => Promise<StorageBench>)
       expect(await bench.storage.create(spec({ sizeMiB: 900 }), signal)).toEqual(made);
     });
 
+    test('a disk grows, with what it starts from, and never shrinks', async () => {
+      for (const more of [{ image: bench.image }, { sizeMiB: 300 }]) {
+        const spec0 = spec({ name: more.image ? 'root' : 'data', ...more });
+        const made = await bench.storage.create(spec0, signal);
+        const was = made.is === 'ready' ? made.sizeMiB : 0;
+        expect(await bench.storage.grow(uid, spec0.name, was + 700, signal)).toEqual({ ...made, sizeMiB: was + 700 });
+        expect(await bench.storage.grow(uid, spec0.name, was + 700, signal)).toEqual({ ...made, sizeMiB: was + 700 });
+        expect(await bench.storage.grow(uid, spec0.name, was, signal)).toEqual({ ...made, sizeMiB: was + 700 });
+        expect(await bench.reopen().observe(uid, spec0.name, signal)).toEqual({ ...made, sizeMiB: was + 700 });
+      }
+      await expect(bench.storage.grow(uid, 'nobody', 10, signal)).rejects.toMatchObject({ code: 'DiskMissing', retry: 'never' });
+    });
+
+    test('dropping a disk takes that one alone, and may be done twice; the name can be used again', async () => {
+      await bench.storage.create(spec({ image: bench.image }), signal);
+      await bench.storage.create(spec({ name: 'data', image: bench.image }), signal);
+      await bench.storage.drop(uid, 'data', signal);
+      await bench.storage.drop(uid, 'data', signal);
+      expect(await bench.storage.observe(uid, 'data', signal)).toEqual({ is: 'absent' });
+      expect(await bench.storage.observe(uid, 'root', signal)).toMatchObject({ is: 'ready' });
+      expect(await bench.storage.create(spec({ name: 'data', sizeMiB: 20 }), signal)).toMatchObject({ is: 'ready', sizeMiB: 20 });
+      await bench.storage.drop(other, 'data', signal);
+    });
+
     test('removing a VM takes all of its disks and no others, and may be done twice', async () => {
       await bench.storage.create(spec({ image: bench.image }), signal);
       await bench.storage.create(spec({ name: 'data', sizeMiB: 10 }), signal);

@@ -6,8 +6,11 @@ export type DiskSpec = { uid: string; name: string; image?: ReadyImage; sizeMiB?
 /** Where a disk lies, relative to the directory of its VM. `base` is the file, qcow2, that it is an overlay on. */
 export type DiskPlace = { file: string; format: 'qcow2'; base?: string };
 
+/** A disk that is there, whole. */
+export type ReadyDisk = { is: 'ready'; sizeMiB: number } & DiskPlace;
+
 /** What is there of one disk. */
-export type DiskSight = ({ is: 'ready'; sizeMiB: number } & DiskPlace) | { is: 'absent' };
+export type DiskSight = ReadyDisk | { is: 'absent' };
 
 /** What the guest's first boot is told by cloud-init NoCloud. */
 export type Seed = { instanceId: string; hostname: string; userData?: string | undefined; networkData?: string | undefined; sshAuthorizedKeys: readonly string[] };
@@ -19,6 +22,13 @@ export type Storage = {
   observe: (uid: string, name: string, signal: AbortSignal) => Promise<DiskSight>;
   /** Makes a disk that was never made: a hard link to the base and an overlay, or an empty qcow2. Faults: DiskTooSmall, NoSpace, StorageFailed. */
   create: (disk: DiskSpec, signal: AbortSignal) => Promise<DiskSight>;
+  /**
+   * Makes a disk that no process has larger, up to a size; one that is at least as large stays. Returns the disk.
+   * Faults: DiskMissing, NoSpace, StorageFailed.
+   */
+  grow: (uid: string, name: string, sizeMiB: number, signal: AbortSignal) => Promise<ReadyDisk>;
+  /** Removes the files of one disk that no process has. */
+  drop: (uid: string, name: string, signal: AbortSignal) => Promise<void>;
   /** Writes the seed disk (`seed.img`, raw, read only). Replaces an older one. */
   seed: (uid: string, seed: Seed, unixId: number, signal: AbortSignal) => Promise<void>;
   /** Removes every file of the VM. Only after the hypervisor has said `gone`. */

@@ -1,9 +1,9 @@
-import type { Fault } from '#crds/kit/fault.ts';
+import { Fault } from '#crds/kit/fault.ts';
 import type { DiskSight, Seed, Storage } from './driver.ts';
 import { sizeOf } from './size.ts';
 
 /** Verbs of a storage that a test can make fail. */
-export type StorageVerb = 'observe' | 'create' | 'seed' | 'remove' | 'space';
+export type StorageVerb = 'observe' | 'create' | 'grow' | 'drop' | 'seed' | 'remove' | 'space';
 
 /** What lies on the pretend disk. It outlives the driver, as files outlive an agent. */
 export type DiskWorld = Map<string, VmFiles>;
@@ -52,6 +52,19 @@ export const makeFakeStorage = (world: DiskWorld = new Map()): FakeStorage => {
       const sizeMiB = sizeOf(disk);
       vm(disk.uid, disk.unixId).disks.set(disk.name, { sizeMiB, ...(disk.image ? { image: disk.image.digest } : {}) });
       return see(disk.uid, disk.name);
+    },
+    grow: async (uid, name, sizeMiB, signal) => {
+      enter('grow', signal);
+      const disk = world.get(uid)?.disks.get(name);
+      if (!disk) throw new Fault('DiskMissing', `disk ${name}: its file is gone from the node`, { retry: 'never' });
+      disk.sizeMiB = Math.max(disk.sizeMiB, sizeMiB);
+      const seen = see(uid, name);
+      if (seen.is === 'absent') throw new Fault('StorageFailed', `disk ${name} vanished`);
+      return seen;
+    },
+    drop: async (uid, name, signal) => {
+      enter('drop', signal);
+      world.get(uid)?.disks.delete(name);
     },
     seed: async (uid, seed, unixId, signal) => {
       enter('seed', signal);

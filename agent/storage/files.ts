@@ -5,8 +5,9 @@ import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { Paths } from '../host/paths.ts';
 import { parseQcow2 } from '../image/inspect/qcow2.ts';
 import { ensureVmDirectory, removeVmDirectory, spaceOf } from './directory.ts';
-import type { DiskPlace, DiskSight, DiskSpec, Storage } from './driver.ts';
-import { errnoOf, writeWhole } from './durable.ts';
+import type { DiskPlace, DiskSight, DiskSpec, ReadyDisk, Storage } from './driver.ts';
+import { errnoOf, syncDirectory, writeWhole } from './durable.ts';
+import { growDisk } from './grow.ts';
 import { emptyQcow2 } from './qcow2.ts';
 import { seedImage } from './seed.ts';
 import { sizeOf } from './size.ts';
@@ -60,7 +61,28 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
     return { is: 'ready', ...placeOf(name, image !== undefined), sizeMiB };
   };
 
+  const grow = async (uid: string, name: string, sizeMiB: number, signal: AbortSignal): Promise<ReadyDisk> => {
+    const seen = await observe(uid, name);
+    if (seen.is === 'absent') throw new Fault('DiskMissing', `disk ${name}: its file is gone from the node; restore it or delete the VM`, { retry: 'never' });
+    if (seen.sizeMiB >= sizeMiB) return seen;
+    await growDisk(paths.vm(uid), name, seen, sizeMiB, (await lstat(overlay(uid, name))).uid, signal);
+    return { ...seen, sizeMiB };
+  };
+
+  /** The overlay goes first: a base without one is what a half-made disk leaves too. */
+  const drop = async (uid: string, name: string): Promise<void> => {
+    for (const file of [overlay(uid, name), base(uid, name)]) {
+      await rm(file, { force: true });
+      await rm(`${file}.new`, { force: true });
+    }
+    await syncDirectory(paths.disks(uid)).catch((thrown: unknown) => {
+      if (errnoOf(thrown) !== 'ENOENT') throw thrown;
+    });
+  };
+
   return {
+    grow: (uid, name, sizeMiB, signal) => guarded(signal, `growing disk ${name}`, () => grow(uid, name, sizeMiB, signal)),
+    drop: (uid, name, signal) => guarded(signal, `removing disk ${name}`, () => drop(uid, name)),
     observe: (uid, name, signal) => guarded(signal, `looking at disk ${name}`, () => observe(uid, name)),
     create: (disk, signal) => guarded(signal, `making disk ${disk.name}`, () => create(disk, signal)),
     seed: (uid, seed, unixId, signal) => guarded(signal, 'writing the cloud-init seed', async () => {

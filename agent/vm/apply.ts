@@ -1,6 +1,7 @@
 import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import { applyChange } from './applychange.ts';
+import { createDisk, disksAsMade, dropDisk, growDisk } from './applydisk.ts';
 import { hardwareOf } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import type { Step } from './facts.ts';
@@ -17,6 +18,8 @@ type Work = { hands: Hands; scratch: Scratch; entry: VmEntry; uid: string; signa
 export const deadlineMs = (step: Step['do']): number => {
   switch (step) {
     case 'createDisk':
+    case 'growDisk':
+    case 'dropDisk':
     case 'removeFiles':
       return 60_000;
     case 'start':
@@ -67,7 +70,11 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
     case 'settle':
       return settle(work, step);
     case 'createDisk':
-      return createDisk(work, step.name);
+      return createDisk(hands, scratch, entry, step.name, signal);
+    case 'growDisk':
+      return growDisk(hands, scratch, entry, step.name, step.sizeMiB, signal);
+    case 'dropDisk':
+      return dropDisk(hands, scratch, entry, step.name, signal);
     case 'seed':
       return seed(work);
     case 'attach':
@@ -117,10 +124,11 @@ const unixIdOf = ({ unixId, uid }: VmEntry): number => {
 };
 
 /** Every disk and the seed were made before: from here on a missing file is a loss, not something to make. */
-const intend = ({ hands, entry, uid }: Work, startId: string): Promise<void> => {
+const intend = ({ hands, scratch, entry, uid }: Work, startId: string): Promise<void> => {
   const desired = desiredOf(entry);
   return hands.ledger.change(uid, (mine) => ({
-    ...mine, disks: [...new Set([...mine.disks, ...desired.disks.map(({ name }) => name)])], seeded: true, run: { startId, ran: false }, applied: hardwareOf(desired), stopping: null,
+    ...mine, disks: [...new Set([...mine.disks, ...desired.disks.map(({ name }) => name)])], seeded: true, run: { startId, ran: false }, stopping: null,
+    applied: { ...hardwareOf(desired), disks: disksAsMade(desired.disks, scratch.places) }, plugging: [],
     ended: false, restarts: { ...mine.restarts, count: mine.restarts.count + (mine.ended ? 1 : 0), dueMs: null, dueTime: null }, restartToken: desired.restartToken ?? null, times: { prepared: hands.now().toISOString(), running: null, guestReady: null },
   }));
 };
@@ -137,22 +145,11 @@ const settle = async ({ hands, scratch, uid }: Work, { exit, ended, failed }: Ex
   await hands.ledger.change(uid, (mine) => {
     const stays = ended && mine.desired?.powerState !== 'Stopped';
     const restarts = stays && exit && !mine.ended ? afterEnd(mine.restarts, exit.reason, hands.hostMs(), hands.now()) : mine.restarts;
-    return { ...mine, run: null, applied: null, stopping: null, ended: stays, restarts, lastExit: exit };
+    return { ...mine, run: null, applied: null, plugging: [], stopping: null, ended: stays, restarts, lastExit: exit };
   });
   scratch.pressedMs = undefined;
   // A start that failed under our eyes has said so already.
   if (failed !== undefined && scratch.failure === undefined) throw new Fault('StartFailed', failed);
-};
-
-const createDisk = async ({ hands, scratch, entry, uid, signal }: Work, name: string): Promise<void> => {
-  const disk = desiredOf(entry).disks.find((each) => each.name === name);
-  if (!disk) return;
-  const image = disk.imageUid === undefined ? undefined : hands.images.ready(disk.imageUid);
-  if (disk.imageUid !== undefined && !image) throw new Fault('ImageNotReady', `disk ${name}: its image is not on the node any more`);
-  const sight = await hands.storage.create({
-    uid, name, unixId: unixIdOf(entry), ...(image ? { image } : {}), ...(disk.sizeMiB === undefined ? {} : { sizeMiB: disk.sizeMiB }),
-  }, signal);
-  if (sight.is === 'ready') scratch.places.set(name, sight);
 };
 
 const seed = ({ hands, entry, uid, signal }: Work): Promise<void> => {

@@ -1,4 +1,5 @@
 import { Fault } from '#crds/kit/fault.ts';
+import { changeDisk } from './applydisk.ts';
 import { appliedOf, hardwareOf, type LiveChange, withChange } from './change.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { withSlots } from './places.ts';
@@ -48,6 +49,11 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
       await hands.hypervisor.change(uid, { do: 'forwards', slot: slotOf(nic.name), from, to: backend.forwards }, signal);
       break;
     }
+    case 'plugDisk':
+    case 'unplugDisk':
+    case 'growDisk':
+      await changeDisk(hands, scratch, entry, change, signal);
+      break;
   }
   await hands.ledger.change(uid, (mine) => {
     const has = appliedOf(mine);

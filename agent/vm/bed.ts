@@ -66,16 +66,22 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
     scratches.set(uid, freshScratch(true));
   }
   const guests = makeFakeGuests();
+  const never = new AbortController().signal;
   const hands: Hands = {
     guests, ledger, images: world.images, log: quiet, chance: () => 0.5, newId: randomUUID,
     hypervisor: {
       ...machines,
       start: (...a) => around(() => machines.start(...a)), resume: (...a) => around(() => machines.resume(...a)), pause: (...a) => around(() => machines.pause(...a)),
-      change: (...a) => around(() => machines.change(...a)), powerdown: (...a) => around(() => machines.powerdown(...a)), kill: (...a) => around(() => machines.kill(...a)), forget: (...a) => around(() => machines.forget(...a)),
+      change: (...a) => around(async () => {
+        await machines.change(...a);
+        const [uid, change] = a;
+        // QEMU writes the size into the file.
+        if (change.do === 'growDisk') await storage.grow(uid, world.machine.machines.get(uid)?.run?.disks.get(change.slot)?.name ?? '', change.sizeMiB, never);
+      }), powerdown: (...a) => around(() => machines.powerdown(...a)), kill: (...a) => around(() => machines.kill(...a)), forget: (...a) => around(() => machines.forget(...a)),
     },
     storage: {
       ...storage,
-      create: (...a) => around(() => storage.create(...a)), seed: (...a) => around(() => storage.seed(...a)), remove: (...a) => around(() => storage.remove(...a)),
+      create: (...a) => around(() => storage.create(...a)), grow: (...a) => around(() => storage.grow(...a)), drop: (...a) => around(() => storage.drop(...a)), seed: (...a) => around(() => storage.seed(...a)), remove: (...a) => around(() => storage.remove(...a)),
     },
     network: { ...network, attach: (...a) => around(() => network.attach(...a)), detach: (...a) => around(() => network.detach(...a)) },
     now: () => new Date(Date.UTC(2026, 0, 1) + world.ms.now),
@@ -83,7 +89,6 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
     report: (observed) => void reports.push(observed),
     absent: (uid) => void absents.push(uid),
   };
-  const never = new AbortController().signal;
   const onePass = (uid: string): Promise<PassEnd> => {
     const scratch = scratches.get(uid) ?? freshScratch(false);
     scratches.set(uid, scratch);

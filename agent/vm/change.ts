@@ -1,5 +1,6 @@
 import type { DesiredVm, Hardware } from '#crds/wire/desired.ts';
 import { fromMiB } from '#crds/kit/quantity.ts';
+import { type DiskChange, diskChanges, disksAfter } from './diskchange.ts';
 import type { VmEntry } from './entry.ts';
 
 /** What can be changed while the guest runs; `apply` has one function for each. */
@@ -8,10 +9,14 @@ export type LiveChange =
   | { is: 'memory'; memoryMiB: number }
   | { is: 'plugNic'; name: string }
   | { is: 'unplugNic'; name: string }
-  | { is: 'forwards'; name: string };
+  | { is: 'forwards'; name: string }
+  | DiskChange;
 
-/** One difference between the hardware of a run and what is wanted. Without `live` it waits for the next power cycle. */
-export type Change = { path: string; current: string; desired: string; live?: LiveChange };
+/**
+ * One difference between the hardware of a run and what is wanted. Without `live` it waits for the next power cycle. `held` tells
+ * why nothing is done about it now.
+ */
+export type Change = { path: string; current: string; desired: string; live?: LiveChange; held?: string };
 
 /** The hardware of the run that an entry tells of; undefined without a run. Version 1 took no edits, so there it is the desire's. */
 export const appliedOf = ({ applied, desired, run }: Pick<VmEntry, 'applied' | 'desired' | 'run'>): Hardware | undefined =>
@@ -19,14 +24,23 @@ export const appliedOf = ({ applied, desired, run }: Pick<VmEntry, 'applied' | '
 
 /**
  * Everything in which a run differs from what is wanted. Pure. `bootMemoryMiB` is what the machine started with: memory is
- * never asked back below that. Removals come before additions, which may need what they free.
+ * never asked back below that. `plugging`: disks of `applied`
+ * that QEMU may not have. Removals come before additions, which may need what they free.
  */
-export const changesOf = (applied: Hardware, desired: Hardware, bootMemoryMiB: number): Change[] => [
-  ...cpuChanges(applied, desired),
-  ...memoryChanges(applied, desired, bootMemoryMiB),
-  ...nicChanges(applied, desired),
-  ...boardChanges(applied, desired),
-];
+export const changesOf = (applied: Hardware, desired: Hardware, bootMemoryMiB: number, plugging: readonly string[] = []): Change[] => {
+  const changes = [
+    ...cpuChanges(applied, desired),
+    ...memoryChanges(applied, desired, bootMemoryMiB),
+    ...nicChanges(applied, desired),
+    ...diskChanges(applied.disks, desired.disks, plugging),
+    ...boardChanges(applied, desired),
+  ];
+  const isRemoval = ({ live }: Change): boolean => live?.is === 'unplugNic' || live?.is === 'unplugDisk';
+  return [...changes.filter(isRemoval), ...changes.filter((change) => !isRemoval(change))];
+};
+
+/** What tells live changes of one pass apart. */
+export const changeKey = (change: LiveChange): string => ('name' in change ? `${change.is} ${change.name}` : change.is);
 
 /** Most CPUs that can be plugged into a machine: `max` may be lower than what it starts with. */
 export const maxCpusOf = ({ cpus, maxCpus, architecture }: Pick<Hardware, 'cpus' | 'maxCpus' | 'architecture'>): number =>
@@ -106,6 +120,10 @@ export const withChange = (applied: Hardware, desired: Hardware, change: LiveCha
       const nic = desired.interfaces.find(({ name }) => name === change.name);
       return { ...applied, interfaces: [...applied.interfaces.filter(({ name }) => name !== change.name), ...(nic ? [nic] : [])] };
     }
+    case 'plugDisk':
+    case 'unplugDisk':
+    case 'growDisk':
+      return { ...applied, disks: disksAfter(applied.disks, desired.disks, change) };
   }
 };
 

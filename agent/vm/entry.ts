@@ -21,10 +21,11 @@ export const noRestarts = { count: 0, quickEnds: 0, ranSinceMs: null, dueMs: nul
  *   ending     a tombstone was accepted; never taken back
  *   unixId     the Unix user of its processes and disks, unique while its directory exists
  *   slots      root port of each device (`disk/NAME`, `nic/NAME`, `seed`), kept over power cycles
- *   disks      names that were made before a start was ever tried: their files must be there
+ *   disks      names that were made before a start was ever tried, or before they were plugged: their files must be there
  *   seeded     the cloud-init seed was written
  *   run        a start was ordered and its end is not dealt with yet; `ran` once its guest has executed anything
  *   applied    the hardware that the run has; null without a run, and in files of version 1
+ *   plugging   disks of `applied` that are being plugged: QEMU may have them or not
  *   stopping   a stop is under way: since when (milliseconds of the node's monotonic clock), whether by force, and what for
  *   ended      the guest ended by itself: started again by its restart policy, or after a desire said Stopped
  *   restarts   how often the policy started it again; ends in a row that came quickly; when its guest first ran and when the
@@ -45,6 +46,7 @@ export const vmEntry = z.strictObject({
   seeded: z.boolean(),
   run: z.strictObject({ startId: z.string().min(1).max(64), ran: z.boolean() }).nullable(),
   applied: hardware.nullable().default(null),
+  plugging: z.array(z.string().max(20)).max(64).default([]),
   stopping: z.strictObject({ sinceMs: z.int(), forced: z.boolean(), why: z.enum(['stop', 'restart', 'panic']).default('stop') }).nullable(),
   ended: z.boolean(),
   restarts: z.strictObject({
@@ -73,7 +75,7 @@ export type Entry = z.output<typeof entry>;
 /** A VM of which nothing is known but its uid. */
 export const blankVm = (of: string): VmEntry => ({
   kind: 'vm', uid: of, desired: null, order: { leaderEpoch: 0, revision: 0 }, ending: false, unixId: null, slots: {}, disks: [], seeded: false,
-  run: null, applied: null, stopping: null, ended: false, restarts: noRestarts, firmwareMade: false, times: null, restartToken: null, lastExit: null, machine: null,
+  run: null, applied: null, plugging: [], stopping: null, ended: false, restarts: noRestarts, firmwareMade: false, times: null, restartToken: null, lastExit: null, machine: null,
 });
 
 /** An entry as the text of its file. */

@@ -14,7 +14,7 @@ export type DiskFact = DiskSight | { is: 'fault'; fault: Fault };
 export type VmFacts = {
   entry: VmEntry;
   sight: Sight;
-  /** Wanted disks, by name. */
+  /** Wanted disks, and those that the VM still has, by name. */
   disks: ReadonlyMap<string, DiskFact>;
   /** Images that wanted disks start from, by uid. */
   images: ReadonlyMap<string, { ready: boolean; observed?: ObservedImage }>;
@@ -53,7 +53,9 @@ export type Step =
   | { do: 'clearStop' }
   | { do: 'noteReady' }
   | { do: 'settle'; exit: VmEntry['lastExit']; ended: boolean; failed?: string }
-  | { do: 'createDisk'; name: string }
+  | { do: 'createDisk'; name: string; toPlug?: true }
+  | { do: 'growDisk'; name: string; sizeMiB: number }
+  | { do: 'dropDisk'; name: string }
   | { do: 'seed' }
   | { do: 'attach'; name: string }
   | { do: 'start'; startId: string }

@@ -4,7 +4,7 @@ import type { Guests } from '../guest/driver.ts';
 import type { Hypervisor } from '../hypervisor/driver.ts';
 import type { ImageStore } from '../image/store.ts';
 import type { NicBackend, Network } from '../network/driver.ts';
-import type { DiskPlace, Storage } from '../storage/driver.ts';
+import type { ReadyDisk, Storage } from '../storage/driver.ts';
 import type { Step } from './facts.ts';
 import type { Retried } from './halted.ts';
 import type { Ledger } from './ledger.ts';
@@ -40,13 +40,15 @@ export type Failure = { fault: Fault; step: Step['do']; key: string; attempt: nu
 /** What the work on one VM keeps in memory; all of it may be lost at any time. */
 export type Scratch = {
   backends: Map<string, NicBackend>;
-  places: Map<string, DiskPlace>;
+  places: Map<string, ReadyDisk>;
   /** Whether the network may hold ports for it: it was attached, or adopted after a restart. */
   holdsPorts: boolean;
   pressedMs: number | undefined;
   onReboot: 'reset' | 'shutdown' | undefined;
   retried: Retried | undefined;
   failure: Failure | undefined;
+  /** Live changes that were refused when they were last tried, by `changeKey`. */
+  refused: Map<string, Fault>;
   /** A driver that broke its deadline and is still at it: nothing else is done to this VM meanwhile. */
   hung: boolean;
   reported: string | undefined;
@@ -54,5 +56,5 @@ export type Scratch = {
 
 /** The memory of a worker that begins. */
 export const freshScratch = (holdsPorts: boolean): Scratch => ({
-  backends: new Map(), places: new Map(), holdsPorts, pressedMs: undefined, retried: undefined, onReboot: undefined, failure: undefined, hung: false, reported: undefined,
+  backends: new Map(), places: new Map(), holdsPorts, pressedMs: undefined, retried: undefined, onReboot: undefined, failure: undefined, refused: new Map(), hung: false, reported: undefined,
 });

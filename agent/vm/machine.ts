@@ -43,13 +43,17 @@ const boardOf = ({ architecture, firmware, cpuModel, devices }: DesiredVm): Pick
   devices: devices ?? plainHardware.devices,
 });
 
+/** A disk as a machine takes it. Pure. */
+export const machineDisk = (name: string, { file, format, base }: DiskPlace, slot: number): MachineDisk => ({
+  name, file, format, ...(base === undefined ? {} : { base }), readOnly: false, slot,
+});
+
 const disksOf = ({ slots }: VmEntry, desired: DesiredVm, places: ReadonlyMap<string, DiskPlace>): MachineDisk[] => {
   const own = desired.disks.flatMap(({ name }, at): MachineDisk[] => {
     const place = places.get(name);
     const slot = slots[`disk/${name}`];
     if (!place || slot === undefined) return [];
-    const { file, format, base } = place;
-    return [{ name, file, format, ...(base === undefined ? {} : { base }), readOnly: false, slot, ...(at === 0 ? { bootIndex: 0 } : {}) }];
+    return [{ ...machineDisk(name, place, slot), ...(at === 0 ? { bootIndex: 0 } : {}) }];
   });
   const slot = slots[seedSlot];
   return slot === undefined ? own : [...own, { name: seedName, file: 'seed.img', format: 'raw', readOnly: true, slot }];

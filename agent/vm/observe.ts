@@ -1,6 +1,7 @@
 import { asFault, messageOf } from '#crds/kit/fault.ts';
 import type { GuestSight } from '../guest/driver.ts';
 import type { Sight } from '../hypervisor/driver.ts';
+import { disksInQuestion } from './diskplan.ts';
 import type { VmEntry } from './entry.ts';
 import type { DiskFact, VmFacts } from './facts.ts';
 import type { Hands, Scratch } from './hands.ts';
@@ -14,9 +15,10 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
   const before = hands.ledger.vm(uid);
   if (!before) return undefined;
   const wanted = before.ending ? [] : (before.desired?.disks ?? []);
+  const names = before.ending ? [] : disksInQuestion(before);
   const [sight, ...disks] = await Promise.all([
     observeMachine(hands, uid, signal),
-    ...wanted.map(async ({ name }) => [name, await observeDisk(hands, uid, name, signal)] as const),
+    ...names.map(async (name) => [name, await observeDisk(hands, uid, name, signal)] as const),
   ]);
   // What was remembered while we looked counts; a desire that came meanwhile may name disks that we have not seen.
   const entry = hands.ledger.vm(uid);

@@ -3,6 +3,7 @@ import { canonical } from '#crds/kit/digest.ts';
 import { asFault, type Fault } from '#crds/kit/fault.ts';
 import { desireDigest } from '#crds/wire/desired.ts';
 import { applyStep, deadlineMs } from './apply.ts';
+import { changeKey } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import type { Plan, Step, VmFacts } from './facts.ts';
 import type { Failure, Hands, Scratch } from './hands.ts';
@@ -34,24 +35,40 @@ export const pass = async (hands: Hands, uid: string, scratch: Scratch, signal: 
   const plan = planVm(facts);
   const key = keyOf(facts.entry);
   if (scratch.failure && (scratch.failure.key !== key || (plan.steps.length === 0 && !plan.trouble))) scratch.failure = undefined;
+  if (scratch.failure === undefined) scratch.refused.clear();
   // How a run ended is told once it is remembered, in moments: a verdict before that would lack its half.
   if (scratch.failure || !plan.steps.some((step) => step.do === 'settle')) tell(hands, scratch, facts, plan);
   if (plan.steps.length === 0) return { is: 'still', lookAfterMs: plan.lookAfterMs ?? resyncMs };
   if (scratch.hung) return { is: 'still', lookAfterMs: 1_000 };
   const waitMs = blockedMs(scratch.failure, plan.steps, facts.nowMs);
   if (waitMs > 0) return { is: 'still', lookAfterMs: Math.min(waitMs, plan.lookAfterMs ?? resyncMs) };
+  const refusedNow = new Set<string>();
   for (const step of plan.steps) {
+    const change = liveKey(step);
+    if (change !== undefined && refusedNow.has(change)) continue;
     const now = hands.ledger.vm(uid);
     // A newer desire or a tombstone came: what follows was planned for another world.
     if (!now || signal.aborted || now.desired !== facts.entry.desired || now.ending !== facts.entry.ending) break;
     const fault = await attempt(hands, uid, scratch, step, signal);
-    if (!fault) continue;
+    if (!fault) {
+      if (step.do === 'change') scratch.refused.delete(changeKey(step.change));
+      continue;
+    }
     // `settle` tells of a start that failed: it is the next start that has to wait.
-    const blamed = step.do === 'settle' && fault.code === 'StartFailed' ? 'start' : step.do;
+    const blamed = change !== undefined ? 'change' : step.do === 'settle' && fault.code === 'StartFailed' ? 'start' : step.do;
     if (!signal.aborted) scratch.failure = failed(hands, scratch.failure, fault, blamed, key);
-    break;
+    if (change === undefined) break;
+    // A guest that does not release one device is no reason to keep another from it.
+    scratch.refused.set(change, fault);
+    refusedNow.add(change);
   }
   return { is: 'moved' };
+};
+
+/** The live change that a step makes, or makes something ready for. */
+const liveKey = (step: Step): string | undefined => {
+  if (step.do === 'createDisk' && step.toPlug) return changeKey({ is: 'plugDisk', name: step.name });
+  return step.do === 'change' ? changeKey(step.change) : undefined;
 };
 
 const attempt = async (hands: Hands, uid: string, scratch: Scratch, step: Step, signal: AbortSignal): Promise<Fault | undefined> => {
@@ -82,7 +99,7 @@ const blockedMs = (failure: Failure | undefined, steps: readonly Step[], nowMs: 
   failure && steps.some((step) => step.do === failure.step) ? Math.max(0, failure.untilMs - nowMs) : 0;
 
 const tell = (hands: Hands, scratch: Scratch, facts: VmFacts, plan: Plan): void => {
-  const observed = reportVm(facts, plan, hands.network.capabilities().forwards.address, scratch.failure);
+  const observed = reportVm(facts, plan, hands.network.capabilities().forwards.address, scratch.failure, scratch.refused);
   const text = canonical(observed);
   if (text === scratch.reported) return;
   scratch.reported = text;

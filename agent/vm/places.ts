@@ -23,15 +23,18 @@ export const freeId = (range: IdRange, taken: ReadonlySet<number>): number | und
   return undefined;
 };
 
-/** Slots for every device, also of those that a run still has: a device keeps the one it has, a new one gets the lowest that is free. */
+/**
+ * Slots for every device, also of those that a run still has: a device keeps the one it has, a new one gets the lowest that is free.
+ * When none is, it gets one that no machine has (`slotCount` and up), until another device is gone.
+ */
 export const withSlots = (slots: VmEntry['slots'], desired: Hardware, applied?: Hardware): VmEntry['slots'] => {
   const devices = [...new Set([...devicesOf(desired), ...(applied ? devicesOf(applied) : [])])];
-  const kept = Object.entries(slots).filter(([device]) => devices.includes(device));
+  const kept = Object.entries(slots).filter(([device, slot]) => devices.includes(device) && slot < slotCount);
   const next = new Map(kept);
   const used = new Set(next.values());
   for (const device of devices) {
     if (next.has(device)) continue;
-    const slot = Array.from({ length: slotCount }, (_, at) => at).find((at) => !used.has(at)) ?? used.size;
+    const slot = Array.from({ length: slotCount }, (_, at) => at).find((at) => !used.has(at)) ?? slotCount;
     next.set(device, slot);
     used.add(slot);
   }

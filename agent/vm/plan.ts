@@ -1,4 +1,5 @@
 import type { Sight } from '../hypervisor/driver.ts';
+import { dropSteps } from './diskplan.ts';
 import type { Plan, Step, Trouble, VmFacts } from './facts.ts';
 import { planPresent } from './planpresent.ts';
 import { planSettle } from './plansettle.ts';
@@ -13,6 +14,13 @@ export const unknownAgainMs = 2_000;
  * Nothing is planned on a sight that is `unknown`, and files go only after `gone`.
  */
 export const planVm = (facts: VmFacts): Plan => {
+  const plan = planWithout(facts);
+  const drops = dropSteps(facts);
+  return drops.length === 0 ? plan : { ...plan, steps: [...plan.steps, ...drops] };
+};
+
+/** As `planVm`, but for the files of disks that an edit took away. */
+const planWithout = (facts: VmFacts): Plan => {
   const { entry, sight } = facts;
   if (entry.ending) return planEnd(sight);
   if (sight.is === 'unknown') return { state: 'unknown', steps: [], trouble: unanswered(sight.why), lookAfterMs: unknownAgainMs };

@@ -1,6 +1,7 @@
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { Sight } from '../hypervisor/driver.ts';
 import { appliedOf, type Change, changesOf, hardwareOf } from './change.ts';
+import { heldDisk, plugDiskSteps } from './diskplan.ts';
 import type { VmEntry } from './entry.ts';
 import type { Plan, Step, VmFacts } from './facts.ts';
 import { planHalted } from './halted.ts';
@@ -59,21 +60,22 @@ const planRun = (facts: VmFacts, desired: DesiredVm, sight: Present, remember: r
   }
 };
 
-const changesFor = ({ entry }: VmFacts, desired: DesiredVm, sight: Present): Change[] => {
-  const applied = appliedOf(entry);
-  return applied ? changesOf(applied, hardwareOf(desired), sight.facts.memoryMiB) : [];
+const changesFor = (facts: VmFacts, desired: DesiredVm, sight: Present): Change[] => {
+  const applied = appliedOf(facts.entry);
+  return applied ? changesOf(applied, hardwareOf(desired), sight.facts.memoryMiB, facts.entry.plugging).map((change) => heldDisk(facts, change)) : [];
 };
 
 /** While an edit waits for a power cycle, the guest's own reboot ends the machine, so that the next one has the edit. */
 const rebootSteps = ({ onReboot }: VmFacts, pending: readonly Change[]): Step[] => {
-  const action = pending.some(({ live }) => live === undefined) ? 'shutdown' : 'reset';
+  const action = pending.some(({ live, held }) => live === undefined && held === undefined) ? 'shutdown' : 'reset';
   return onReboot === action ? [] : [{ do: 'onReboot', action }];
 };
 
-const liveSteps = ({ attached }: VmFacts, pending: readonly Change[]): Step[] =>
-  pending.flatMap(({ live }): Step[] => {
-    if (!live) return [];
-    return live.is === 'plugNic' && !attached.has(live.name) ? [{ do: 'attach', name: live.name }, { do: 'change', change: live }] : [{ do: 'change', change: live }];
+const liveSteps = (facts: VmFacts, pending: readonly Change[]): Step[] =>
+  pending.flatMap(({ live, held }): Step[] => {
+    if (!live || held !== undefined) return [];
+    if (live.is === 'plugDisk') return plugDiskSteps(facts, live);
+    return live.is === 'plugNic' && !facts.attached.has(live.name) ? [{ do: 'attach', name: live.name }, { do: 'change', change: live }] : [{ do: 'change', change: live }];
   });
 
 /** A kernel that panicked may still reset the machine by itself. */

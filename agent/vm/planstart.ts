@@ -1,4 +1,5 @@
 import type { DesiredVm } from '#crds/wire/desired.ts';
+import { lossOf } from './diskplan.ts';
 import type { Plan, Step, Trouble, VmFacts } from './facts.ts';
 
 /** How soon a node that can start nothing is looked at again; it also tells when it can. */
@@ -15,6 +16,7 @@ export const planStart = (facts: VmFacts, desired: DesiredVm): Plan => {
   const made: Step[] = [
     ...(entry.unixId === null ? [{ do: 'allot' as const }] : []),
     ...absent.map(({ name }) => ({ do: 'createDisk' as const, name })),
+    ...growSteps(facts, desired),
   ];
   // Nothing waits within a step, so that a VM whose node is not ready can still be stopped and deleted.
   if (facts.unready) return { state: 'preparing', steps: made, trouble: { ...facts.unready, final: false }, lookAfterMs: unreadyAgainMs };
@@ -29,14 +31,20 @@ export const planStart = (facts: VmFacts, desired: DesiredVm): Plan => {
   return { state: 'starting', steps };
 };
 
+/** Disks that an edit has made larger, where that was not done while a guest ran. */
+const growSteps = ({ disks }: VmFacts, desired: DesiredVm): Step[] =>
+  desired.disks.flatMap(({ name, sizeMiB }) => {
+    const seen = disks.get(name);
+    return seen?.is === 'ready' && sizeMiB !== undefined && sizeMiB > seen.sizeMiB ? [{ do: 'growDisk' as const, name, sizeMiB }] : [];
+  });
+
 /** A disk that must be there and is not, or that can not be looked at. */
 const brokenDisk = ({ entry, disks }: VmFacts, desired: DesiredVm): Trouble | undefined => {
   for (const { name } of desired.disks) {
     const seen = disks.get(name);
     if (seen?.is === 'fault') return { reason: seen.fault.code, message: seen.fault.message, final: seen.fault.retry === 'never' };
-    if (seen?.is !== 'ready' && entry.disks.includes(name)) {
-      return { reason: 'DiskMissing', message: `disk ${name}: its file is gone from the node; it is never made anew. Restore the file, or delete the VM`, final: true };
-    }
+    const message = lossOf(name, entry, seen);
+    if (message !== undefined) return { reason: 'DiskMissing', message, final: true };
   }
   return undefined;
 };

@@ -2,7 +2,8 @@ import type { Fault } from '#crds/kit/fault.ts';
 import { messageOf } from '#crds/kit/fault.ts';
 import { desireDigest } from '#crds/wire/desired.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
-import { appliedOf, type Change } from './change.ts';
+import { appliedOf, type Change, changeKey } from './change.ts';
+import { disksInQuestion, unclaimedDisks } from './diskplan.ts';
 import type { Plan, Trouble, VmFacts } from './facts.ts';
 import type { Failure } from './hands.ts';
 import { restartWaitMs } from './restart.ts';
@@ -10,13 +11,15 @@ import { restartWaitMs } from './restart.ts';
 /** A fault as it is told. */
 export const troubleOf = ({ code, message, retry }: Fault): Trouble => ({ reason: code.slice(0, 64), message: message.slice(0, 4096), final: retry === 'never' });
 
-/** What the operator is told of one VM. Pure. `address` is where forwards are bound; `failure` is the step that failed last. */
-export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: Failure): ObservedVm => {
+/**
+ * What the operator is told of one VM. Pure. `address` is where forwards are bound; `failure` is the step that failed last, `refused` the live
+ * changes that were.
+ */
+export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: Failure, refused: ReadonlyMap<string, Fault> = new Map()): ObservedVm => {
   const { entry, sight } = facts;
   const { desired } = entry;
   // A change that failed keeps the guest from nothing that it had: it is told as pending.
-  const unchanged = failure?.step === 'change' ? failure.fault : undefined;
-  const trouble = plan.trouble ?? (failure && !unchanged ? troubleOf(failure.fault) : undefined);
+  const trouble = plan.trouble ?? (failure && failure.step !== 'change' ? troubleOf(failure.fault) : undefined);
   const applied = sight.is === 'present' ? appliedOf(entry) : undefined;
   const machine = sight.is === 'present' ? sight.facts : entry.machine;
   const open = sight.is === 'present' || facts.attached.size > 0;
@@ -31,27 +34,36 @@ export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: 
     ...(plan.ioError ? { ioError: plan.ioError } : {}),
     ...(entry.lastExit ? { lastExit: entry.lastExit } : {}),
     ...(machine ? { machine: applied ? { ...machine, cpus: applied.cpus, memoryMiB: applied.memoryMiB } : machine } : {}),
-    ...(applied && desired ? { applied: { generation: plan.pending?.length === 0 ? desired.generation : applied.generation, pending: pendingOf(plan.pending ?? [], unchanged) } } : {}),
+    ...(applied && desired ? { applied: { generation: plan.pending?.length === 0 ? desired.generation : applied.generation, pending: pendingOf(plan.pending ?? [], refused) } } : {}),
     ...(entry.seeded ? { seeded: true } : {}),
     ...(sight.is === 'present' ? guestOf(facts, plan) : {}),
     ...restartsOf(facts),
     ...(entry.restartToken === null ? {} : { restartToken: entry.restartToken }),
-    disks: (desired?.disks ?? []).flatMap(({ name, sizeMiB }): ObservedVm['disks'] => {
-      const seen = facts.disks.get(name);
-      if (seen?.is === 'ready') return [{ name, sizeMiB: seen.sizeMiB, format: seen.format, state: 'Ready' }];
-      return entry.disks.includes(name) && seen?.is === 'absent' ? [{ name, sizeMiB: sizeMiB ?? 0, format: 'qcow2', state: 'Missing' }] : [];
-    }),
+    disks: disksOf(facts),
     forwards: open
       ? (desired?.interfaces ?? []).flatMap((nic) => nic.user.forwards.map(({ name, hostPort, port, protocol }) => ({ interface: nic.name, name, address, hostPort, port, protocol })))
       : [],
   };
 };
 
-const pendingOf = (changes: readonly Change[], unchanged: Fault | undefined): NonNullable<ObservedVm['applied']>['pending'] =>
-  changes.flatMap(({ path, current, desired, live }) => {
-    if (live && !unchanged) return [];
-    const change = { path, current: current.slice(0, 256), desired: desired.slice(0, 256), restart: live === undefined };
-    return [live && unchanged ? { ...change, why: messageOf(unchanged).slice(0, 4096) } : change];
+/** Disks that are wanted, and those that are still there. */
+const disksOf = ({ entry, disks }: VmFacts): ObservedVm['disks'] => {
+  const unclaimed = unclaimedDisks(entry);
+  return disksInQuestion(entry).flatMap((name): ObservedVm['disks'] => {
+    const seen = disks.get(name);
+    if (seen?.is === 'ready') return [{ name, sizeMiB: seen.sizeMiB, format: seen.format, state: unclaimed.includes(name) ? 'Unclaimed' : 'Ready' }];
+    const sizeMiB = entry.desired?.disks.find((each) => each.name === name)?.sizeMiB ?? 0;
+    return entry.disks.includes(name) && seen?.is === 'absent' ? [{ name, sizeMiB, format: 'qcow2', state: 'Missing' }] : [];
+  }).slice(0, 24);
+};
+
+const pendingOf = (changes: readonly Change[], refused: ReadonlyMap<string, Fault>): NonNullable<ObservedVm['applied']>['pending'] =>
+  changes.flatMap(({ path, current, desired, live, held }) => {
+    const fault = live && refused.get(changeKey(live));
+    const why = held ?? (fault && messageOf(fault));
+    if (live && why === undefined) return [];
+    const change = { path, current: current.slice(0, 256), desired: desired.slice(0, 256), restart: live === undefined && held === undefined };
+    return [why === undefined ? change : { ...change, why: why.slice(0, 4096) }];
   }).slice(0, 64);
 
 /** A probe that stays true once passed was perhaps passed before this agent lived. */

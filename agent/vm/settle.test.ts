@@ -6,11 +6,12 @@ import { type Around, type Bench, nodeWorld, openBench, someVm, uidOf, want, wit
 const uid = uidOf(1);
 const states = ['Running', 'Stopped', 'Paused'] as const;
 
-type Edit = { restartPolicy?: 'Always' | 'OnFailure' | 'Never'; restartToken?: string; cpus: number; lan: boolean };
+type Edit = { restartPolicy?: 'Always' | 'OnFailure' | 'Never'; restartToken?: string; cpus: number; lan: boolean; extra: 'has' | 'taken' | 'omitted'; sizeMiB: number };
 
 const edit: fc.Arbitrary<Edit> = fc.record({
   restartPolicy: fc.constantFrom('Always', 'OnFailure', 'Never'), restartToken: fc.constantFrom('a', 'b'), cpus: fc.integer({ min: 1, max: 5 }), lan: fc.boolean(),
-}, { requiredKeys: ['cpus', 'lan'] });
+  extra: fc.constantFrom('has' as const, 'taken' as const, 'omitted' as const), sizeMiB: fc.integer({ min: 10, max: 14 }),
+}, { requiredKeys: ['cpus', 'lan', 'extra', 'sizeMiB'] });
 
 type Act =
   | { do: 'want'; powerState: (typeof states)[number]; edit: Edit }
@@ -52,6 +53,8 @@ const storm = async (acts: readonly Act[]) => {
   await withImage(world);
   // The files that a guest has run from; another object under the same name would be an empty disk in place of its data.
   const used = new Map<string, unknown>();
+  // An edit takes a disk away: from then on it may be gone at any time.
+  let taken = false;
   let life = mortal();
   let bench: Bench = await openBench(world, life.around);
   let generation = 0;
@@ -69,7 +72,8 @@ const storm = async (acts: readonly Act[]) => {
     expect(world.machine.doubleStarts).toBe(0);
     const disks = world.disks.get(uid)?.disks;
     if (!ending()) for (const [name, file] of used) expect(disks?.get(name)).toBe(file);
-    if (world.machine.machines.get(uid)?.run) for (const [name, file] of disks ?? []) used.set(name, file);
+    for (const { name } of world.machine.machines.get(uid)?.run?.disks.values() ?? []) if (name !== 'seed_') expect(disks?.has(name)).toBe(true);
+    for (const { name } of world.machine.machines.get(uid)?.run?.disks.values() ?? []) if (name !== 'seed_' && !(taken && name === 'extra')) used.set(name, disks?.get(name));
   };
   const act = async (it: Act): Promise<void> => {
     switch (it.do) {
@@ -77,8 +81,12 @@ const storm = async (acts: readonly Act[]) => {
         if (ending()) return;
         generation += 1;
         const mine = generation;
-        const { lan, ...edited } = it.edit;
-        const vm = someVm({ generation: mine, powerState: it.powerState, maxCpus: 4, ...edited, ...(lan ? { interfaces: [...someVm().interfaces, lanCard] } : {}) });
+        const { lan, extra, sizeMiB, ...edited } = it.edit;
+        taken = extra === 'taken';
+        if (taken) used.delete('extra');
+        const [root] = someVm().disks;
+        const disks = [...(root ? [root] : []), { name: 'data', sizeMiB }, ...(extra === 'has' ? [{ name: 'extra', sizeMiB: 5 }] : [])];
+        const vm = someVm({ generation: mine, powerState: it.powerState, maxCpus: 4, disks, ...(extra === 'taken' ? { removedDisks: [{ name: 'extra' }] } : {}), ...edited, ...(lan ? { interfaces: [...someVm().interfaces, lanCard] } : {}) });
         const kept = await bench.hands.ledger.accept({ type: 'desire', leaderEpoch: 1, revision: mine, object: vm }).catch(() => undefined);
         if (kept?.is === 'accept') acked = { ...acked, generation: mine };
         return;
@@ -141,8 +149,12 @@ describe('from any state, with agents killed at any effect', () => {
       else if (entry.ended && entry.desired?.restartPolicy !== 'Always') expect({ run, state: last?.state }).toEqual({ run: undefined, state: 'ended' });
       else if (wanted === 'Running') expect({ guest: run?.guest, state: last?.state }).toEqual({ guest: 'running', state: 'running' });
       else expect(['prelaunch', 'paused']).toContain(run?.guest);
-      if (last?.state === 'running') expect({ token: entry.restartToken ?? undefined, applied: last.applied?.pending.filter(({ restart }) => !restart) }).toEqual({ token: entry.desired?.restartToken ?? entry.restartToken ?? undefined, applied: [] });
-      if (last?.state === 'running' && last.applied?.pending.length === 0) expect({ cpus: run?.cpus, nics: run?.nics.size }).toEqual({ cpus: entry.desired?.cpus, nics: entry.desired?.interfaces.length });
+      if (last?.state === 'running') expect({ token: entry.restartToken ?? undefined, applied: last.applied?.pending.filter(({ restart, why = '' }) => !restart && !/it is kept|never shrinks/.test(why)) }).toEqual({ token: entry.desired?.restartToken ?? entry.restartToken ?? undefined, applied: [] });
+      if (entry.desired?.removedDisks && last?.state !== 'paused') expect(world.disks.get(uid)?.disks.has('extra') ?? false).toBe(false);
+      if (last?.state !== 'running' || last.applied?.pending.length !== 0) return;
+      const sizes = last.disks.filter(({ name }) => name === 'data').map(({ sizeMiB }) => sizeMiB >= (entry.desired?.disks[1]?.sizeMiB ?? 0));
+      expect({ cpus: run?.cpus, nics: run?.nics.size, disks: [...(run?.disks.values() ?? [])].map(({ name }) => name).toSorted(), sizes })
+        .toEqual({ cpus: entry.desired?.cpus, nics: entry.desired?.interfaces.length, disks: [...(entry.desired?.disks.map(({ name }) => name) ?? []), 'seed_'].toSorted(), sizes: [true] });
     }), { numRuns: 300 });
   }, 60_000);
 

@@ -1,14 +1,10 @@
 import { z } from 'zod';
 import { toMiB } from '#crds/kit/quantity.ts';
 import { cloudInit } from './cloudinit.ts';
+import { disks } from './disks.ts';
+import { conditions, type Kind, label, listMap, objectMeta, ruled, size, transition } from './meta.ts';
 import { probes } from './probes.ts';
 import { architecture, cpuModel, devices, firmware } from './machine.ts';
-import { conditions, type Kind, label, listMap, objectMeta, objectName, ruled, size, transition } from './meta.ts';
-
-const notYet = (field: string) => ({
-  rule: 'self == oldSelf',
-  message: `${field}: changing it is not supported yet; delete the VM and create it anew`,
-});
 
 /** Memory is plugged in blocks of 2 MiB. */
 const plugged = ruled(
@@ -22,25 +18,6 @@ const plugged = ruled(
   },
   ({ size: now, max }) => max === undefined || (toMiB(now) % 2 === 0 && toMiB(max) % 2 === 0),
 );
-
-const source = ruled(
-  z.strictObject({
-    name: label(20).describe('Name of the disk, unique in this VM. The guest sees it as the serial number of the device.'),
-    image: z.strictObject({
-      name: objectName().describe('Name of a VirtualMachineImage in the same namespace. It may come later: the VM waits for it.'),
-    }).describe('Start from an image.').optional(),
-    blank: z.strictObject({}).describe('Start empty.').optional(),
-    size: size('1Mi', '9Ti').describe('Size the guest sees: whole Mi, Gi or Ti. Required for a blank disk; for an image at least the size of the image, which is also the default.').optional(),
-  }),
-  { rule: 'has(self.image) != has(self.blank)', message: 'give exactly one of image and blank' },
-  (disk) => (disk.image === undefined) !== (disk.blank === undefined),
-);
-
-const disk = ruled(
-  source,
-  { rule: '!has(self.blank) || has(self.size)', message: 'a blank disk needs a size' },
-  (it) => it.blank === undefined || it.size !== undefined,
-).describe('One disk. The first of the list is the one that the machine boots from.');
 
 const forward = z.strictObject({
   name: label(20).describe('Name of the forward, unique in this interface.'),
@@ -73,7 +50,7 @@ export const vmSpec = transition(z.strictObject({
   architecture: architecture.describe("Architecture of the guest; that of the first disk's image when unset, else amd64. One that is not the node's own runs by software emulation. Immutable.").optional(),
   firmware: firmware.prefault({}),
   devices: devices.prefault({}),
-  disks: transition(listMap(disk, 'name', { min: 1, max: 8 }), notYet('disks')).describe('Disks; the first one boots. Can not be changed yet. They are deleted with the VM.'),
+  disks,
   interfaces: listMap(networkInterface, 'name', { max: 7 }).describe('Network cards. Added, removed and their forwards changed at once.').optional(),
   cloudInit: cloudInit.optional(),
   probes: probes.optional(),
@@ -140,8 +117,8 @@ export const vmStatus = z.object({
     name: z.string().max(20).describe('Name of the disk.'),
     size: z.string().max(16).describe('Size the guest sees.'),
     format: z.string().max(16).describe('Format on the node.'),
-    state: z.enum(['Ready', 'Missing']).describe('Whether the file is there.'),
-  })).max(8).describe('Disks.').optional(),
+    state: z.enum(['Ready', 'Missing', 'Unclaimed']).describe('Whether the file is there. Unclaimed: the node has it and the spec does not, without an edit that took it away (a restored cluster); it is kept. Put it into spec.disks again to use it.'),
+  })).max(24).describe('Disks, also those that an edit has taken away until they are gone.').optional(),
   lastExit: z.object({
     reason: exitReason.describe('What ended the run.'),
     code: z.int32().describe('Exit code of QEMU; 128 and the number when a signal ended it.').optional(),

@@ -52,8 +52,8 @@ const hardwareShape = {
   interfaces: z.array(desiredInterface).max(7),
 };
 
-/** The hardware of a VM, and the generation of the spec that it comes from. */
-export const hardware = z.strictObject({ generation: z.int(), ...hardwareShape });
+/** The hardware that a run has, and the generation of the spec that it comes from. What is on its way out is in it beside what came. */
+export const hardware = z.strictObject({ generation: z.int(), ...hardwareShape, disks: z.array(desiredDisk).max(32), interfaces: z.array(desiredInterface).max(32) });
 
 /** Everything that an agent needs to run one VM with nobody to ask. Always whole, never a patch. */
 export const desiredVm = z.strictObject({
@@ -78,6 +78,11 @@ export const desiredVm = z.strictObject({
     z.strictObject({ is: z.literal('cloudInitDone') }),
   ]).optional(),
   ...hardwareShape,
+  /**
+   * Disks that an edit took away: the guest releases them, then their files go. A disk that is in neither list is kept: an
+   * omission is no order, and a restored cluster knows less than the node.
+   */
+  removedDisks: z.array(z.strictObject({ name: deviceName })).max(24).optional(),
   cloudInit: z.strictObject({
     hostname: name,
     userData: z.string().optional(),
@@ -107,7 +112,7 @@ export const desiredImage = z.strictObject({
 /** Anything that the operator wants of a node, told apart by `kind`. */
 export const desired = z.discriminatedUnion('kind', [desiredVm, desiredImage]);
 
-/** The hardware of a VM, and the generation of the spec that it comes from. */
+/** The hardware that a run has or shall have, and the generation of the spec that it comes from. */
 export type Hardware = z.output<typeof hardware>;
 /** Everything that an agent needs to run one VM. */
 export type DesiredVm = z.output<typeof desiredVm>;

@@ -38,6 +38,8 @@ export type Member = {
   /** Monotonic milliseconds of the last frame; of the operator's start when there was none. */
   lastHeardMs: number;
   wanted: Map<string, Wanted>;
+  /** By uid of a VM: names of all disks that it was ever told to have. */
+  toldDisks: Map<string, ReadonlySet<string>>;
   doomed: Map<string, Held['kind']>;
   absent: Set<string>;
   /** Uids that the agent calls ended although nobody doomed them since this operator started: a restored cluster knows them still. */
@@ -61,7 +63,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     const known = members.get(node);
     if (known) return known;
     const fresh: Member = {
-      node, view: joining, revision: 0, lastHeardMs: startedMs, wanted: new Map(), doomed: new Map(), absent: new Set(), dead: new Set(), vms: new Map(), images: new Map(),
+      node, view: joining, revision: 0, lastHeardMs: startedMs, wanted: new Map(), toldDisks: new Map(), doomed: new Map(), absent: new Set(), dead: new Set(), vms: new Map(), images: new Map(),
     };
     members.set(node, fresh);
     return fresh;
@@ -77,6 +79,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     want: (node: string, object: Desired) => {
       const it = member(node);
       const digest = desireDigest(object);
+      if (object.kind === 'vm') it.toldDisks.set(object.uid, new Set([...(it.toldDisks.get(object.uid) ?? []), ...object.disks.map(({ name }) => name)]));
       if (it.wanted.get(object.uid)?.held.digest === digest) return;
       const held: Held = {
         kind: object.kind, uid: object.uid, namespace: object.namespace, name: object.name, generation: object.generation,
@@ -97,6 +100,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     release: (node: string, uid: string) => {
       const it = member(node);
       it.wanted.delete(uid);
+      it.toldDisks.delete(uid);
       it.doomed.delete(uid);
       it.absent.delete(uid);
       it.dead.delete(uid);
@@ -109,6 +113,8 @@ export const makeFleet = (monotonicMs: () => number) => {
     },
     /** What a node said is wrong with itself. */
     troubles: (node: string): NodeFacts['troubles'] => members.get(node)?.facts?.troubles ?? [],
+    /** Names of all disks that a VM was ever told to have there. */
+    toldDisks: (node: string, uid: string): ReadonlySet<string> => members.get(node)?.toldDisks.get(uid) ?? new Set(),
     report: (node: string, uid: string): ObservedVm | undefined => members.get(node)?.vms.get(uid),
     /** Set when the object of a uid is too large to be sent to its node. */
     oversize: (node: string, uid: string): Oversize | undefined => {

@@ -1,6 +1,7 @@
 import { toMiB } from '#crds/kit/quantity.ts';
 import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
+import { removedDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { probeOf } from './guest.ts';
 import { interfaceMac, machineUidOf, machineUuid } from './identity.ts';
@@ -12,12 +13,13 @@ import { cloudInitOf } from './secrets.ts';
 export type Missing = { missing: Reason; message: string };
 
 /** The whole desire for the bound node, or what it waits for. */
-export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'report' | 'secrets'>): DesiredVm | Missing => {
+export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'report' | 'secrets' | 'toldDisks'>): DesiredVm | Missing => {
   const { vm, clusterId } = facts;
   const { metadata: { namespace, name, generation }, spec, status } = vm;
   const resolved = resolveImages(facts);
   const missing = spec.disks.flatMap(({ name: disk, image }) => (image && resolved.get(disk)?.uid === undefined ? [image.name] : []));
   if (missing.length > 0) return { missing: 'ImageNotFound', message: `image ${[...new Set(missing)].join(', ')} does not exist` };
+  const removed = removedDisks(facts);
   const seed = cloudInitOf(name, spec, facts.secrets);
   if (seed.is === 'waits') return { missing: seed.reason, message: seed.message };
   const known = imageArchitecture(vm, facts.images);
@@ -47,6 +49,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
       mac: interfaceMac(clusterId, namespace, name, nic),
       user: { forwards: (user.forwards ?? []).map((forward) => ({ ...forward, protocol: forward.protocol ?? ('TCP' as const) })) },
     })),
+    ...(removed.length === 0 ? {} : { removedDisks: removed }),
     cloudInit: seed.cloudInit,
     stop: spec.stop,
   };

@@ -31,6 +31,8 @@ export type VmFacts = {
   oversize?: { frameBytes: number; maxFrameBytes: number };
   /** The latest report of the bound node about this uid. */
   report?: ObservedVm;
+  /** Names of all disks of this VM that this operator has ever told the bound node to have. */
+  toldDisks?: ReadonlySet<string>;
   /** The bound node has said that this uid is not there, after it was told to end it. */
   absent: boolean;
   /** The bound node says that this uid has ended for ever, although we never told it to end: the cluster was restored to an older state. */

@@ -58,6 +58,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     ...(nodeName === undefined ? {} : refusalOf(fleet.troubles(nodeName))),
     ...(oversize ? { oversize } : {}),
     ...(report ? { report } : {}),
+    ...(nodeName === undefined ? {} : { toldDisks: fleet.toldDisks(nodeName, uid) }),
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),
     dead: nodeName !== undefined && fleet.isDead(nodeName, uid),
     images: new Map(wanted.map((image) => [image.metadata.name, imageFact(image)])),

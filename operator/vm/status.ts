@@ -3,6 +3,7 @@ import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
 import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
 import type { VmPhase, VmSpec, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import type { ObservedVm, VmState } from '#crds/wire/observed.ts';
+import { disksOf } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { addressesOf, guestStatus, timingsOf } from './guest.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
@@ -78,6 +79,7 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
   const bound: Binding | undefined = binding ?? (old.nodeName === undefined ? undefined : { nodeName: old.nodeName, epoch: old.epoch ?? 1, ...(old.machineUid === undefined ? {} : { machineUid: old.machineUid }) });
   const images = [...resolveImages(facts).values()];
   const machine = report?.machine;
+  const disks = disksOf(facts);
   const all: Verdict[] = [
     { type: 'Ready', status: standing.ready, reason: standing.reason, message: standing.message },
     ...verdicts,
@@ -110,9 +112,7 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
         ? report.forwards.filter((each) => each.interface === nic).map(({ name: forward, address, hostPort, port, protocol }) => ({ name: forward, address, hostPort, port, protocol }))
         : (old.interfaces?.find((each) => each.name === nic)?.forwards ?? []),
     })),
-    ...(report
-      ? { disks: report.disks.map(({ sizeMiB, ...disk }) => ({ ...disk, size: fromMiB(sizeMiB) })) }
-      : old.disks ? { disks: old.disks } : {}),
+    ...(disks ? { disks } : {}),
     ...(lastExit ? { lastExit } : {}),
     ...progressOf(report, old),
     ...guestStatus(report, old),

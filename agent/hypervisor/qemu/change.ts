@@ -1,16 +1,14 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { Fault } from '#crds/kit/fault.ts';
 import type { MachineChange, MachineNic } from '../driver.ts';
 import { forwardFrom, idsOf, memoryDevice, nicParts } from './devices.ts';
+import { addDisk, growDisk, removeDisk } from './diskchange.ts';
+import { deviceIds, reached, release, unlessRefused } from './peripherals.ts';
 import type { Qmp } from './qmp.ts';
 
 const nothing = z.unknown();
 const mebibyte = 1024 * 1024;
-// A guest that is up releases a device within moments; one that is not never does.
-const releaseMs = 10_000;
 const memoryMs = 15_000;
-const lookAgainMs = 50;
 
 /** Changes a machine that runs. See `MachineChange`; every change may be made twice. Faults: ChangeRefused, and those of `execute`. */
 export const changeMachine = async (qmp: Qmp, change: MachineChange, signal: AbortSignal): Promise<void> => {
@@ -23,6 +21,12 @@ export const changeMachine = async (qmp: Qmp, change: MachineChange, signal: Abo
       return addNic(qmp, change.nic, signal);
     case 'removeNic':
       return removeNic(qmp, change.slot, signal);
+    case 'addDisk':
+      return addDisk(qmp, change.disk, signal);
+    case 'removeDisk':
+      return removeDisk(qmp, change.slot, signal);
+    case 'growDisk':
+      return growDisk(qmp, change.slot, change.sizeMiB, signal);
     case 'forwards':
       return changeForwards(qmp, change, signal);
     case 'onReboot':
@@ -64,10 +68,6 @@ const setMemory = async (qmp: Qmp, memoryMiB: number, signal: AbortSignal): Prom
   throw new Fault('ChangeRefused', `the guest has ${has} MiB of the ${memoryMiB} MiB that it was asked to have; it is asked again`);
 };
 
-/** Names of the devices that have an id. */
-const deviceIds = async (qmp: Qmp, signal: AbortSignal): Promise<Set<string>> =>
-  new Set((await qmp.execute('qom-list', z.array(z.object({ name: z.string() })), signal, { path: '/machine/peripheral' })).map(({ name }) => name));
-
 const addNic = async (qmp: Qmp, nic: MachineNic, signal: AbortSignal): Promise<void> => {
   const { netdev, device } = nicParts(nic);
   if ((await deviceIds(qmp, signal)).has(idsOf(nic.slot).nic)) return;
@@ -86,21 +86,6 @@ const dropNetdev = async (qmp: Qmp, slot: number, signal: AbortSignal): Promise<
   await unlessRefused(qmp.execute('netdev_del', nothing, signal, { id: idsOf(slot).netdev }));
 };
 
-/** Asks the guest to release a device and waits until it did. */
-const release = async (qmp: Qmp, id: string, what: string, signal: AbortSignal): Promise<void> => {
-  if (!(await deviceIds(qmp, signal)).has(id)) return;
-  // It is refused while an earlier request is still open.
-  await unlessRefused(qmp.execute('device_del', nothing, signal, { id }));
-  if (await reached(releaseMs, signal, async () => !(await deviceIds(qmp, signal)).has(id))) return;
-  throw new Fault('ChangeRefused', `the guest does not release ${what}; it is asked again, and gone after the next power cycle`);
-};
-
-const unlessRefused = async (asked: Promise<unknown>): Promise<void> => {
-  await asked.catch((thrown: unknown) => {
-    if (!(thrown instanceof Fault) || thrown.code !== 'QmpFailed') throw thrown;
-  });
-};
-
 const changeForwards = async (qmp: Qmp, { slot, from, to }: Extract<MachineChange, { do: 'forwards' }>, signal: AbortSignal): Promise<void> => {
   const id = idsOf(slot).netdev;
   const same = (a: (typeof from)[number], b: (typeof from)[number]) => forwardFrom(a) === forwardFrom(b) && a.port === b.port;
@@ -111,13 +96,5 @@ const changeForwards = async (qmp: Qmp, { slot, from, to }: Extract<MachineChang
     await hmp(`hostfwd_remove ${id} ${forwardFrom(fresh)}`);
     const said = (await hmp(`hostfwd_add ${id} ${forwardFrom(fresh)}-:${fresh.port}`)).trim();
     if (said !== '') throw new Fault('ChangeRefused', `${forwardFrom(fresh)} could not be forwarded: ${said}`);
-  }
-};
-
-const reached = async (ms: number, signal: AbortSignal, isSo: () => Promise<boolean>): Promise<boolean> => {
-  for (const end = performance.now() + ms; ;) {
-    if (await isSo()) return true;
-    if (performance.now() >= end) return false;
-    await delay(lookAgainMs, undefined, { signal });
   }
 };

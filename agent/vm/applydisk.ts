@@ -1,0 +1,77 @@
+import { Fault } from '#crds/kit/fault.ts';
+import type { Hardware } from '#crds/wire/desired.ts';
+import { appliedOf, hardwareOf } from './change.ts';
+import type { DiskChange } from './diskchange.ts';
+import type { VmEntry } from './entry.ts';
+import type { Hands, Scratch } from './hands.ts';
+import { machineDisk } from './machine.ts';
+import { slotCount, withSlots } from './places.ts';
+
+/** Makes a disk that was never made. Faults: ImageNotReady, those of the storage. */
+export const createDisk = async (hands: Hands, scratch: Scratch, { uid, unixId, desired }: VmEntry, name: string, signal: AbortSignal): Promise<void> => {
+  const disk = desired?.disks.find((each) => each.name === name);
+  if (!disk) return;
+  if (unixId === null) throw new Fault('NoUnixId', `VM ${uid} has no Unix id yet`);
+  const image = disk.imageUid === undefined ? undefined : hands.images.ready(disk.imageUid);
+  if (disk.imageUid !== undefined && !image) throw new Fault('ImageNotReady', `disk ${name}: its image is not on the node any more`);
+  const sight = await hands.storage.create({ uid, name, unixId, ...(image ? { image } : {}), ...(disk.sizeMiB === undefined ? {} : { sizeMiB: disk.sizeMiB }) }, signal);
+  if (sight.is === 'ready') scratch.places.set(name, sight);
+};
+
+/** Makes a disk larger that no process has. */
+export const growDisk = async (hands: Hands, scratch: Scratch, { uid }: VmEntry, name: string, sizeMiB: number, signal: AbortSignal): Promise<void> => {
+  scratch.places.set(name, await hands.storage.grow(uid, name, sizeMiB, signal));
+};
+
+/** Removes the files of a disk that an edit took away. No machine has it. */
+export const dropDisk = async (hands: Hands, scratch: Scratch, { uid, desired }: VmEntry, name: string, signal: AbortSignal): Promise<void> => {
+  if (!desired?.removedDisks?.some((each) => each.name === name)) return;
+  await hands.storage.drop(uid, name, signal);
+  scratch.places.delete(name);
+  await hands.ledger.change(uid, (mine) => ({ ...mine, disks: mine.disks.filter((each) => each !== name) }));
+};
+
+/** The disks of a run that starts now, with the sizes that they turned out to have. Pure. */
+export const disksAsMade = (disks: Hardware['disks'], places: Scratch['places']): Hardware['disks'] =>
+  disks.map((disk) => {
+    const sizeMiB = places.get(disk.name)?.sizeMiB ?? disk.sizeMiB;
+    return sizeMiB === undefined ? disk : { ...disk, sizeMiB };
+  });
+
+/** Changes a disk of a machine that runs. Its record follows in `applyChange`. Faults: those of the drivers. */
+export const changeDisk = async (hands: Hands, scratch: Scratch, entry: VmEntry, change: DiskChange, signal: AbortSignal): Promise<void> => {
+  const { uid } = entry;
+  const slot = entry.slots[`disk/${change.name}`];
+  if (slot === undefined || slot >= slotCount) {
+    throw new Fault('ChangeRefused', `disk ${change.name} has no free slot in the machine; it gets one when another device is gone`);
+  }
+  switch (change.is) {
+    case 'growDisk':
+      return hands.hypervisor.change(uid, { do: 'growDisk', slot, sizeMiB: change.sizeMiB }, signal);
+    case 'unplugDisk':
+      return hands.hypervisor.change(uid, { do: 'removeDisk', slot }, signal);
+    case 'plugDisk': {
+      const place = scratch.places.get(change.name);
+      if (!place) throw new Fault('ChangeRefused', `disk ${change.name} was not made ready`);
+      await recordPlug(hands, uid, change.name, scratch);
+      await hands.hypervisor.change(uid, { do: 'addDisk', disk: machineDisk(change.name, place, slot) }, signal);
+      return hands.ledger.change(uid, (mine) => ({ ...mine, plugging: mine.plugging.filter((each) => each !== change.name) }));
+    }
+  }
+};
+
+/**
+ * Before QEMU may have a disk it is written down that it may: who takes over then unplugs it before its files go, and never makes
+ * it anew.
+ */
+const recordPlug = (hands: Hands, uid: string, name: string, { places }: Scratch): Promise<void> =>
+  hands.ledger.change(uid, (mine) => {
+    const applied = appliedOf(mine);
+    const disk = mine.desired?.disks.find((each) => each.name === name);
+    if (!applied || !disk) return mine;
+    const next = { ...applied, disks: [...applied.disks.filter((each) => each.name !== name), ...disksAsMade([disk], places)] };
+    return {
+      ...mine, applied: next, plugging: [...new Set([...mine.plugging, name])], disks: [...new Set([...mine.disks, name])],
+      slots: withSlots(mine.slots, mine.desired ? hardwareOf(mine.desired) : next, next),
+    };
+  });

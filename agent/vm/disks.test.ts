@@ -1,0 +1,201 @@
+import { describe, expect, test } from '@jest/globals';
+import { Fault } from '#crds/kit/fault.ts';
+import type { DesiredVm } from '#crds/wire/desired.ts';
+import { endRun, rebootGuest } from '../hypervisor/fake.ts';
+import { type Bench, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
+
+const uid = uidOf(1);
+const root = { name: 'root', imageUid: uidOf(900) };
+const data = { name: 'data', sizeMiB: 10 };
+const more = { name: 'more', sizeMiB: 20 };
+const running = async () => {
+  const world = nodeWorld();
+  await withImage(world);
+  const bench = await openBench(world);
+  await want(bench, someVm());
+  const machine = () => [...(world.machine.machines.get(uid)?.run?.disks.values() ?? [])].map(({ name }) => name).filter((name) => name !== 'seed_');
+  const files = () => [...(world.disks.get(uid)?.disks.keys() ?? [])];
+  return { world, bench, machine, files };
+};
+const edited = (generation: number, disks: DesiredVm['disks'], removed: readonly string[] = [], over: Partial<DesiredVm> = {}) =>
+  someVm({ generation, disks, ...(removed.length === 0 ? {} : { removedDisks: removed.map((name) => ({ name })) }), ...over });
+const upToDate = (generation: number) => ({ state: 'running', applied: { generation, pending: [] } });
+
+describe('a disk that is added while the guest runs', () => {
+  test('is made, then plugged, and must be there from then on', async () => {
+    const { world, bench, machine, files } = await running();
+    expect(await want(bench, edited(2, [root, data, more]))).toMatchObject({ ...upToDate(2), disks: [{ name: 'root' }, { name: 'data' }, { name: 'more', sizeMiB: 20, state: 'Ready' }] });
+    expect([machine(), files(), world.machine.starts.length]).toEqual([['root', 'data', 'more'], ['root', 'data', 'more'], 1]);
+    expect(bench.hands.ledger.vm(uid)).toMatchObject({ disks: ['root', 'data', 'more'], plugging: [], slots: { 'disk/more': 4 } });
+    endRun(world.machine, uid, 'crashed');
+    bench.storage.lose(uid, 'more');
+    expect(await want(bench, edited(3, [root, data, more], [], { restartToken: 'a' }))).toMatchObject({ trouble: { reason: 'DiskMissing', final: true } });
+    expect(files()).toEqual(['root', 'data']);
+  });
+
+  test('waits for its image, which costs the VM no readiness', async () => {
+    const { world, bench, machine } = await running();
+    const late = { name: 'late', imageUid: uidOf(901) };
+    const waits = await want(bench, edited(2, [root, data, late]));
+    expect(waits).toMatchObject({ state: 'running', applied: { generation: 1, pending: [{ path: 'disks[late]', current: 'absent', desired: 'present', restart: false, why: 'its image is not on the node yet' }] } });
+    expect(waits).not.toHaveProperty('trouble');
+    world.images.want({ kind: 'image', uid: uidOf(901), namespace: 'default', name: 'late', generation: 1, url: 'http://images/late.qcow2', format: 'qcow2' });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(await bench.rest(uid)).toMatchObject(upToDate(2));
+    expect(machine()).toEqual(['root', 'data', 'late']);
+  });
+
+  test('that can not be made is told as pending, and the others go on', async () => {
+    const { bench, machine } = await running();
+    bench.storage.failNext('create', new Fault('NoSpace', 'no room'));
+    const refused = await want(bench, edited(2, [root, data, more, { name: 'next', sizeMiB: 5 }]));
+    expect(refused).toMatchObject({ state: 'running', applied: { pending: [{ path: 'disks[more]', restart: false, why: 'no room' }] } });
+    expect(refused).not.toHaveProperty('trouble');
+    expect(machine()).toEqual(['root', 'data', 'next']);
+  });
+
+  test('needs a slot: the seventeenth device waits until one is free', async () => {
+    const { bench, machine } = await running();
+    const nic = (n: number) => ({ name: `n${n}`, mac: `52:54:00:00:01:${String(n).padStart(2, '0')}`, user: { forwards: [] } });
+    const disks = (from: number) => Array.from({ length: 6 }, (_, n) => ({ name: `d${from + n}`, sizeMiB: 1 }));
+    const interfaces = Array.from({ length: 7 }, (_, n) => nic(n));
+    await want(bench, edited(2, [root, data, ...disks(0)], [], { interfaces }));
+    expect(machine().length).toBe(8);
+    const names = disks(0).map(({ name }) => name);
+    expect(await want(bench, edited(3, [root, data, ...disks(6)], names, { interfaces }))).toMatchObject(upToDate(3));
+    expect(machine().toSorted()).toEqual(['d10', 'd11', 'd6', 'd7', 'd8', 'd9', 'data', 'root']);
+    expect(Math.max(...Object.values(bench.hands.ledger.vm(uid)?.slots ?? {}))).toBeLessThan(16);
+  });
+});
+
+describe('a disk that an edit takes away', () => {
+  test('is released by the guest first; then its file goes, and its name is free', async () => {
+    const { world, bench, machine, files } = await running();
+    world.machine.refuseChange = 'the guest does not release it';
+    expect(await want(bench, edited(2, [root], ['data']))).toMatchObject({
+      state: 'running', applied: { pending: [{ path: 'disks[data]', current: 'present', desired: 'absent', restart: false, why: 'the guest does not release it' }] },
+      disks: [{ name: 'root' }, { name: 'data', state: 'Ready' }],
+    });
+    expect([machine(), files()]).toEqual([['root', 'data'], ['root', 'data']]);
+    delete world.machine.refuseChange;
+    world.ms.now += 60_000;
+    expect(await bench.rest(uid)).toMatchObject({ ...upToDate(2), disks: [{ name: 'root' }] });
+    expect([machine(), files(), bench.hands.ledger.vm(uid)?.disks]).toEqual([['root'], ['root'], ['root']]);
+    expect(await want(bench, edited(3, [root, data]))).toMatchObject(upToDate(3));
+    expect(machine()).toEqual(['root', 'data']);
+  });
+
+  test('that is never released goes at the next power cycle, and keeps nothing else waiting', async () => {
+    const { world, bench, machine, files } = await running();
+    world.machine.refuseSlot = bench.hands.ledger.vm(uid)?.slots['disk/data'];
+    expect(await want(bench, edited(2, [root, more], ['data']))).toMatchObject({ applied: { pending: [{ path: 'disks[data]' }] } });
+    expect(machine()).toEqual(['root', 'data', 'more']);
+    endRun(world.machine, uid, 'guest');
+    await want(bench, edited(3, [root, more], ['data'], { restartToken: 'x' }));
+    expect([machine(), files()]).toEqual([['root', 'more'], ['root', 'more']]);
+  });
+
+  test('of a VM that is stopped is removed at once', async () => {
+    const { world, bench, files } = await running();
+    await want(bench, edited(2, [root, data], [], { powerState: 'Stopped' }));
+    endRun(world.machine, uid, 'guest');
+    await bench.rest(uid);
+    expect(await want(bench, edited(3, [root], ['data'], { powerState: 'Stopped' }))).toMatchObject({ state: 'stopped', disks: [{ name: 'root' }] });
+    expect(files()).toEqual(['root']);
+  });
+
+  test('and from which the guest booted stays until the next power cycle, the guest\'s own too', async () => {
+    const { world, bench, machine, files } = await running();
+    expect(await want(bench, edited(2, [data], ['root']))).toMatchObject({ applied: { pending: [{ path: 'disks[root]', restart: true }] } });
+    expect([machine(), files()]).toEqual([['root', 'data'], ['root', 'data']]);
+    rebootGuest(world.machine, uid);
+    expect(await bench.rest(uid)).toMatchObject(upToDate(2));
+    expect([machine(), files()]).toEqual([['data'], ['data']]);
+  });
+});
+
+describe('a disk that the spec merely omits (a cluster restored to an older state)', () => {
+  test('stays with the guest and on the node, is told, and is there when the spec has it again', async () => {
+    const { world, bench, machine, files } = await running();
+    await want(bench, edited(5, [root, data, more]));
+    const forgotten = await want(bench, edited(2, [root, data]));
+    expect(forgotten).toMatchObject({
+      state: 'running', disks: [{ name: 'root' }, { name: 'data' }, { name: 'more', state: 'Unclaimed' }],
+      applied: { pending: [{ path: 'disks[more]', restart: false, why: expect.stringContaining('no edit took it away') }] },
+    });
+    expect([machine(), files()]).toEqual([['root', 'data', 'more'], ['root', 'data', 'more']]);
+    endRun(world.machine, uid, 'guest');
+    expect(await want(bench, edited(6, [root, data], [], { restartToken: 'x' }))).toMatchObject({ state: 'running', disks: [{}, {}, { name: 'more', state: 'Unclaimed' }] });
+    expect([machine(), files()]).toEqual([['root', 'data'], ['root', 'data', 'more']]);
+    const file = world.disks.get(uid)?.disks.get('more');
+    expect(await want(bench, edited(7, [root, data, more], [], { restartToken: 'x' }))).toMatchObject(upToDate(7));
+    expect(world.disks.get(uid)?.disks.get('more')).toBe(file);
+  });
+});
+
+describe('the size of a disk', () => {
+  const sizes = (world: Awaited<ReturnType<typeof running>>['world']) => [...(world.machine.machines.get(uid)?.run?.sizes.values() ?? [])];
+
+  test.each([
+    ['a blank disk', [root, { ...data, sizeMiB: 30 }], 30],
+    ['one from an image that had the size of that', [{ ...root, sizeMiB: 2048 }, data], 2048],
+  ])('is raised while the guest runs: %s', async (_, disks, sizeMiB) => {
+    const { world, bench } = await running();
+    const now = await want(bench, edited(2, disks));
+    expect(now).toMatchObject(upToDate(2));
+    expect([sizes(world), now?.disks.map((each) => each.sizeMiB).includes(sizeMiB)]).toEqual([[sizeMiB], true]);
+  });
+
+  test('is never lowered, which is told; no restart would help', async () => {
+    const { world, bench } = await running();
+    const pending = [{ path: 'disks[root].size', current: '1Gi', desired: '512Mi', restart: false, why: expect.stringContaining('never shrinks') }];
+    expect(await want(bench, edited(2, [{ ...root, sizeMiB: 512 }, data]))).toMatchObject({ state: 'running', applied: { pending } });
+    expect([sizes(world), world.machine.machines.get(uid)?.run?.onReboot]).toEqual([[], 'reset']);
+    endRun(world.machine, uid, 'guest');
+    expect(await want(bench, edited(3, [{ ...root, sizeMiB: 512 }, data], [], { restartToken: 'x' }))).toMatchObject({ state: 'running', applied: { pending } });
+  });
+
+  test('is raised at the next start when the guest did not run', async () => {
+    const { world, bench } = await running();
+    await want(bench, edited(2, [root, data], [], { powerState: 'Stopped' }));
+    endRun(world.machine, uid, 'guest');
+    await bench.rest(uid);
+    expect(await want(bench, edited(3, [root, { ...data, sizeMiB: 99 }]))).toMatchObject({ ...upToDate(3), disks: [{}, { name: 'data', sizeMiB: 99 }] });
+  });
+});
+
+/** An agent that dies at its n-th effect, before or after that has happened, and the next one on the same node. */
+const dyingAt = async (world: Parameters<typeof openBench>[0], effects: number, after: boolean, doing: (bench: Bench) => Promise<unknown>): Promise<Bench> => {
+  let left = effects;
+  let dead = false;
+  const bench = await openBench(world, async (effect) => {
+    if (dead) throw new Error('this agent is dead');
+    left -= 1;
+    if (left >= 0) return effect();
+    dead = true;
+    if (after) await effect();
+    throw new Error('killed');
+  });
+  await doing(bench).catch(() => undefined);
+  return openBench(world);
+};
+
+// Effects of a plug: the desire, the disk, the intent, QEMU, two records. Of an unplug: the desire, QEMU, a record, the file, a record.
+test.each(Array.from({ length: 10 }, (_, effects) => [effects]))('an agent that dies at effect %i of a plug leaves a disk that can be taken away whole', async (effects) => {
+  for (const after of [false, true]) {
+    const { world, machine, files } = await running();
+    const next = await dyingAt(world, effects, after, (bench) => want(bench, edited(2, [root, data, more])));
+    await want(next, edited(3, [root, data], ['more']));
+    expect({ machine: machine(), files: files() }).toEqual({ machine: ['root', 'data'], files: ['root', 'data'] });
+  }
+});
+
+test.each(Array.from({ length: 10 }, (_, effects) => [effects]))('one that dies at effect %i of an unplug removes no file that a machine has, and ends it', async (effects) => {
+  for (const after of [false, true]) {
+    const { world, machine, files } = await running();
+    const next = await dyingAt(world, effects, after, (bench) => want(bench, edited(2, [root], ['data'])));
+    for (const name of machine()) expect(files()).toContain(name);
+    await want(next, edited(3, [root], ['data']));
+    expect({ machine: machine(), files: files() }).toEqual({ machine: ['root'], files: ['root'] });
+  }
+});

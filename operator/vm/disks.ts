@@ -1,0 +1,31 @@
+import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
+import type { DesiredVm } from '#crds/wire/desired.ts';
+import { fromMiB } from '#crds/kit/quantity.ts';
+import type { VmFacts } from './facts.ts';
+
+type DiskFacts = Pick<VmFacts, 'vm' | 'report' | 'toldDisks'>;
+
+/**
+ * Disks of which it is known that the spec had them: its status says so, or this operator told the node. One that a node holds
+ * beside these is nobody's: a cluster that was restored to an older state has forgotten it, and that is no order to remove it. Pure.
+ */
+const knownDisks = ({ vm: { spec, status }, toldDisks }: DiskFacts): ReadonlySet<string> => new Set([
+  ...spec.disks.map(({ name }) => name),
+  ...(status.disks ?? []).filter(({ state }) => state !== 'Unclaimed').map(({ name }) => name),
+  ...(toldDisks ?? []),
+]);
+
+/** Disks that an edit took away and that the node may still have. Pure. */
+export const removedDisks = (facts: DiskFacts): NonNullable<DesiredVm['removedDisks']> => {
+  const wanted = new Set(facts.vm.spec.disks.map(({ name }) => name));
+  const { report } = facts;
+  return [...knownDisks(facts)]
+    .filter((name) => !wanted.has(name) && (report === undefined || report.disks.some((disk) => disk.name === name)))
+    .toSorted().slice(0, 24).map((name) => ({ name }));
+};
+
+/** The disks of a VM as its node reports them; what a silent node said last stays. Pure. */
+export const disksOf = (facts: DiskFacts): VmStatus['disks'] => {
+  const known = knownDisks(facts);
+  return facts.report?.disks.map(({ sizeMiB, state, ...disk }) => ({ ...disk, size: fromMiB(sizeMiB), state: known.has(disk.name) ? state : 'Unclaimed' })) ?? facts.vm.status.disks;
+};
