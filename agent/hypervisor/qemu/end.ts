@@ -52,8 +52,9 @@ const filterHolders = async (pids: readonly number[], lock: string): Promise<Hol
     const held = `/proc/${pid}/fd/${lockFd}`;
     // Only what is called so is asked further: a file of somebody else may lie where no answer comes.
     if (basename(await readlink(held).catch(() => '')) !== basename(lock) || file === undefined || (await identityOf(held)) !== file) continue;
-    const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-    found.push({ pid, isSupervisor: command.startsWith('/bin/sh\0') });
+    // Not the command line: reading that of a process which the kernel holds (state D) may hang as well.
+    const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '');
+    found.push({ pid, isSupervisor: name === 'sh\n' });
   }
   return found;
 };

@@ -64,7 +64,7 @@ export const observeMachine = async (house: House, uid: string, signal: AbortSig
       const refused = thrown instanceof Fault && (thrown.code === 'QmpRefused' || thrown.code === 'QmpBroken');
       // QEMU's answer or silence decides nothing: only the lock tells that the disks are free.
       if (await lockIsFree(lock, refused ? lockWaitMs : 0, signal)) return await describeGone(house, uid);
-      if (!refused || performance.now() >= end) return { is: 'unknown', why: limit.aborted ? `QEMU did not answer within ${answerMs} ms` : messageOf(thrown) };
+      if (!refused || performance.now() >= end) return { is: 'unknown', why: limit.aborted || (thrown instanceof Fault && thrown.code === 'QmpSilent') ? `QEMU did not answer within ${answerMs} ms` : messageOf(thrown) };
       await delay(20, undefined, { signal });
     }
   }

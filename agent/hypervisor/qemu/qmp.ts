@@ -20,7 +20,7 @@ export type Qmp = Disposable & {
 
 /**
  * Connects to a QMP socket and leaves its negotiation mode. Faults: QmpRefused (nobody listens: no process has the
- * socket), QmpBroken. Rejects with the signal's reason when QEMU does not greet: a socket that accepts is no sign of life.
+ * socket), QmpSilent (it takes nobody in), QmpBroken. Rejects with the signal's reason when QEMU does not greet: a socket that accepts is no sign of life.
  * Source: docs/interop/qmp-spec.
  */
 export const openQmp = async (socketFile: string, signal: AbortSignal): Promise<Qmp> => {
@@ -56,6 +56,8 @@ export const openQmp = async (socketFile: string, signal: AbortSignal): Promise<
 const brokenBy = (cause: unknown): Fault => {
   const code = errnoOf(cause);
   if (code === 'ENOENT' || code === 'ECONNREFUSED') return new Fault('QmpRefused', `nobody listens: ${messageOf(cause)}`, { cause });
+  // A QEMU that is stopped takes nobody in: the queue of its socket is full. Source: unix(7), EAGAIN of a connect that does not block.
+  if (code === 'EAGAIN') return new Fault('QmpSilent', 'QEMU takes no connection', { cause });
   return new Fault('QmpBroken', `the connection to QEMU broke: ${messageOf(cause)}`, { cause });
 };
 

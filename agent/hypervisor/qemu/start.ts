@@ -87,7 +87,7 @@ const greeted = async (house: House, { uid, startId }: MachineSpec, ended: Ended
           return true;
         },
         (thrown: unknown) => {
-          if (thrown instanceof Fault && (thrown.code === 'QmpRefused' || thrown.code === 'QmpBroken')) return false;
+          if (thrown instanceof Fault && ['QmpRefused', 'QmpSilent', 'QmpBroken'].includes(thrown.code)) return false;
           throw thrown;
         },
       );
