@@ -1,0 +1,123 @@
+// N04: a node reboots while the control plane is away. What was to run comes back from the ledger; and a record that is damaged costs its own VM alone.
+import { randomUUID } from 'node:crypto';
+import { readFile, readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { lockFd } from '#agent/hypervisor/qemu/launcher.ts';
+import { openCgroups } from '#agent/hypervisor/qemu/cgroup.ts';
+import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { verdict, vmManifest } from '../bed/objects.ts';
+import { type BedOperator, startBedOperator } from '../bed/operator.ts';
+import type { RealNodeOptions } from '../bed/realnode.ts';
+import { until } from '../bed/until.ts';
+import { startWhole, type Whole } from '../bed/whole.ts';
+
+const stepMs = 120_000;
+const bootIdFile = '/proc/sys/kernel/random/boot_id';
+
+describe('a node that comes up', () => {
+  const options: RealNodeOptions = {};
+  let all: Whole;
+  let operator: BedOperator;
+  const uids = new Map<string, string>();
+  beforeAll(async () => {
+    all = await startWhole(options);
+    operator = all.operator;
+    const policies = { always: 'Always', failure: 'OnFailure', never: 'Never' };
+    for (const [name, restartPolicy] of Object.entries(policies)) await all.me.apply(tiny(name, { restartPolicy }));
+    for (const name of ['paused', 'stopped']) await all.me.apply(tiny(name));
+    for (const name of [...Object.keys(policies), 'paused', 'stopped']) uids.set(name, (await runs(name)).metadata.uid);
+    await power('paused', 'Paused');
+    await all.me.patchVm('stopped', { spec: { stop: { mode: 'Force' }, powerState: 'Stopped' } });
+    await all.me.vmIs('paused', 'Ready=True Paused', stepMs);
+    await all.me.vmIs('stopped', 'Ready=True Stopped', stepMs);
+  }, 300_000);
+  afterAll(async () => {
+    await operator?.stop();
+    await all?.[Symbol.asyncDispose]();
+  }, stepMs);
+
+  const tiny = (name: string, spec: Record<string, unknown> = {}) => vmManifest(name, { memory: { size: '32Mi' }, ...spec });
+  const runs = (name: string) => all.me.vmIs(name, 'Ready=True Running', stepMs);
+  const power = (name: string, powerState: string) => all.me.patchVm(name, { spec: { powerState } });
+  const uidOf = (name: string) => uids.get(name) ?? '';
+  const present = async () => {
+    const there = new Set((await all.node.qemus()).map(({ uid }) => uid));
+    return [...uids].filter(([, uid]) => there.has(uid)).map(([name]) => name).toSorted();
+  };
+  const record = (name: string) => join(all.node.paths.ledger, `${uidOf(name)}.json`);
+  const holders = async () => {
+    const locks = new Set([...uids.values()].map((uid) => all.node.paths.lock(uid)));
+    const found: number[] = [];
+    for (const pid of (await readdir('/proc')).filter((each) => /^\d+$/.test(each)).map(Number)) if (locks.has(await readlink(`/proc/${pid}/fd/${lockFd}`).catch(() => ''))) found.push(pid);
+    return found;
+  };
+  /** The node loses its power: everything ends in one instant, and what lies in memory is gone. */
+  const powerCut = async () => {
+    await all.node.end('SIGKILL');
+    const pids = await holders();
+    for (const pid of pids) process.kill(pid, 'SIGSTOP');
+    for (const pid of pids) process.kill(pid, 'SIGKILL');
+    await until('all of it to be gone', async () => (await holders()).length === 0, stepMs);
+    const cgroups = await openCgroups();
+    for (const uid of uids.values()) {
+      await rm(all.node.paths.sockets(uid), { recursive: true, force: true });
+      await until('the cgroups to be gone', () => cgroups.remove(uid).then(() => true), stepMs);
+    }
+  };
+  /** The next agent sees a boot of its own. */
+  const anotherBoot = async () => {
+    const file = join(all.cluster.dir, 'boot_id');
+    await writeFile(file, `${randomUUID()}\n`);
+    options.under = ['unshare', '--mount', '--propagation', 'private', '/bin/sh', '-c', `mount --bind ${file} ${bootIdFile} && exec "$@"`, 'sh'];
+  };
+
+  test('N04: with the control plane away: what shall run and may be restarted comes back from the ledger, the rest does not', async () => {
+    await operator.stop();
+    await all.cluster.kill();
+    await powerCut();
+    await anotherBoot();
+    await all.node.start();
+    await until('the VMs to be back', async () => (await present()).length === 3, stepMs);
+    for (const name of ['always', 'failure']) await until(`guest ${name} to be up`, async () => (await all.node.serial(uidOf(name))).includes('up'), stepMs);
+    expect(await present()).toEqual(['always', 'failure', 'paused']);
+
+    await all.cluster.start();
+    operator = await startBedOperator(all.cluster, { port: Number(new URL(all.operator.url).port) });
+    for (const name of ['always', 'failure']) {
+      const back = await until(`${name} to be told of`, async () => { const vm = await all.me.vm(name); return vm.status.lastExit !== undefined && verdict(vm) === 'Ready=True Running' && vm; }, stepMs);
+      expect([back.metadata.uid, back.status.epoch, back.status.lastExit?.reason]).toEqual([uidOf(name), 1, 'NodeRebooted']);
+    }
+    const never = await all.me.vmIs('never', 'Ready=False NodeRebooted', stepMs);
+    expect([never.status.lastExit?.reason, verdict(never, 'Stalled')]).toEqual(['NodeRebooted', 'Stalled=True NodeRebooted']);
+    await all.me.vmIs('paused', 'Ready=True Paused', stepMs);
+    await all.me.vmIs('stopped', 'Ready=True Stopped', stepMs);
+    expect(await present()).toEqual(['always', 'failure', 'paused']);
+  }, 400_000);
+
+  test('with a damaged record: it is put aside and said, its guest runs on untouched, the others do as they are told; with the record back all is well', async () => {
+    const before = (await all.node.qemus()).map(({ pid }) => pid).toSorted();
+    await all.node.end('SIGKILL');
+    const text = await readFile(record('always'), 'utf8');
+    await writeFile(record('always'), text.replace('"Running"', '"Stopped"'));
+    await all.node.start();
+    await all.node.joined();
+    const told = await all.me.nodeIs('node-1', 'StorageReady=False LedgerQuarantined', stepMs);
+    expect([verdict(told), conditionOf(told.status.conditions, 'StorageReady')?.message]).toEqual(['Ready=False NodeTrouble', expect.stringContaining(`${uidOf('always')}.json is damaged (the checksum differs) and was put into quarantine/`)]);
+    await all.me.vmIs('always', 'Ready=Unknown GuestUnknown', stepMs);
+    await power('failure', 'Paused');
+    await all.me.vmIs('failure', 'Ready=True Paused', stepMs);
+    await power('failure', 'Running');
+    await runs('failure');
+    expect((await all.node.qemus()).map(({ pid }) => pid).toSorted()).toEqual(before);
+
+    await all.node.end('SIGKILL');
+    await rename(join(all.node.paths.quarantine, `${uidOf('always')}.json`), join(all.cluster.dir, 'damaged.json'));
+    await writeFile(record('always'), text, { mode: 0o600 });
+    await all.node.start();
+    await all.node.joined();
+    await all.me.nodeIs('node-1', 'StorageReady=True StorageReady', stepMs);
+    await runs('always');
+    expect((await all.node.qemus()).map(({ pid }) => pid).toSorted()).toEqual(before);
+  }, 400_000);
+});
