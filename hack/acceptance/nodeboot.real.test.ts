@@ -45,6 +45,7 @@ describe('a node that comes up', () => {
     const there = new Set((await all.node.qemus()).map(({ uid }) => uid));
     return [...uids].filter(([, uid]) => there.has(uid)).map(([name]) => name).toSorted();
   };
+  const pids = async () => (await all.node.qemus()).map(({ pid, uid }) => `${uid} ${pid}`).toSorted();
   const record = (name: string) => join(all.node.paths.ledger, `${uidOf(name)}.json`);
   const holders = async () => {
     const locks = new Set([...uids.values()].map((uid) => all.node.paths.lock(uid)));
@@ -96,7 +97,7 @@ describe('a node that comes up', () => {
   }, 400_000);
 
   test('with a damaged record: it is put aside and said, its guest runs on untouched, the others do as they are told; with the record back all is well', async () => {
-    const before = (await all.node.qemus()).map(({ pid }) => pid).toSorted();
+    const before = await pids();
     await all.node.end('SIGKILL');
     const text = await readFile(record('always'), 'utf8');
     await writeFile(record('always'), text.replace('"Running"', '"Stopped"'));
@@ -109,7 +110,7 @@ describe('a node that comes up', () => {
     await all.me.vmIs('failure', 'Ready=True Paused', stepMs);
     await power('failure', 'Running');
     await runs('failure');
-    expect((await all.node.qemus()).map(({ pid }) => pid).toSorted()).toEqual(before);
+    expect(await pids()).toEqual(before);
 
     await all.node.end('SIGKILL');
     await rename(join(all.node.paths.quarantine, `${uidOf('always')}.json`), join(all.cluster.dir, 'damaged.json'));
@@ -118,6 +119,6 @@ describe('a node that comes up', () => {
     await all.node.joined();
     await all.me.nodeIs('node-1', 'StorageReady=True StorageReady', stepMs);
     await runs('always');
-    expect((await all.node.qemus()).map(({ pid }) => pid).toSorted()).toEqual(before);
+    expect(await pids()).toEqual(before);
   }, 400_000);
 });
