@@ -15,6 +15,7 @@ import { appliedOf } from './vm/change.ts';
 import type { Hands, Log } from './vm/hands.ts';
 import { makeImageKeeper } from './vm/images.ts';
 import { isDiskTrouble } from './vm/keeping.ts';
+import { makeMisunderstood } from './vm/misunderstood.ts';
 import { openLedger } from './vm/ledger.ts';
 import type { IdRange } from './vm/places.ts';
 import { reportRemains } from './vm/report.ts';
@@ -78,6 +79,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
   const ledger = await openLedger(parts.shelf, parts.unixIds, stopping.signal);
   for (const { reason, message } of ledger.troubles()) log.error({ reason }, message);
   const workers = new Map<string, Worker>();
+  const foreign = makeMisunderstood(parts.node.agentVersion);
   const reports = new Map<string, ObservedVm>([...ledger.remains()].map(([uid, why]) => [uid, reportRemains(uid, why)]));
   let sizeMiB = 0;
   let toldFacts = '';
@@ -119,7 +121,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
     now: clock.now, hostMs: parts.hostMs, newId: parts.newId, chance: parts.chance,
     report: (observed) => {
       reports.set(observed.uid, observed);
-      link.say({ type: 'report', observed });
+      link.say({ type: 'report', observed: foreign.told(observed) });
     },
     absent: (uid) => {
       reports.delete(uid);
@@ -148,6 +150,8 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
 
   const hear = async (command: Desire | Tombstone): Promise<void> => {
     const { uid, kind } = command.type === 'desire' ? command.object : command;
+    const last = foreign.clear(uid) ? reports.get(uid) : undefined;
+    if (last) link.say({ type: 'report', observed: last });
     try {
       const verdict = command.type === 'desire' ? await ledger.accept(command) : await ledger.doom(command);
       switch (verdict.is) {
@@ -177,8 +181,9 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
       toldFacts = digestOf(now);
       yield { type: 'facts', facts: now };
       for (const observed of images.list()) if (ledger.entries().has(observed.uid)) yield { type: 'report', observed };
-      for (const observed of reports.values()) yield { type: 'report', observed };
+      for (const observed of reports.values()) yield { type: 'report', observed: foreign.told(observed) };
     },
+    misunderstood: (uid, why) => link.say({ type: 'report', observed: foreign.note(uid, why, reports.get(uid)) }),
     // Who can not remember a leader can still tell it how things stand. No command of it is taken before it is remembered.
     welcomed: (leaderEpoch) => within(noteMs, stopping.signal, 'keeping the epoch of the leader', () => ledger.noteLeader(leaderEpoch)).catch((thrown: unknown) => {
       log.error({ leaderEpoch, err: messageOf(thrown) }, 'the epoch of the leader can not be kept; its commands are refused until it can');

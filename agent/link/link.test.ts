@@ -49,7 +49,7 @@ const agent = async (url: string, over: Partial<LinkHouse> = {}, times: LinkTime
     dial: makeDial({ url }), token: async () => 'secret', clock: systemClock, chance: () => 0.5, log: quiet,
     hello: () => ({ type: 'hello', protocol: { min: 1, max: 1 }, capabilities: [], agentId: 'a', leaderEpochSeen: 0, facts: nodeFacts }),
     held: () => [held(1)], heldDigest: () => 'same', snapshot: () => [{ type: 'facts', facts: nodeFacts }],
-    welcomed: async (leaderEpoch) => void epochs.push(leaderEpoch), hear: async (command) => void commands.push(command.type), beat: () => {}, ...over,
+    welcomed: async (leaderEpoch) => void epochs.push(leaderEpoch), hear: async (command) => void commands.push(command.type), beat: () => {}, misunderstood: () => {}, ...over,
   }, times);
   const done = link.run(stop.signal);
   closers.push(() => stop.abort());
@@ -125,6 +125,22 @@ describe('a link', () => {
     talks[0]?.say(welcome);
     await until('heartbeats', () => (talks[0]?.heard.filter(({ type }) => type === 'heartbeat').length ?? 0) > 3, 5_000);
     expect(reads).toBe(2);
+  });
+
+  test('a desire that it can not read costs that VM alone; nonsense ends the session', async () => {
+    const { url, talks } = await door();
+    const unread: string[] = [];
+    const { commands } = await agent(url, { misunderstood: (of, why) => void unread.push(`${of} ${why}`) });
+    await heard(talks, 0, 'hello');
+    talks[0]?.say(welcome);
+    await heard(talks, 0, 'facts');
+    const desire = { type: 'desire', leaderEpoch: 4, revision: 1 };
+    talks[0]?.say({ ...desire, object: { ...someVm({ uid: uidOf(5) }), colour: 'red' } } as { type: string });
+    talks[0]?.say({ ...desire, object: someVm() } as ToAgent);
+    await until('the good one', () => commands.length === 1, 5_000);
+    expect(unread).toEqual([expect.stringMatching(new RegExp(`^${uidOf(5)} desire: .*colour`))]);
+    talks[0]?.say({ ...desire, object: { kind: 'vm', uid: '../../x' } } as { type: string });
+    await heard(talks, 1, 'hello');
   });
 
   test('gives up a silent operator', async () => {

@@ -28,6 +28,8 @@ export type LinkHouse = {
   welcomed: (leaderEpoch: number) => Promise<void>;
   /** A command; resolves when it is judged and, if accepted, on disk. Never rejects. */
   hear: (command: Desire | Tombstone) => Promise<void>;
+  /** The desire for one VM could not be read: it holds what this build does not know. */
+  misunderstood: (uid: string, why: string) => void;
   /** Called at each heartbeat; for what is looked at now and then. */
   beat: () => void;
 };

@@ -101,6 +101,10 @@ export const openSession = ({ house, times, token, underWay, socket, stop, ended
     heardMs = clock.monotonicMs();
     const parsed = parseFrame<ToAgent>(toAgent, text);
     if (parsed.is === 'unknown') return log.debug({ type: parsed.type }, 'unknown frame ignored');
+    if (parsed.is === 'bad' && parsed.about !== undefined && joined) {
+      log.error({ uid: parsed.about, why: parsed.why }, 'a desire can not be read: the operator is newer');
+      return house.misunderstood(parsed.about, parsed.why);
+    }
     if (parsed.is === 'bad') {
       log.error({ why: parsed.why }, 'the operator sent a bad frame');
       return end('bad frame', 1002);

@@ -49,6 +49,7 @@ export const reasons = {
   LedgerQuarantined: ['The record of a VM on the node is damaged and was put aside; nobody touches that VM. The others run.', 'Restore the file that the message names into ledger/ and restart the agent, or delete the VM.'],
   LedgerUnreadable: ['The record of a VM on the node can not be read, or was written by a newer agent; nobody touches that VM.', 'See the message; mend the file or its disk, or start the newer agent again.'],
   UnknownVm: ['The node holds a VM without a readable record; nobody touches it.', 'Restore its file into ledger/ and restart the agent, or delete the VM.'],
+  AgentTooOld: ['The agent of the node is too old for something that the spec asks for. What runs, runs on as it was.', 'Update the agent of the node; the message names what it does not know.'],
   StorageHung: ['The disk of the node does not answer. Guests that need no disk go on.', 'Look at the disk of the node.'],
   StorageReady: ['The agent can write to its disk.', 'Nothing.'],
   IOError: ['A disk of the node failed, and the guest is held where it was. Its write is tried again, later each time.', 'Look at the disk of the node.'],
