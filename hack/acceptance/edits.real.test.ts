@@ -79,7 +79,10 @@ describe('an edit', () => {
     await until('another machine', async () => (await pids()).length === 1 && (await pids())[0] !== before[0], bootMs);
     const { status } = await applied('RestartRequired=False UpToDate');
     expect([status.lastExit?.reason, status.resolved?.cpus, status.restartCount]).toEqual(['GuestReset', 3, undefined]);
-    await scene.serialHas(uid, 'SEES cpus=3');
+    await scene.serialHas(uid, 'STRATO ready');
+    // Its script ran at the first boot only.
+    await scene.type(uid, '\necho "HAS cpus=$(grep -c ^processor /proc/cpuinfo)"\n');
+    await scene.serialHas(uid, 'HAS cpus=3');
     expect(await scene.removed('edited', uid)).toEqual([]);
   }, 400_000);
 });
