@@ -19,7 +19,7 @@ export type Folders = { stateDir: string; imageCacheDir: string; socketDir: stri
  *     disks/NAME.qcow2          overlay or blank disk, owned by unixId, 0600
  *     disks/NAME.base           hard link to the image, root, 0444
  *     seed.img                  cloud-init NoCloud seed
- *     serial.log, serial.in     record of the serial console since power-on; FIFO of its input
+ *     serial.log, serial.in     record of the serial console since power-on; FIFO of its input (serial.out is /dev/null)
  *     runs/STARTID/             one start: start.json, events, exit, stderr
  *   socketDir/UID/              qmp.sock, tools.sock, qga.sock, vnc.sock (short: Unix socket paths end at 107 bytes)
  */

@@ -40,7 +40,7 @@ describe('the arguments of QEMU', () => {
 
   test('there are monitors for the agent and for tools, and one for the record of events; neither the serial port nor that of the guest agent waits for anybody', () => {
     expect(valuesOf(args(), '-chardev')).toEqual([
-      'stdio,id=events,signal=off', 'socket,id=agent,path=/run/x/qmp.sock,server=on,wait=off', 'socket,id=tools,path=/run/x/tools.sock,server=on,wait=off', 'null,id=serial',
+      'stdio,id=events,signal=off', 'socket,id=agent,path=/run/x/qmp.sock,server=on,wait=off', 'socket,id=tools,path=/run/x/tools.sock,server=on,wait=off', 'pipe,id=serial,path=serial,logfile=serial.log,logappend=on',
       'socket,id=guest-agent,path=/run/x/qga.sock,server=on,wait=off',
     ]);
     expect(valuesOf(args(), '-mon')).toEqual(['chardev=events,mode=control', 'chardev=agent,mode=control', 'chardev=tools,mode=control']);

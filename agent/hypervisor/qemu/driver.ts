@@ -3,7 +3,6 @@ import { z } from 'zod';
 import { jittered } from '#crds/kit/backoff.ts';
 import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { Architecture, Hypervisor, HypervisorOptions } from '../driver.ts';
-import { serialId } from './args.ts';
 import { boards } from './board.ts';
 import { openCgroups } from './cgroup.ts';
 import { changeMachine } from './change.ts';
@@ -18,7 +17,6 @@ import { closeSockets, startMachine } from './start.ts';
 import { makeWatcher } from './watch.ts';
 
 const nothing = z.unknown();
-const chardevs = z.array(z.object({ label: z.string(), filename: z.string() }));
 const boundEachMs = 5_000;
 const proveAgain = { baseMs: 2_000, maxMs: 60_000 };
 
@@ -78,7 +76,8 @@ export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: Hype
     observe: (uid, limit) => observeMachine(house, uid, limit),
     start: (spec, limit) => startMachine(house, spec, limit),
     resume: (uid, limit) => ask(uid, limit, async (qmp) => {
-      if ((await statusOf(qmp, limit)) === 'prelaunch') await readyToRun(house, uid, qmp, limit);
+      // An agent may have died between the launch and here: this must be so before the first instruction.
+      if ((await statusOf(qmp, limit)) === 'prelaunch') await closeSockets(house, uid);
       await qmp.execute('cont', nothing, limit);
     }),
     pause: (uid, limit) => ask(uid, limit, async (qmp) => void (await qmp.execute('stop', nothing, limit))),
@@ -105,13 +104,6 @@ export const featuresOf = ({ boards: found }: Verdict, { firmware, hasTpm, hasVs
   ...(hasTpm ? ['tpm'] : []),
   ...(hasVsock ? ['vsock'] : []),
 ];
-
-/** An agent may have died between the launch and here: what must be true before the first instruction is made sure of again. */
-const readyToRun = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal): Promise<void> => {
-  await closeSockets(house, uid);
-  const serial = (await qmp.execute('query-chardev', chardevs, signal)).find(({ label }) => label === serialId);
-  if (serial?.filename === 'null') throw new Fault('StartFailed', `VM ${uid}: its serial console has no record yet`);
-};
 
 /** Proves until it succeeds: a node that is short of memory for a moment is not one without QEMU. */
 const prove = async (look: () => Promise<Verdict>, failed: (why: Fault) => void, signal: AbortSignal): Promise<Verdict> => {

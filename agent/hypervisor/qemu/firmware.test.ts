@@ -18,6 +18,7 @@ describe('the firmware of a node', () => {
   test.each<[string, string, object]>([
     ['with Secure Boot and keys is for those who ask for it', descriptor({ features: ['secure-boot', 'enrolled-keys', 'requires-smm'] }), { amd64: { secure: plain } }],
     ['with Secure Boot and no keys starts nothing signed and is of no use', descriptor({ features: ['secure-boot'] }), {}],
+    ['with Secure Boot whose variables the guest can write protects nobody', descriptor({ features: ['secure-boot', 'enrolled-keys'] }), {}],
     ['for another machine is not ours', descriptor({ targets: [{ architecture: 'x86_64', machines: ['pc-i440fx-*'] }] }), {}],
     ['that is a BIOS is not meant', descriptor({ 'interface-types': ['bios'] }), {}],
     ['in memory has no variable store', descriptor({ mapping: { device: 'memory', filename: '/f/all.fd' } }), {}],

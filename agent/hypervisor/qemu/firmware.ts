@@ -28,7 +28,7 @@ export type DescriptorFile = { name: string; text: string };
 
 /**
  * What the descriptors of a node offer. Pure. They are taken in the order of their names, the first that fits wins. Secure: with
- * Secure Boot and keys enrolled. Files of another form are of no use to us and passed over.
+ * Secure Boot, keys enrolled, and variables that the guest can not write past the firmware (SMM). Files of another form are of no use to us and passed over.
  */
 export const chooseFirmware = (files: readonly DescriptorFile[]): UefiFirmware => {
   const found: UefiFirmware = {};
@@ -36,7 +36,7 @@ export const chooseFirmware = (files: readonly DescriptorFile[]): UefiFirmware =
     const read = descriptor.safeParse(jsonOf(text));
     if (!read.success || !read.data['interface-types'].includes('uefi')) continue;
     const { features, mapping, targets } = read.data;
-    const kind = features.includes('secure-boot') ? (features.includes('enrolled-keys') ? 'secure' : undefined) : 'plain';
+    const kind = features.includes('secure-boot') ? (isSecure(features) ? 'secure' : undefined) : 'plain';
     for (const architecture of ['amd64', 'arm64'] as const) {
       const fits = targets.some((target) => target.architecture === boards[architecture].qemuName && target.machines.some((machine) => /^(pc-q35|virt)-/.test(machine)));
       if (!fits || kind === undefined || found[architecture]?.[kind]) continue;
@@ -45,6 +45,8 @@ export const chooseFirmware = (files: readonly DescriptorFile[]): UefiFirmware =
   }
   return found;
 };
+
+const isSecure = (features: readonly string[]): boolean => features.includes('enrolled-keys') && features.includes('requires-smm');
 
 /** Looks for the UEFI firmware of the node. */
 export const findFirmware = async (folders: readonly string[] = firmwareFolders): Promise<UefiFirmware> => {

@@ -1,5 +1,3 @@
-import { serialId } from './args.ts';
-
 /** Exit code of the launcher when another process has the VM's lock. */
 export const lockedExit = 75;
 
@@ -10,12 +8,8 @@ export const lockFd = 9;
 const roomForEvents = 65_536;
 const roomForExit = 4_096;
 
-// Before `qmp_capabilities` QEMU writes no event. The second line gives the serial port its record and its input:
-// a `file` character device never waits for a reader. Source: QEMU QMP reference, chardev-change.
-const greeting = [
-  { execute: 'qmp_capabilities', id: 'capabilities' },
-  { execute: 'chardev-change', id: 'serial', arguments: { id: serialId, backend: { type: 'file', data: { in: 'serial.in', out: 'serial.log', append: true } } } },
-].map((command) => JSON.stringify(command)).join('\n');
+// Before `qmp_capabilities` QEMU writes no event.
+const greeting = JSON.stringify({ execute: 'qmp_capabilities', id: 'capabilities' });
 
 /**
  * The launcher of a machine, and afterwards its supervisor. A fixed text; everything that differs is a positional argument:
@@ -46,7 +40,10 @@ flock -n ${lockFd} || exit ${lockedExit}
 echo "$start" > run.new
 mv -f run.new run
 : > serial.log
-if [ ! -p serial.in ]; then mkfifo -m 640 serial.in; chgrp "$id" serial.in; fi
+if [ ! -p serial.in ]; then mkfifo -m 660 serial.in; fi
+chgrp "$id" serial.in
+chmod 660 serial.in
+ln -sfn /dev/null serial.out
 mkfifo "$run/qmp.in"
 fallocate -n -l ${roomForEvents} "$run/events" 2>/dev/null || :
 fallocate -n -l ${roomForExit} "$run/exit.new" 2>/dev/null || :

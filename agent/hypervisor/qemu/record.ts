@@ -58,20 +58,22 @@ export const readEnd = async (paths: Paths, { uid: of, startId, bootId, oomKills
   return endOf({ startId, rebooted: bootId !== bootIdNow, events, exit, oom: oomKills > before, stderr: stderr.slice(-tailChars) });
 };
 
-/** Whether QEMU has done what the launcher told it before anything else; undefined while it has not answered. */
-export const readGreeting = async (paths: Paths, of: string, startId: string): Promise<'done' | undefined> => {
-  // The last piece is empty, or a line that is still being written.
-  for (const line of (await readEnds(join(paths.run(of, startId), 'events'))).split('\n').slice(0, -1)) {
-    if (!line.includes('"serial"')) continue;
-    const { id, error } = reply.parse(JSON.parse(line));
-    if (id !== 'serial') continue;
-    if (error) throw new Fault('StartFailed', `QEMU refused the record of the serial console: ${error.desc}`);
-    return 'done';
-  }
-  return undefined;
-};
+/** Whether QEMU has answered what the launcher told it before anything else: from then on its events are recorded. */
+export const recordsEvents = async (paths: Paths, of: string, startId: string): Promise<boolean> =>
+  (await readEnds(join(paths.run(of, startId), 'events'))).split('\n').slice(0, -1).some((line) => {
+    const said = reply.safeParse(jsonOf(line));
+    return said.success && said.data.id === 'capabilities';
+  });
 
-const reply = z.object({ id: z.string().optional(), error: z.object({ desc: z.string() }).optional() });
+const reply = z.object({ id: z.string(), return: z.object({}) });
+
+const jsonOf = (line: string): unknown => {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+};
 
 const readIfThere = async (file: string): Promise<string | undefined> =>
   readFile(file, 'utf8').catch((thrown: unknown) => {

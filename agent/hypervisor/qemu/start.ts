@@ -11,7 +11,7 @@ import type { House } from './house.ts';
 import { launchArgs, lockedExit } from './launcher.ts';
 import { openMonitor } from './look.ts';
 import { whyEmulated } from './probe.ts';
-import { readGreeting, readTail, writeStart } from './record.ts';
+import { readTail, recordsEvents, writeStart } from './record.ts';
 
 const root = () => process.getuid?.() ?? 0;
 
@@ -74,7 +74,7 @@ const spawnLauncher = async (args: readonly string[], stderrFile: string): Promi
   }
 };
 
-/** Waits until QEMU answers and its serial port has its record. Faults: AlreadyRunning, StartFailed. */
+/** Waits until QEMU answers and its events are recorded. Faults: AlreadyRunning, StartFailed. */
 const greeted = async (house: House, { uid, startId }: MachineSpec, ended: Ended, signal: AbortSignal): Promise<void> => {
   for (let answers = false; ;) {
     const end = ended();
@@ -92,7 +92,7 @@ const greeted = async (house: House, { uid, startId }: MachineSpec, ended: Ended
         },
       );
     }
-    if (answers && (await readGreeting(house.paths, uid, startId)) === 'done') return;
+    if (answers && (await recordsEvents(house.paths, uid, startId))) return;
     await delay(2, undefined, { signal });
   }
 };
