@@ -41,6 +41,7 @@ const keys = {
   image_cache_dir: path().optional().describe('Imported images. Best on the file system of state_dir (hard links). Unset: images/ in state_dir.'),
   image_allowed_networks: networks().default([])
     .describe('Networks beside the public ones that images may be fetched from, as in 10.20.0.0/16,fd00::/8. Unset: none, so neither private addresses nor this node.'),
+  image_cache_max: size().default('50Gi').describe('How much imported images may take; beyond it those that no VM uses are removed, the least recently used first, and fetched again when they are needed.'),
   image_max_size: size().default('1Ti').describe('The largest disk that an image may hold, and the most that a compressed one may unpack to.'),
   qemu_socket_dir: path()
     .refine((text) => Buffer.byteLength(resolve(text)) + uidAndFile <= socketPathBytes, `must be at most ${socketPathBytes - uidAndFile} bytes long, so that DIR/UID/tools.sock fits into the ${socketPathBytes} bytes of a Unix socket path`)

@@ -14,7 +14,7 @@ import { takeStateLock } from './host/statelock.ts';
 import { readToken } from './host/token.ts';
 import { hypervisors } from './hypervisor/registry.ts';
 import { makeGuests } from './guest/guests.ts';
-import { limitsFor } from './image/limits.ts';
+import { cacheOf, limitsFor } from './image/limits.ts';
 import { makeImageStore } from './image/local.ts';
 import { makeGuard } from './image/web/guard.ts';
 import { makeDial } from './link/dial.ts';
@@ -58,7 +58,7 @@ const run = async (config: Config): Promise<void> => {
   // Disposed before the lock is given back.
   await using images = await makeImageStore({
     paths: at, unixId: config.unix_ids.max, bootId: await readBootId(), clock: systemClock, chance: Math.random, log,
-    limits: limitsFor(toMiB(config.image_max_size)),
+    limits: limitsFor(toMiB(config.image_max_size)), cacheRules: cacheOf(toMiB(config.image_cache_max)),
     guard: makeGuard({ allowed: config.image_allowed_networks }),
   });
   const agent = await assemble(config, at, images, log, ending.signal);

@@ -1,39 +1,18 @@
-import { mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, statfs, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { z } from 'zod';
-import { digestOf } from '#crds/kit/digest.ts';
-import { type DesiredImage, desiredImage, uid as uidForm } from '#crds/wire/desired.ts';
-import { errnoOf, syncDirectory, writeWhole } from '../storage/durable.ts';
-import { seal, unseal } from './sealed.ts';
+import { type DesiredImage, uid as uidForm } from '#crds/wire/desired.ts';
 import { slots } from '#crds/kit/slots.ts';
-
-const hex64 = z.string().regex(/^[0-9a-f]{64}$/);
-const content = z.strictObject({
-  /** Of the fetched bytes, in hex; the name of the content. */
-  sha256: hex64,
-  sha512: z.string().regex(/^[0-9a-f]{128}$/).optional(),
-  format: z.enum(['qcow2', 'raw']),
-  /** Of the fetched file. */
-  sizeBytes: z.int().min(0),
-  virtualSizeBytes: z.int().min(1),
-  /** Of our own qcow2. */
-  fileBytes: z.int().min(1),
-  /** The image that it was imported for first; tells whose it is when a crash came before the claim was completed. */
-  importedFor: uidForm,
-});
-const claim = z.strictObject({ desire: desiredImage, sha256: hex64.optional() });
-
-/** One imported content. */
-export type Content = z.output<typeof content>;
-/** That an image is wanted, and which content it turned out to be. */
-export type Claim = z.output<typeof claim>;
+import { errnoOf, syncDirectory, writeWhole } from '../storage/durable.ts';
+import { type Claim, claim, type Content, content, downloadKey, fits, hex64, isClaimedBy } from './content.ts';
+import type { Cached } from './evict.ts';
+import { seal, unseal } from './sealed.ts';
 
 /**
  * What lies in the image cache. A content counts only with its sidecar, which is written last.
  *
  *   SHA256.qcow2     our own qcow2, root, 0444, never written again
- *   SHA256.json      its sidecar: sizes and hashes, sealed
+ *   SHA256.json      its sidecar: sizes and hashes, sealed; its time is that of the last use, within ten minutes
  *   wanted/UID.json  a claim: which image is wanted, and its content once that is known; sealed
  *   partial/KEY/     a download that may be unfinished, of those who share it (see downloadKey); taken up again after a restart
  *   partial/ID/      one conversion; whatever is there at a start is rubbish
@@ -51,27 +30,26 @@ export type Cache = {
   commit: (finished: string, entry: Content) => Promise<void>;
   /** Writes the sidecar of a content that is there, with one more hash. */
   amend: (entry: Content) => Promise<void>;
+  /** From now on a content is not there; its files go with `evict`. */
+  forget: (sha256: string) => void;
+  /** Removes the files of a content that was forgotten, unless it has come anew meanwhile. */
   evict: (sha256: string) => Promise<void>;
+  /** Every content, with what decides whether it stays. */
+  survey: () => Promise<Cached[]>;
+  /** A content is in use. */
+  touch: (sha256: string) => void;
   claim: (claim: Claim) => Promise<void>;
   unclaim: (uid: string) => Promise<void>;
   freeBytes: () => Promise<number>;
 };
 
-/** Whether a content is what an image asks for; undefined when the answer needs a hash that was not made. Pure. */
-export const fits = (desire: DesiredImage, entry: Pick<Content, 'sha256' | 'sha512' | 'format'>): boolean | undefined => {
-  if (desire.format !== entry.format) return false;
-  if (desire.digest !== undefined && desire.digest !== `sha256:${entry.sha256}`) return false;
-  if (desire.checksum === undefined) return true;
-  if (desire.checksum.startsWith('sha256:')) return desire.checksum === `sha256:${entry.sha256}`;
-  return entry.sha512 === undefined ? undefined : desire.checksum === `sha512:${entry.sha512}`;
-};
+const noteEachMs = 600_000;
 
-/** What makes two images one download: bytes that are known to be the same, else only the image itself. In hex. Pure. */
-export const downloadKey = ({ uid, format, digest, checksum, checksumUrl, url }: DesiredImage): string =>
-  digestOf([format, digest ?? checksum ?? (checksumUrl === undefined ? uid : [checksumUrl, url])]);
-
-/** Opens the cache (one process at a time: the agent's lock sees to that), clears what crashes left behind, and tells the claims that were found. */
-export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): Promise<{ cache: Cache; claims: Claim[] }> => {
+/**
+ * Opens the cache (one process at a time: the agent's lock sees to that), clears what crashes left behind, and tells the
+ * claims that were found. `nowMs` is the wall clock.
+ */
+export const openCache = async (directory: string, nowMs: () => number, log: Pick<Logger, 'warn'>): Promise<{ cache: Cache; claims: Claim[] }> => {
   const wanted = join(directory, 'wanted');
   const partial = join(directory, 'partial');
   const file = (sha256: string) => join(directory, `${sha256}.qcow2`);
@@ -82,11 +60,14 @@ export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): P
   for (const each of [directory, wanted, partial]) await mkdir(each, { recursive: true, mode: 0o711 });
 
   const contents = new Map<string, Content>();
+  // When each was last used, and when that was last written down.
+  const used = new Map<string, { atMs: number; notedMs: number }>();
   // Contents and claims change one at a time: a removal must not take the file of an import that ends meanwhile.
   const turn = slots(1);
   const inTurn = (act: () => Promise<void>): Promise<void> => turn(act, new AbortController().signal);
   const evict = async (sha256: string): Promise<void> => {
-    contents.delete(sha256);
+    if (contents.has(sha256)) return;
+    used.delete(sha256);
     await rm(sidecar(sha256), { force: true });
     await rm(file(sha256), { force: true });
     await syncDirectory(directory);
@@ -96,23 +77,29 @@ export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): P
       await handle.writeFile(seal(entry));
     });
     contents.set(entry.sha256, entry);
+    used.set(entry.sha256, { atMs: nowMs(), notedMs: nowMs() });
   };
 
   const { claims, damaged } = await readClaims(wanted, log);
   const names = await readdir(directory);
   for (const sha256 of new Set(names.flatMap((name) => /^([0-9a-f]{64})\.(qcow2|json)(\.new)?$/.exec(name)?.[1] ?? []))) {
-    const entry = await readContent(sidecar(sha256), file(sha256), sha256);
+    const found = await readContent(sidecar(sha256), file(sha256), sha256);
     // With a damaged claim, nobody can tell what is unclaimed.
-    if (entry && (damaged || claims.some((each) => isClaimedBy(entry, each)))) contents.set(sha256, entry);
-    else {
+    if (found && (damaged || claims.some((each) => isClaimedBy(found.entry, each)))) {
+      contents.set(sha256, found.entry);
+      used.set(sha256, { atMs: found.usedMs, notedMs: found.usedMs });
+    } else {
       log.warn({ sha256 }, 'an unfinished, damaged or unclaimed content is removed from the image cache');
       await tidied(evict(sha256));
     }
     await tidied(rm(`${sidecar(sha256)}.new`, { force: true }));
   }
 
-  const completed = claims.map((each) => ({ ...each, ...sha256Of([...contents.values()].find((entry) => isClaimedBy(entry, each))) }));
-  const unfinished = completed.filter(({ sha256 }) => sha256 === undefined || !contents.has(sha256)).map(({ desire }) => downloadKey(desire));
+  const completed = claims.map((each): Claim => {
+    const sha256 = [...contents.values()].find((entry) => isClaimedBy(entry, each))?.sha256;
+    return { ...each, ...(sha256 === undefined ? {} : { sha256 }) };
+  });
+  const unfinished = completed.filter(({ sha256, evicted }) => !evicted && (sha256 === undefined || !contents.has(sha256))).map(({ desire }) => downloadKey(desire));
   for (const name of await readdir(partial)) if (!unfinished.includes(name)) await tidied(rm(join(partial, name), { recursive: true, force: true }));
 
   const cache: Cache = {
@@ -129,8 +116,23 @@ export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): P
       await rename(finished, file(entry.sha256));
       await describe(entry);
     }),
-    amend: (entry) => inTurn(() => describe(entry)),
+    amend: (entry) => inTurn(async () => {
+      if (contents.has(entry.sha256)) await describe(entry);
+    }),
+    forget: (sha256) => void contents.delete(sha256),
     evict: (sha256) => inTurn(() => evict(sha256)),
+    survey: () => Promise.all([...contents.values()].map(async ({ sha256, fileBytes }): Promise<Cached> => {
+      const links = await stat(file(sha256)).then(({ nlink }) => nlink, () => 1);
+      return { sha256, fileBytes, lastUsedMs: used.get(sha256)?.atMs ?? 0, linked: links > 1 };
+    })),
+    touch: (sha256) => {
+      const now = nowMs();
+      const notedMs = used.get(sha256)?.notedMs ?? 0;
+      const due = now - notedMs >= noteEachMs;
+      used.set(sha256, { atMs: now, notedMs: due ? now : notedMs });
+      // Only for the order of evictions after a restart: when it can't be written, nothing is lost.
+      if (due) void utimes(sidecar(sha256), now / 1000, now / 1000).catch(() => {});
+    },
     claim: (made) => inTurn(() =>
       writeWhole(join(wanted, `${uidForm.parse(made.desire.uid)}.json`), owner, async (handle) => {
         await handle.writeFile(seal(made));
@@ -146,11 +148,6 @@ export const openCache = async (directory: string, log: Pick<Logger, 'warn'>): P
   };
   return { cache, claims: completed };
 };
-
-const sha256Of = (entry: Content | undefined): { sha256?: string } => (entry ? { sha256: entry.sha256 } : {});
-
-const isClaimedBy = (entry: Content, by: Claim): boolean =>
-  by.sha256 === undefined ? entry.importedFor === by.desire.uid && fits(by.desire, entry) === true : by.sha256 === entry.sha256;
 
 const readClaims = async (wanted: string, log: Pick<Logger, 'warn'>): Promise<{ claims: Claim[]; damaged: boolean }> => {
   const claims: Claim[] = [];
@@ -168,11 +165,11 @@ const readClaims = async (wanted: string, log: Pick<Logger, 'warn'>): Promise<{ 
   return { claims, damaged };
 };
 
-const readContent = async (sidecar: string, file: string, sha256: string): Promise<Content | undefined> => {
+const readContent = async (sidecar: string, file: string, sha256: string): Promise<{ entry: Content; usedMs: number } | undefined> => {
   try {
     const entry = unseal(await readFile(sidecar, 'utf8'), content);
     const { size } = await stat(file);
-    return entry?.sha256 === sha256 && entry.fileBytes === size ? entry : undefined;
+    return entry?.sha256 === sha256 && entry.fileBytes === size ? { entry, usedMs: (await stat(sidecar)).mtimeMs } : undefined;
   } catch (thrown) {
     if (errnoOf(thrown) === 'ENOENT') return undefined;
     throw thrown;

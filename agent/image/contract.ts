@@ -12,6 +12,8 @@ export type ImageBench = {
   hold: () => void;
   release: () => void;
   downloads: (url: string) => number;
+  /** Has the content of an image, which no VM uses, leave the cache. */
+  evict: (uid: string) => Promise<void>;
   /** Another store over the same files, as after a restart of the agent. The first one is no longer used. */
   reopen: () => Promise<ImageStore>;
   close: () => Promise<void>;
@@ -131,6 +133,39 @@ export const imageStoreContract = (name: string, make: () => Promise<ImageBench>
       again.want(desire({ url }));
       expect(await settledImage(again, uid)).toMatchObject({ state: 'ready' });
       expect(bench.downloads(url)).toBe(1);
+    });
+
+    test('an image that leaves the cache stays known, can not be used, and is fetched again when it is needed, once', async () => {
+      const { url, digest } = await bench.offer(40);
+      bench.store.want(desire({ url }));
+      const content = (await settledImage(bench.store, uid)).content;
+      await bench.evict(uid);
+      expect(bench.store.observe(uid)).toMatchObject({ state: 'ready', progress: 100, cached: false, content });
+      expect(bench.store.ready(uid)).toBeUndefined();
+      bench.store.want(desire({ url, digest, generation: 2 }));
+      expect(bench.store.observe(uid)).toMatchObject({ state: 'ready', generation: 2, cached: false });
+      expect(bench.downloads(url)).toBe(1);
+      for (let times = 0; times < 20; times += 1) bench.store.need(uid);
+      expect(bench.store.observe(uid)).toMatchObject({ state: 'importing' });
+      expect((await settledImage(bench.store, uid)).cached).toBeUndefined();
+      expect(bench.store.ready(uid)).toMatchObject({ digest });
+      bench.store.need(uid);
+      bench.store.need(third);
+      expect(bench.store.observe(uid)).toMatchObject({ state: 'ready' });
+      expect(bench.downloads(url)).toBe(2);
+    });
+
+    test('what has left the cache is not fetched by a restart, and can be removed', async () => {
+      const { url, digest } = await bench.offer(40);
+      bench.store.want(desire({ url }));
+      await settledImage(bench.store, uid);
+      await bench.evict(uid);
+      const again = await bench.reopen();
+      again.want(desire({ url }));
+      expect(again.observe(uid)).toMatchObject({ state: 'ready', cached: false, content: { digest } });
+      expect(bench.downloads(url)).toBe(1);
+      await again.remove(uid, signal);
+      expect(again.observe(uid)).toBeUndefined();
     });
 
     test('removing ends it, may be done twice, and leaves the others', async () => {

@@ -14,6 +14,7 @@ imageStoreContract('fake', async () => {
     hold: store.hold,
     release: store.release,
     downloads: store.downloads,
+    evict: async (uid) => store.evict(uid),
     reopen: async () => makeFakeImageStore(store.world),
     close: async () => {},
   };

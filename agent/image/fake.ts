@@ -10,7 +10,7 @@ const mebibyte = 1024 * 1024;
 export type FakeContent = { digest: string; sizeBytes: number; virtualSizeBytes: number };
 
 /** What lies in the pretend cache, by image uid. It outlives the store, as files outlive an agent. */
-export type ImageWorld = Map<string, { desire: DesiredImage; content?: FakeContent }>;
+export type ImageWorld = Map<string, { desire: DesiredImage; content?: FakeContent; evicted?: boolean }>;
 
 /** A pretend image store with handles for tests. */
 export type FakeImageStore = ImageStore & {
@@ -26,6 +26,8 @@ export type FakeImageStore = ImageStore & {
   mend: (uid: string) => void;
   /** Moves a held import on, in percent. */
   progress: (uid: string, percent: number) => void;
+  /** Takes a content that is there out of the cache, unless a VM uses the image. */
+  evict: (uid: string) => void;
   /** How often the URL was fetched. */
   downloads: (url: string) => number;
 };
@@ -46,6 +48,7 @@ export const makeFakeImageStore = (world: ImageWorld = new Map()): FakeImageStor
   const fetched = new Map<string, number>();
   const broken = new Map<string, Fault>();
   const watchers = new Set<(uid: string) => void>();
+  let inUse: () => ReadonlySet<string> = () => new Set();
   let held = false;
 
   const become = (uid: string, state: State): void => {
@@ -82,8 +85,8 @@ export const makeFakeImageStore = (world: ImageWorld = new Map()): FakeImageStor
     const entry = world.get(uid);
     const state = states.get(uid);
     if (!entry || !state) return undefined;
-    const { desire, content } = entry;
-    return { kind: 'image', uid, generation: desire.generation, digest: desireDigest(desire), ...state, ...(content ? { content } : {}) };
+    const { desire, content, evicted } = entry;
+    return { kind: 'image', uid, generation: desire.generation, digest: desireDigest(desire), ...state, ...(content ? { content } : {}), ...(evicted ? { cached: false } : {}) };
   };
   const restore = (): void => {
     for (const [uid, { desire, content }] of world) {
@@ -98,12 +101,22 @@ export const makeFakeImageStore = (world: ImageWorld = new Map()): FakeImageStor
       const entry = world.get(desire.uid);
       if (entry && desireDigest(entry.desire) === desireDigest(desire)) return;
       const content = entry?.content && entry.desire.url === desire.url && !fits(desire, entry.content) ? entry.content : undefined;
-      world.set(desire.uid, { desire, ...(content ? { content } : {}) });
+      world.set(desire.uid, { desire, ...(content ? { content, evicted: entry?.evicted ?? false } : {}) });
       if (content) become(desire.uid, { state: 'ready', progress: 100 });
       else start(desire.uid, desire);
     },
+    need: (uid) => {
+      const entry = world.get(uid);
+      if (!entry?.evicted) return;
+      world.set(uid, { desire: entry.desire });
+      start(uid, entry.desire);
+    },
+    protect: (tell) => {
+      inUse = tell;
+    },
     ready: (uid) => {
-      const content = world.get(uid)?.content;
+      const entry = world.get(uid);
+      const content = entry?.evicted ? undefined : entry?.content;
       return content && { file: `/fake/${content.digest}`, digest: content.digest, virtualSizeMiB: Math.ceil(content.virtualSizeBytes / mebibyte) };
     },
     observe,
@@ -133,6 +146,12 @@ export const makeFakeImageStore = (world: ImageWorld = new Map()): FakeImageStor
     },
     progress: (uid, percent) => {
       if (states.get(uid)?.state === 'importing') become(uid, { state: 'importing', progress: percent });
+    },
+    evict: (uid) => {
+      const entry = world.get(uid);
+      if (!entry?.content || inUse().has(uid)) return;
+      entry.evicted = true;
+      for (const watcher of watchers) watcher(uid);
     },
     downloads: (url) => fetched.get(url) ?? 0,
   };

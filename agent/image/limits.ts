@@ -1,3 +1,4 @@
+import type { CacheRules } from './evict.ts';
 import type { ImportLimits } from './import.ts';
 
 const mebibyte = 1024 * 1024;
@@ -13,3 +14,9 @@ export const limitsFor = (maxSizeMiB: number): ImportLimits => ({
   convert: { deadlineMs: hour, addressSpaceBytes: 2048 * mebibyte, cpuSeconds: 1800 },
   maxVirtualBytes: maxSizeMiB * mebibyte,
 });
+
+/** How much of the node's disk images may take, and how long one that was just used stays: who deletes a VM often creates it anew. */
+export const cacheOf = (maxSizeMiB: number): CacheRules => ({ maxBytes: maxSizeMiB * mebibyte, keepMs: 600_000 });
+
+/** A cache that suits most nodes. */
+export const usualCache = cacheOf(50 * 1024);

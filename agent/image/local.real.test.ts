@@ -1,19 +1,20 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { link, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { systemClock } from '#crds/kit/clock.ts';
 import { until } from '#hack/bed/until.ts';
 import { imageStoreContract, settledImage } from './contract.ts';
-import { type LocalBed, openLocalBed, sha256, uids, wanted } from './localbed.ts';
+import { limits, type LocalBed, openLocalBed, sha256, uids, wanted } from './localbed.ts';
 
 const run = promisify(execFile);
 const signal = AbortSignal.timeout(300_000);
 const [uid = ''] = uids;
 
 imageStoreContract('local', async () => {
-  const it = await openLocalBed();
+  const it = await openLocalBed({ cacheRules: { maxBytes: 0, keepMs: 0 }, sweepMs: 20 });
   return {
     store: it.store,
     offer: async (virtualSizeMiB) => {
@@ -23,7 +24,12 @@ imageStoreContract('local', async () => {
     hold: it.web.holdAll,
     release: it.web.release,
     downloads: (url) => it.web.requests(new URL(url).pathname),
-    reopen: it.reopen,
+    evict: async (of) => {
+      it.store.protect(() => new Set([...uids, '00000000-0000-4000-8000-000000000001'].filter((each) => each !== of)));
+      await until('the eviction', () => it.store.observe(of)?.cached === false, 10_000);
+      it.store.protect(() => new Set([of]));
+    },
+    reopen: () => it.reopen(),
     close: it.close,
   };
 });
@@ -34,6 +40,7 @@ describe('images of a node', () => {
     it = await openLocalBed();
   });
   afterEach(() => it.close());
+
   test('a ready image is our own uncompressed qcow2, root, 0444, with the same content', async () => {
     const source = join(it.folder, 'compressed.qcow2');
     await writeFile(join(it.folder, 'plain.qcow2'), await it.make(64, 8));
@@ -113,7 +120,7 @@ describe('images of a node', () => {
     await until('the download', () => it.web.requests('/a') > 0, 10_000);
     await it.store.remove(uid, signal);
     it.web.release();
-    for (const each of uids.slice(1, 3)) expect(await settledImage(it.store, each)).toMatchObject({ state: 'ready' });
+    for (const each of uids.slice(1, 3)) expect(await settledImage(it.store, each)).toMatchObject({ state: 'ready', progress: 100 });
   });
 
   test('a connection that is cut again and again is told, and goes on where it stopped, also after a restart of the agent', async () => {
@@ -212,5 +219,102 @@ describe('images of a node', () => {
     again.want(desire);
     expect(await settledImage(again, uid)).toMatchObject({ state: 'ready' });
     expect(it.web.requests('/a')).toBe(1);
+  });
+});
+
+describe('a cache that holds too much', () => {
+  let it: LocalBed;
+  let used: Set<string>;
+  let ms: number;
+  const clock = { ...systemClock, now: () => new Date(ms) };
+  beforeEach(async () => {
+    used = new Set();
+    ms = Date.now();
+    // Each content is two and a half MiB of data and tables.
+    it = await openLocalBed({ clock, cacheRules: { maxBytes: 6 * 1024 * 1024, keepMs: 1_000 }, sweepMs: 20 });
+    it.store.protect(() => used);
+  });
+  afterEach(() => it.close());
+
+  /** Imports an image of its own content; a second passes meanwhile. */
+  const have = async (at: number): Promise<string> => {
+    const of = uids[at] ?? '';
+    it.store.want(wanted({ uid: of, url: it.web.serve(`/${at}`, { is: 'bytes', bytes: await it.make(64 + at, 2) }) }));
+    expect(await settledImage(it.store, of)).toMatchObject({ state: 'ready' });
+    ms += 1_000;
+    return of;
+  };
+  const evicted = () => uids.filter((each) => it.store.observe(each)?.cached === false);
+  const gone = (...at: number[]) => until('the eviction', () => String(evicted()) === String(at.map((each) => uids[each])), 10_000);
+
+  test('loses the least recently used of those that no VM uses; it comes back when it is needed', async () => {
+    const [first, second] = [await have(0), await have(1)];
+    expect(evicted()).toEqual([]);
+    await have(2);
+    await gone(0);
+    await until('its files to go', async () => (await it.contents()).length === 4, 10_000);
+    it.store.need(first);
+    expect(await settledImage(it.store, first)).toMatchObject({ state: 'ready' });
+    ms += 1_000;
+    await gone(1);
+    expect([it.web.requests('/0'), it.web.requests('/1'), it.store.ready(second)]).toEqual([2, 1, undefined]);
+  });
+
+  test('keeps what VMs use, also when that is the oldest and all of it is too much', async () => {
+    used = new Set(uids.slice(0, 3));
+    await have(0);
+    await have(1);
+    await have(2);
+    await have(3);
+    await gone(3);
+    used = new Set(uids.slice(1, 3));
+    ms += 1_000;
+    await gone(0, 3);
+  });
+
+  test('keeps what a VM has a link to: removing it would free nothing', async () => {
+    const first = await have(0);
+    await link(it.store.ready(first)?.file ?? '', join(it.folder, 'root.base'));
+    await have(1);
+    await have(2);
+    await gone(1);
+  });
+
+  test('remembers over a restart what was used last, and what has left', async () => {
+    await have(0);
+    await have(1);
+    await have(2);
+    await gone(0);
+    const again = await it.reopen({ cacheRules: { maxBytes: 3 * 1024 * 1024, keepMs: 1_000 } });
+    again.protect(() => used);
+    ms += 1_000;
+    await gone(0, 1);
+    expect(again.ready(uids[2] ?? '')).toBeDefined();
+    await until('their files to go', async () => (await it.contents()).length === 2, 10_000);
+  });
+
+  test('loses nothing before somebody has said what VMs use', async () => {
+    const again = await it.reopen({ cacheRules: { maxBytes: 0, keepMs: 0 } });
+    await have(0);
+    await have(1);
+    expect(evicted()).toEqual([]);
+    again.protect(() => used);
+    await gone(0, 1);
+  });
+
+  test('makes room on a full disk, one by one', async () => {
+    await it.reopen({ cacheRules: { maxBytes: 1024 ** 4, keepMs: 1_000 }, limits });
+    it.store.protect(() => used);
+    await have(0);
+    await have(1);
+    await have(2);
+    // From here on it is full until two of them have gone.
+    const full = { ...limits, fetch: { ...limits.fetch, keepFreeBytes: Number.MAX_SAFE_INTEGER } };
+    const again = await it.reopen({ cacheRules: { maxBytes: 1024 ** 4, keepMs: 1_000 }, limits: full });
+    used = new Set([uids[0] ?? '']);
+    again.protect(() => used);
+    again.want(wanted({ uid: uids[5] ?? '', url: it.web.serve('/5', { is: 'bytes', bytes: await it.make(99, 1) }) }));
+    expect(await settledImage(again, uids[5] ?? '')).toMatchObject({ state: 'importing', trouble: { reason: 'NoSpace', final: false } });
+    expect(evicted()).toEqual(uids.slice(1, 3));
   });
 });

@@ -1,16 +1,18 @@
 import type { Logger } from 'pino';
 import { type Backoff, jittered } from '#crds/kit/backoff.ts';
 import type { Clock } from '#crds/kit/clock.ts';
-import { digestOf } from '#crds/kit/digest.ts';
 import { asFault, type Fault } from '#crds/kit/fault.ts';
 import { type DesiredImage, desireDigest } from '#crds/wire/desired.ts';
-import type { ObservedImage } from '#crds/wire/observed.ts';
 import type { Paths } from '../host/paths.ts';
-import { orAborted } from './aborted.ts';
-import { type Content, downloadKey, fits, openCache } from './cache.ts';
-import { type ImportKit, type ImportLimits, importOnce } from './import.ts';
-import { limitsFor } from './limits.ts';
 import { slots } from '#crds/kit/slots.ts';
+import { orAborted } from './aborted.ts';
+import { openCache } from './cache.ts';
+import { type Content, downloadKey, fits, sameSource } from './content.ts';
+import { type Entry, observedOf } from './entry.ts';
+import { type CacheRules, chooseEvictions } from './evict.ts';
+import { makeFlights } from './flights.ts';
+import { type ImportKit, type ImportLimits, importOnce } from './import.ts';
+import { limitsFor, usualCache } from './limits.ts';
 import type { ImageStore } from './store.ts';
 import type { Guard } from './web/guard.ts';
 
@@ -29,40 +31,29 @@ export type ImageStoreOptions = {
   chance: () => number;
   log: Pick<Logger, 'info' | 'warn'>;
   limits?: ImportLimits;
+  cacheRules?: CacheRules;
+  /** How often it is looked whether the cache holds too much. */
+  sweepMs?: number;
   backoff?: Backoff;
   conversionsAtOnce?: number;
 };
 
-/**
- *   importing -> ready      with `trouble`: it failed and is tried again
- *   importing -> failed     for ever, until the desire changes
- */
-type Entry = {
-  desire: DesiredImage;
-  state: ObservedImage['state'];
-  progress: number;
-  content?: Content;
-  trouble?: NonNullable<ObservedImage['trouble']>;
-  abort: AbortController;
-  done: Promise<void>;
-};
-
-type Flight = { end: Promise<Content | undefined>; progress: Set<(percent: number) => void> };
-
-/** A store that stops its imports when it is disposed; what they fetched so far is lost, what is wanted is not. */
+/** A store that stops its imports when it is disposed; what is wanted, and what was fetched so far, is taken up by the next one. */
 export type LocalImageStore = ImageStore & AsyncDisposable;
 
 /**
  * Opens the images of this node. What was wanted before a restart is known at once, what was imported is ready without a
- * download, and unfinished imports begin anew. Must run as root (conversions change to `unixId`).
+ * download, and unfinished downloads go on. Must run as root (conversions change to `unixId`).
  */
 export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalImageStore> => {
-  const { bootId, clock, chance, guard, log, unixId, limits = limitsFor(mebibyte), backoff = { baseMs: 1_000, maxMs: 300_000 } } = options;
-  const { cache, claims } = await openCache(options.paths.images, log);
+  const { bootId, clock, chance, guard, log, unixId, limits = limitsFor(mebibyte), cacheRules = usualCache, backoff = { baseMs: 1_000, maxMs: 300_000 } } = options;
+  const { cache, claims } = await openCache(options.paths.images, () => clock.now().getTime(), log);
   const kit: ImportKit = { bootId, cache, guard, limits, unixId, turn: slots(options.conversionsAtOnce ?? 2) };
   const entries = new Map<string, Entry>();
-  const flights = new Map<string, Flight>();
+  const share = makeFlights();
   const watchers = new Set<(uid: string) => void>();
+  const closing = new AbortController();
+  let inUse: (() => ReadonlySet<string>) | undefined;
 
   const changed = (entry: Entry): void => {
     const { uid } = entry.desire;
@@ -90,46 +81,57 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
     changed(entry);
   };
 
-  /** One flight, led by this entry. Followers of it hear its progress and, when it ends, look for themselves. */
-  const lead = async (key: string, entry: Entry): Promise<Content> => {
-    const progress: Flight['progress'] = new Set([(percent) => progressed(entry, percent)]);
-    const landed = importOnce(kit, { desire: () => entry.desire, progress: (percent) => progress.forEach((hear) => hear(percent)) }, entry.abort.signal);
-    flights.set(key, { end: landed.catch(() => undefined), progress });
-    try {
-      return await landed;
-    } finally {
-      flights.delete(key);
-    }
-  };
-  const follow = async (flight: Flight, entry: Entry): Promise<void> => {
-    const hear = (percent: number): void => progressed(entry, percent);
-    flight.progress.add(hear);
-    try {
-      await orAborted(flight.end, entry.abort.signal);
-    } finally {
-      flight.progress.delete(hear);
-    }
-  };
   const obtain = async (entry: Entry, known?: string): Promise<void> => {
+    const hear = (percent: number): void => progressed(entry, percent);
     for (;;) {
       entry.abort.signal.throwIfAborted();
       const found = cache.find(entry.desire, known);
-      if (found) return becomeReady(entry, found);
-      const key = downloadKey(entry.desire);
-      const flight = flights.get(key);
-      if (flight) await follow(flight, entry);
-      else {
-        const content = await lead(key, entry);
-        // It may have been pinned to something else while the bytes were on their way: then the next round says so.
-        if (fits(entry.desire, content) !== false) return becomeReady(entry, content);
+      if (found) {
+        cache.touch(found.sha256);
+        return becomeReady(entry, found);
       }
+      const content = await share(downloadKey(entry.desire), hear, entry.abort.signal, (tell) =>
+        importOnce(kit, { desire: () => entry.desire, progress: tell }, entry.abort.signal));
+      // It may have been pinned to something else while the bytes were on their way, or evicted already: then the next round says so.
+      if (content && fits(entry.desire, content) !== false && cache.get(content.sha256)) return becomeReady(entry, content);
     }
   };
   const save = async (entry: Entry): Promise<void> => {
     // A store that was given up, or an entry that was replaced or removed, has no say any more.
     if (entries.get(entry.desire.uid) !== entry) return;
-    await cache.claim({ desire: entry.desire, ...(entry.content ? { sha256: entry.content.sha256 } : {}) });
+    const { desire, content, evicted } = entry;
+    await cache.claim({ desire, ...(content ? { sha256: content.sha256 } : {}), ...(content && evicted ? { evicted: content } : {}) });
   };
+
+  /** Removes what nobody uses until the cache holds no more than it may, and at least `atLeast` contents. Tells whether any went. */
+  const sweep = async (atLeast = 0): Promise<boolean> => {
+    if (!inUse) return false;
+    const cached = await cache.survey();
+    // From here to the last `forget` nothing is awaited: nobody can begin to use what was found idle.
+    const wanted = inUse();
+    const used = new Set([...entries].flatMap(([uid, { content }]) => (content && wanted.has(uid) ? [content.sha256] : [])));
+    for (const sha256 of used) cache.touch(sha256);
+    const there = cached.filter(({ sha256 }) => cache.get(sha256));
+    // What was imported this moment is not known to its image yet.
+    for (const { sha256 } of there) if (entries.get(cache.get(sha256)?.importedFor ?? '')?.state === 'importing') used.add(sha256);
+    const chosen = chooseEvictions(there, used, cacheRules, clock.now().getTime(), atLeast);
+    const gone = [...entries.values()].filter(({ content, evicted }) => content && !evicted && chosen.includes(content.sha256));
+    for (const entry of gone) entry.evicted = true;
+    for (const sha256 of chosen) cache.forget(sha256);
+    for (const entry of gone) {
+      changed(entry);
+      // On a full disk it can't be written down; then the next start fetches it without need.
+      await save(entry).catch(() => {});
+    }
+    for (const sha256 of chosen) {
+      log.info({ sha256, images: gone.filter(({ content }) => content?.sha256 === sha256).map(({ desire }) => `${desire.namespace}/${desire.name}`) }, 'an image that no VM uses is evicted');
+      await cache.evict(sha256);
+    }
+    return chosen.length > 0;
+  };
+
+  const tidy = (): Promise<unknown> => sweep().catch((thrown: unknown) => log.warn({ err: thrown }, 'the image cache could not be looked through'));
+
   const work = async (entry: Entry, known?: string): Promise<void> => {
     const { signal } = entry.abort;
     for (let attempt = 0; !signal.aborted; attempt += 1) {
@@ -140,10 +142,13 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
         await save(entry);
         const { uid, namespace, name } = entry.desire;
         log.info({ uid, namespace, name, digest: entry.content?.sha256 }, 'an image is ready');
-        return changed(entry);
+        changed(entry);
+        return void (await tidy());
       } catch (thrown) {
         if (signal.aborted) return;
-        becomeTroubled(entry, asFault(thrown, 'ImportFailed', 'importing the image'));
+        const fault = asFault(thrown, 'ImportFailed', 'importing the image');
+        if (fault.code === 'NoSpace' && (await sweep(1).catch(() => false))) continue;
+        becomeTroubled(entry, fault);
         if (entry.state === 'failed') return;
         // A download that gets on in parts is no failure that repeats itself.
         if (entry.progress > before) attempt = 0;
@@ -156,28 +161,28 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
     const key = downloadKey(of);
     if (![...entries.values()].some(({ desire, state }) => state === 'importing' && downloadKey(desire) === key)) await cache.dropPartial(key);
   };
-  const begin = (desire: DesiredImage, after: Promise<void>, known?: string): Entry => {
-    const entry: Entry = { desire, state: 'importing', progress: 0, abort: new AbortController(), done: after };
+  const doing = (entry: Entry, after: Promise<void>, act: () => Promise<void>): void => {
+    entry.done = after.then(act).catch((thrown: unknown) => {
+      log.warn({ uid: entry.desire.uid, err: thrown }, 'what is known of an image could not be written down');
+    });
+  };
+  const begin = (desire: DesiredImage, after: Promise<void>, known?: string, evicted?: Content): void => {
+    const entry: Entry = { desire, state: 'importing', progress: 0, evicted: false, abort: new AbortController(), done: after };
     entries.set(desire.uid, entry);
     const found = known === undefined ? undefined : cache.find(desire, known);
-    if (found) becomeReady(entry, found);
-    entry.done = after.then(() => (entry.state === 'ready' ? save(entry) : work(entry, known))).catch((thrown: unknown) => {
-      log.warn({ uid: desire.uid, err: thrown }, 'what is known of an image could not be written down');
-    });
+    const content = found ?? (evicted && fits(desire, evicted) === true ? evicted : undefined);
+    if (content) becomeReady(entry, content);
+    entry.evicted = content !== undefined && !found;
+    doing(entry, after, () => (entry.state === 'ready' ? save(entry) : work(entry, known)));
     changed(entry);
-    return entry;
   };
-  const observe = (uid: string): ObservedImage | undefined => {
-    const entry = entries.get(uid);
-    if (!entry) return undefined;
-    const { desire, state, progress, content, trouble } = entry;
-    return {
-      kind: 'image', uid, generation: desire.generation, digest: desireDigest(desire), state, progress,
-      ...(content ? { content: { digest: `sha256:${content.sha256}`, sizeBytes: content.sizeBytes, virtualSizeBytes: content.virtualSizeBytes } } : {}),
-      ...(trouble ? { trouble } : {}),
-    };
-  };
-  for (const { desire, sha256 } of claims) begin(desire, Promise.resolve(), sha256);
+  for (const { desire, sha256, evicted } of claims) begin(desire, Promise.resolve(), sha256, evicted);
+  const sweeping = (async () => {
+    while (!closing.signal.aborted) {
+      await clock.sleep(options.sweepMs ?? 60_000, closing.signal).catch(() => {});
+      if (!closing.signal.aborted) await tidy();
+    }
+  })();
 
   return {
     want: (desire) => {
@@ -185,21 +190,36 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
       if (old && desireDigest(old.desire) === desireDigest(desire)) return;
       if (old && old.state !== 'failed' && sameSource(old.desire, desire) && (!old.content || fits(desire, old.content) === true)) {
         old.desire = desire;
-        old.done = old.done.then(() => save(old)).catch(() => {});
+        doing(old, old.done, () => save(old));
         changed(old);
         return;
       }
       old?.abort.abort();
       begin(desire, old?.done.then(() => dropPartial(old.desire)) ?? Promise.resolve(), old?.desire.url === desire.url ? old.content?.sha256 : undefined);
     },
+    need: (uid) => {
+      const entry = entries.get(uid);
+      if (!entry?.evicted) return;
+      const known = entry.content?.sha256;
+      Object.assign(entry, { state: 'importing', progress: 0, evicted: false });
+      delete entry.content;
+      doing(entry, entry.done, () => work(entry, known));
+      changed(entry);
+    },
     ready: (uid) => {
       const entry = entries.get(uid);
-      if (entry?.state !== 'ready' || !entry.content) return undefined;
+      if (entry?.state !== 'ready' || !entry.content || entry.evicted) return undefined;
       const { sha256, virtualSizeBytes } = entry.content;
       return { file: cache.file(sha256), digest: `sha256:${sha256}`, virtualSizeMiB: Math.ceil(virtualSizeBytes / mebibyte) };
     },
-    observe,
-    list: () => [...entries.keys()].flatMap((uid) => observe(uid) ?? []),
+    observe: (uid) => {
+      const entry = entries.get(uid);
+      return entry && observedOf(entry);
+    },
+    list: () => [...entries.values()].map(observedOf),
+    protect: (tell) => {
+      inUse = tell;
+    },
     remove: async (uid, signal) => {
       signal.throwIfAborted();
       const entry = entries.get(uid);
@@ -211,20 +231,19 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
       await cache.unclaim(uid);
       if (entry) await dropPartial(entry.desire);
       const sha256 = entry?.content?.sha256;
-      if (sha256 !== undefined && ![...entries.values()].some((each) => each.content?.sha256 === sha256)) await cache.evict(sha256);
+      if (sha256 === undefined || [...entries.values()].some((each) => each.content?.sha256 === sha256)) return;
+      cache.forget(sha256);
+      await cache.evict(sha256);
     },
     watch: (listener) => {
       watchers.add(listener);
       return { [Symbol.dispose]: () => void watchers.delete(listener) };
     },
     [Symbol.asyncDispose]: async () => {
+      closing.abort(new Error('the store is closed'));
       const all = [...entries.values()];
       for (const { abort } of all) abort.abort();
-      await Promise.all(all.map(({ done }) => done));
+      await Promise.all([sweeping, ...all.map(({ done }) => done)]);
     },
   };
 };
-
-const sameSource = (a: DesiredImage, b: DesiredImage): boolean => sourceOf(a) === sourceOf(b);
-
-const sourceOf = ({ url, mirrors, format, checksum, checksumUrl }: DesiredImage): string => digestOf({ url, mirrors, format, checksum, checksumUrl });

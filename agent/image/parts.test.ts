@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { z } from 'zod';
 import type { DesiredImage } from '#crds/wire/desired.ts';
-import { fits } from './cache.ts';
+import { fits } from './content.ts';
 import { checkArgv, convertArgv } from './convert.ts';
 import { confined } from './sandbox.ts';
 import { seal, unseal } from './sealed.ts';

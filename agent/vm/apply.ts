@@ -28,6 +28,7 @@ export const deadlineMs = (step: Step['do']): number => {
     case 'change':
       return 30_000;
     case 'allot':
+    case 'needImage':
     case 'intend':
     case 'remember':
     case 'beginStop':
@@ -57,6 +58,8 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
   switch (step.do) {
     case 'allot':
       return ledger.allot(uid);
+    case 'needImage':
+      return hands.images.need(step.uid);
     case 'intend':
       return intend(work, step.startId);
     case 'remember':

@@ -53,6 +53,7 @@ export type Step =
   | { do: 'clearStop' }
   | { do: 'noteReady' }
   | { do: 'settle'; exit: VmEntry['lastExit']; ended: boolean; failed?: string }
+  | { do: 'needImage'; uid: string }
   | { do: 'createDisk'; name: string; toPlug?: true }
   | { do: 'growDisk'; name: string; sizeMiB: number }
   | { do: 'dropDisk'; name: string }

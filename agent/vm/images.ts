@@ -2,6 +2,7 @@ import { jittered } from '#crds/kit/backoff.ts';
 import type { Clock } from '#crds/kit/clock.ts';
 import { asFault } from '#crds/kit/fault.ts';
 import type { ImageStore } from '../image/store.ts';
+import type { Entry } from './entry.ts';
 import type { Log } from './hands.ts';
 import type { Ledger } from './ledger.ts';
 import { within } from './within.ts';
@@ -33,6 +34,7 @@ export const makeImageKeeper = (house: ImageHouse, stop: AbortSignal): ImageKeep
   const { ledger, images, clock, log } = house;
   const removing = new Map<string, Promise<void>>();
   const watching = images.watch(house.changed);
+  images.protect(() => imagesInUse(ledger.entries().values()));
 
   const remove = async (uid: string): Promise<void> => {
     for (let attempt = 0; !stop.aborted; attempt += 1) {
@@ -65,3 +67,7 @@ export const makeImageKeeper = (house: ImageHouse, stop: AbortSignal): ImageKeep
     [Symbol.dispose]: () => watching[Symbol.dispose](),
   };
 };
+
+/** The images that VMs of the node start from, whether they run or not. Pure. */
+export const imagesInUse = (entries: Iterable<Entry>): ReadonlySet<string> =>
+  new Set([...entries].flatMap((entry) => (entry.kind === 'vm' ? (entry.desired?.disks ?? []) : [])).flatMap(({ imageUid }) => imageUid ?? []));

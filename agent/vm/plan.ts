@@ -1,6 +1,7 @@
 import type { Sight } from '../hypervisor/driver.ts';
 import { dropSteps } from './diskplan.ts';
 import type { Plan, Step, Trouble, VmFacts } from './facts.ts';
+import { needImageSteps } from './needimage.ts';
 import { planPresent } from './planpresent.ts';
 import { planSettle } from './plansettle.ts';
 import { planStart } from './planstart.ts';
@@ -15,11 +16,11 @@ export const unknownAgainMs = 2_000;
  */
 export const planVm = (facts: VmFacts): Plan => {
   const plan = planWithout(facts);
-  const drops = dropSteps(facts);
-  return drops.length === 0 ? plan : { ...plan, steps: [...plan.steps, ...drops] };
+  const beside = [...dropSteps(facts), ...needImageSteps(facts)];
+  return beside.length === 0 ? plan : { ...plan, steps: [...plan.steps, ...beside] };
 };
 
-/** As `planVm`, but for the files of disks that an edit took away. */
+/** As `planVm`, but for the files of disks that an edit took away, and for images that have left the cache. */
 const planWithout = (facts: VmFacts): Plan => {
   const { entry, sight } = facts;
   if (entry.ending) return planEnd(sight);

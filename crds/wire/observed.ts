@@ -104,6 +104,8 @@ export const observedImage = z.object({
   state: z.enum(['importing', 'ready', 'failed']),
   progress: z.int().min(0).max(100),
   content: z.object({ digest: z.string().max(80), sizeBytes: z.int(), virtualSizeBytes: z.int() }).optional(),
+  /** False: the image is good, but has left the node's cache; it is fetched again when a VM needs it. */
+  cached: z.boolean().optional(),
   trouble: z.object({ reason: z.string().max(64), message: text, final: z.boolean() }).optional(),
 });
 
