@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { errnoOf } from '../../storage/durable.ts';
+import { openScopes } from './scope.ts';
 
 /** A mounted hierarchy of cgroups. `controllers` are those of a version 1 hierarchy; version 2 has one for all. */
 export type Hierarchy = { version: 1 | 2; directory: string; controllers: readonly string[] };
@@ -10,6 +12,8 @@ export type Hierarchy = { version: 1 | 2; directory: string; controllers: readon
 export type Cgroups = {
   /** Makes the groups of a VM; returns their `cgroup.procs`, which a process writes itself into. Faults: CgroupFailed. */
   make: (uid: string) => Promise<string[]>;
+  /** The command that runs `argv` where nothing that ends the agent ends it. */
+  command: (uid: string, startId: string, argv: readonly string[]) => string[];
   /** Processes in the VM's groups. */
   pids: (uid: string) => Promise<number[]>;
   /** How often the node's kernel has killed a process of the VM's group for memory. */
@@ -36,9 +40,18 @@ export const hierarchiesOf = (mountinfo: string): Hierarchy[] => {
   return found.filter((each, at) => found.findIndex(({ directory }) => directory === each.directory) === at);
 };
 
-/** The cgroups of this node. */
+/** Whether systemd runs the node and its tool is there; in a pod neither is. Source: sd_booted(3). */
+export const usesSystemd = (exists: (file: string) => boolean, path: string): boolean =>
+  exists('/run/systemd/system') && path.split(delimiter).some((folder) => exists(join(folder, 'systemd-run')));
+
+/** The cgroups of this node: of our own making, or scopes where systemd runs it. */
 export const openCgroups = async (): Promise<Cgroups> => {
   const hierarchies = hierarchiesOf(await readFile('/proc/self/mountinfo', 'utf8'));
+  const own = ownCgroups(hierarchies);
+  return usesSystemd(existsSync, process.env.PATH ?? '') ? openScopes(own, hierarchies) : own;
+};
+
+const ownCgroups = (hierarchies: readonly Hierarchy[]): Cgroups => {
   const groups = (uid: string) => hierarchies.map(({ directory }) => join(directory, parent, uid));
   return {
     make: async (uid) => {
@@ -52,6 +65,8 @@ export const openCgroups = async (): Promise<Cgroups> => {
       }
       return groups(uid).map((group) => join(group, 'cgroup.procs'));
     },
+    // The launcher itself joins the groups.
+    command: (_uid, _startId, argv) => [...argv],
     pids: async (uid) => {
       const lists = await Promise.all(groups(uid).map((group) => readFile(join(group, 'cgroup.procs'), 'utf8').catch(() => '')));
       return [...new Set(lists.flatMap((list) => list.split('\n').filter(Boolean).map(Number)))];

@@ -49,7 +49,7 @@ export const startMachine = async (house: House, spec: MachineSpec, signal: Abor
     directory: paths.vm(uid), run: join('runs', startId), startId, unixId, procs, command,
     ...(kvmGroup === undefined ? {} : { kvmGroup }), ...(spec.firmware.tpm ? { tpmSocket: join(sockets, tpmSocket) } : {}),
   });
-  const ended = await spawnLauncher(launch, join(run, 'stderr'));
+  const ended = await spawnLauncher(house.cgroups.command(uid, startId, ['/bin/sh', ...launch]), join(run, 'stderr'));
   house.watcher.add(uid, run);
   await greeted(house, spec, ended, signal);
   await Promise.all([closeSockets(house, uid), makeDurable(paths.runPointer(uid)), forgetOtherRuns(house, uid, startId)]);
@@ -59,11 +59,11 @@ export const startMachine = async (house: House, spec: MachineSpec, signal: Abor
 type Ended = () => { code: number | null } | undefined;
 
 /** Starts the launcher in a session of its own, so that nothing that happens to the agent reaches it. */
-const spawnLauncher = async (args: readonly string[], stderrFile: string): Promise<Ended> => {
+const spawnLauncher = async ([file = '', ...args]: readonly string[], stderrFile: string): Promise<Ended> => {
   const stderr = await open(stderrFile, 'a', 0o600);
   try {
     let end: ReturnType<Ended>;
-    const child = spawn('/bin/sh', args, { detached: true, cwd: '/', stdio: ['ignore', 'ignore', stderr.fd], env: { PATH: process.env.PATH, LC_ALL: 'C' } });
+    const child = spawn(file, args, { detached: true, cwd: '/', stdio: ['ignore', 'ignore', stderr.fd], env: { PATH: process.env.PATH, LC_ALL: 'C' } });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     child.on('spawn', resolve).on('error', reject).on('exit', (code) => { end = { code }; });
     await promise;
