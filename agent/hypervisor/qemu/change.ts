@@ -8,7 +8,7 @@ import type { Qmp } from './qmp.ts';
 
 const nothing = z.unknown();
 const mebibyte = 1024 * 1024;
-const memoryMs = 15_000;
+const memoryMs = 5_000;
 
 /** Changes a machine that runs. See `MachineChange`; every change may be made twice. Faults: ChangeRefused, and those of `execute`. */
 export const changeMachine = async (qmp: Qmp, change: MachineChange, signal: AbortSignal): Promise<void> => {

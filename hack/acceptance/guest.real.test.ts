@@ -1,0 +1,73 @@
+// What a guest finds in its machine and says of itself: memory that is plugged, firmware, TPM, agent, probes.
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { verdict } from '../bed/objects.ts';
+import { until } from '../bed/until.ts';
+import { bootMs, openScene, type Scene, stepMs } from './scene.ts';
+
+describe('a guest', () => {
+  let scene: Scene;
+  beforeAll(async () => {
+    scene = await openScene();
+  }, 900_000);
+  afterAll(async () => {
+    await scene?.[Symbol.asyncDispose]();
+  }, stepMs);
+
+  const seenIn = async (uid: string, marker: RegExp) => [...(await scene.all.node.serial(uid)).matchAll(marker)].map(([, value]) => Number(value));
+  const guestIs = (name: string, wanted: string) => until(`${name} to be ${wanted}`, async () => {
+    const vm = await scene.all.me.vm(name);
+    return verdict(vm, 'GuestReady') === wanted && vm;
+  }, bootMs);
+
+  test('is given memory while it runs, and gives it back; its agent tells what it is', async () => {
+    const { linux, runs, edit, all, removed } = scene;
+    const uid = await runs(linux('grows', { memory: { size: '256Mi', max: '768Mi' }, interfaces: [{ name: 'net0', user: {} }], probes: { ready: { guestAgent: {} } } }));
+    const told = await guestIs('grows', 'GuestReady=True ProbeSucceeded');
+    expect(told.status).toMatchObject({
+      guest: { agentVersion: expect.stringMatching(/^\d/), hostname: 'grows', os: expect.any(String) }, interfaces: [{ addresses: [expect.stringMatching(/^10\.0\.2\./)] }],
+      timings: { accepted: expect.any(String), scheduled: expect.any(String), prepared: expect.any(String), running: expect.any(String), guestReady: expect.any(String) },
+    });
+    const [before = 0] = await seenIn(uid, /STRATO mem=(\d+) MiB/g);
+    await edit('grows', { memory: { size: '512Mi' } });
+    await until('the guest to see it', async () => Math.max(...(await seenIn(uid, /STRATO mem=(\d+) MiB/g))) >= before + 200, bootMs);
+    expect((await until('the spec to be applied', async () => {
+      const vm = await all.me.vm('grows');
+      return vm.status.appliedGeneration === vm.metadata.generation && vm;
+    }, bootMs)).status.resolved?.memory).toBe('512Mi');
+    await edit('grows', { memory: { size: '256Mi' } });
+    await until('the guest to give it back', async () => (await all.me.vm('grows')).status.resolved?.memory === '256Mi', bootMs);
+    await edit('grows', { memory: { size: '128Mi' } });
+    await all.me.vmIs('grows', 'RestartRequired=True ChangesPending', bootMs);
+    expect(await removed('grows', uid)).toEqual([]);
+  }, 600_000);
+
+  test('under UEFI with Secure Boot and a TPM sees both, and they outlive its power cycle', async () => {
+    const { linux, runs, edit, all, serialHas, removed } = scene;
+    const uid = await runs(linux('secure', { memory: { size: '512Mi' }, firmware: { type: 'uefi', secureBoot: true, tpm: true }, probes: { ready: { serialPattern: 'STRATO ready*secureboot=1' } } }));
+    await guestIs('secure', 'GuestReady=True ProbeSucceeded');
+    await serialHas(uid, 'STRATO tpm=1');
+    await edit('secure', { restartToken: 'again' });
+    await until('the restart', async () => (await all.me.vm('secure')).status.restartTokenObserved === 'again', bootMs);
+    await guestIs('secure', 'GuestReady=True ProbeSucceeded');
+    await serialHas(uid, 'STRATO tpm=1');
+    const refused = all.me.patchVm('secure', { spec: { firmware: { tpm: false } } });
+    await expect(refused).rejects.toThrow(/firmware can not be changed/);
+    expect(await removed('secure', uid)).toEqual([]);
+  }, 900_000);
+
+  test('that asks for what the node lacks goes nowhere, and the message says what is missing', async () => {
+    const { all, linux, removed } = scene;
+    await all.me.apply(linux('wishes', { cpu: { cores: 1, model: 'NoSuchModel' } }));
+    const waits = await all.me.vmIs('wishes', 'Scheduled=False NoNodeFits', stepMs);
+    expect(waits.status.conditions?.find(({ type }) => type === 'Scheduled')?.message).toContain('NoSuchModel');
+    expect(await removed('wishes', waits.metadata.uid)).toEqual([]);
+  }, stepMs);
+
+  test('is probed by a connection through its forward', async () => {
+    const { linux, runs, removed } = scene;
+    const uid = await runs(linux('serves', { interfaces: [{ name: 'net0', user: { forwards: [{ name: 'web', hostPort: 28_090, port: 80 }] } }], probes: { ready: { tcp: { port: 80 } } } }));
+    await guestIs('serves', 'GuestReady=True ProbeSucceeded');
+    expect(await (await fetch('http://127.0.0.1:28090/', { signal: AbortSignal.timeout(stepMs) })).text()).toContain('serves');
+    expect(await removed('serves', uid)).toEqual([]);
+  }, 400_000);
+});
