@@ -48,6 +48,18 @@ describe('the life of a VM', () => {
     expect((await me.vm('first')).metadata.resourceVersion).toBe(before.metadata.resourceVersion);
   });
 
+  test("L16: a VM that fits nowhere says by how much, and starts by itself when there is room", async () => {
+    await me.apply(vmManifest('large', { memory: { size: '60Gi' } }));
+    await me.vmIs('large', 'Ready=True Running');
+    await me.apply(vmManifest('waits', { memory: { size: '10Gi' } }));
+    const waits = await me.vmIs('waits', 'Scheduled=False NoNodeFits');
+    expect(waits.status.conditions?.find(({ type }) => type === 'Scheduled')?.message).toMatch(/closest of 1 ready nodes is node-1: needs \S+Mi of memory with overhead and \S+ is free/);
+    await me.deleteVm('large');
+    await me.vmIs('waits', 'Ready=True Running');
+    await me.deleteVm('waits');
+    await me.vmGone('waits');
+  }, 60_000);
+
   test('a VM that is stopped from its creation is Ready and claims no node', async () => {
     await me.apply(vmManifest('idle', { powerState: 'Stopped' }));
     const idle = await me.vmIs('idle', 'Ready=True Stopped');
