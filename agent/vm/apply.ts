@@ -69,7 +69,7 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
     case 'clearStop':
       return ledger.change(uid, (mine) => ({ ...mine, stopping: null }));
     case 'noteReady':
-      return ledger.change(uid, (mine) => (mine.times ? { ...mine, times: { ...mine.times, guestReady: hands.now().toISOString() } } : mine));
+      return ledger.change(uid, (mine) => (mine.times ? { ...mine, times: { ...mine.times, guestReady: step.time } } : mine));
     case 'settle':
       return settle(work, step);
     case 'createDisk':

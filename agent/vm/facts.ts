@@ -51,7 +51,7 @@ export type Step =
   | { do: 'remember'; startId: string; ran: boolean; machine: MachineFacts; time: string }
   | { do: 'beginStop'; sinceMs: number; forced: boolean; why: NonNullable<VmEntry['stopping']>['why'] }
   | { do: 'clearStop' }
-  | { do: 'noteReady' }
+  | { do: 'noteReady'; time: string }
   | { do: 'settle'; exit: VmEntry['lastExit']; ended: boolean; failed?: string }
   | { do: 'needImage'; uid: string }
   | { do: 'createDisk'; name: string; toPlug?: true }

@@ -39,7 +39,7 @@ const planRun = (facts: VmFacts, desired: DesiredVm, sight: Present, remember: r
   const leftMs = stopping && stopping.why !== 'panic' ? graceMs(desired) - (facts.nowMs - stopping.sinceMs) : 0;
   const clear: Step[] = stopping && leftMs <= 0 ? [{ do: 'clearStop' }] : [];
   const look = leftMs > 0 ? { lookAfterMs: leftMs } : {};
-  const note: Step[] = facts.guest?.ready?.is === true && facts.entry.times?.guestReady === null ? [{ do: 'noteReady' }] : [];
+  const note: Step[] = facts.guest?.ready?.is === true && facts.entry.times?.guestReady === null ? [{ do: 'noteReady', time: facts.now.toISOString() }] : [];
   const keep = [...remember, ...clear, ...note];
   const wantsPause = desired.powerState === 'Paused';
   const pending = changesFor(facts, desired, sight);

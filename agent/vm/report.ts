@@ -71,11 +71,12 @@ const guestOf = ({ entry: { desired, times }, guest }: VmFacts, { steps }: Plan)
   const passed = times?.guestReady && (desired?.probe?.is === 'serialPattern' || desired?.probe?.is === 'cloudInitDone');
   // What is about to be remembered is told already: one report less.
   const running = times?.running ?? steps.flatMap((step) => (step.do === 'remember' && step.ran ? [step.time] : []))[0];
+  const guestReady = times?.guestReady ?? steps.flatMap((step) => (step.do === 'noteReady' ? [step.time] : []))[0];
   const ready = desired?.probe ? (passed ? { is: true, message: 'the guest has passed its probe' } : guest?.ready) : undefined;
   return {
     ...(guest?.info ? { guest: guest.info } : {}),
     ...(ready ? { ready: { is: ready.is, message: ready.message.slice(0, 4096) } } : {}),
-    ...(times ? { times: { prepared: times.prepared, ...(running === undefined ? {} : { running }), ...(times.guestReady === null ? {} : { guestReady: times.guestReady }) } } : {}),
+    ...(times ? { times: { prepared: times.prepared, ...(running === undefined ? {} : { running }), ...(guestReady === undefined ? {} : { guestReady }) } } : {}),
   };
 };
 
