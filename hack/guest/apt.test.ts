@@ -8,7 +8,7 @@ const uris = [
 ].join('\n');
 
 test('the kernel is the one that the meta package depends on', () => {
-  expect(parseKernelAbi('linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n')).toBe('6.1.0-56-cloud-amd64');
+  expect(parseKernelAbi('linux-image-cloud-amd64', 'linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n')).toBe('6.1.0-56-cloud-amd64');
 });
 
 test('packages come in the order asked for, with epoch and digest', () => {
@@ -21,6 +21,6 @@ test('packages come in the order asked for, with epoch and digest', () => {
 test('what apt does not know is a fault that says what to do', () => {
   expect(() => parseUris(uris, ['dropbear-bin'])).toThrow(/where dropbear-bin is; run "apt-get update"/);
   expect(() => parseUris('', ['libc6'])).toThrow(expect.objectContaining({ code: 'AptLists' }));
-  expect(() => parseKernelAbi('')).toThrow(expect.objectContaining({ code: 'AptLists' }));
-  expect(() => parseKernelAbi('  Depends: linux-image-$(reboot)\n')).toThrow(expect.objectContaining({ code: 'AptLists' }));
+  expect(() => parseKernelAbi('meta', '')).toThrow(expect.objectContaining({ code: 'AptLists' }));
+  expect(() => parseKernelAbi('meta', '  Depends: linux-image-$(reboot)\n')).toThrow(expect.objectContaining({ code: 'AptLists' }));
 });

@@ -6,11 +6,11 @@ export type Deb = { package: string; version: string; sha256: string };
 
 const kernelLine = z.string().regex(/^linux-image-[0-9][a-z0-9.+-]*$/);
 
-/** The kernel's ABI name (such as `6.1.0-56-cloud-amd64`) from the output of `apt-cache depends linux-image-cloud-amd64`. */
-export const parseKernelAbi = (output: string): string => {
+/** The kernel's ABI name (such as `6.1.0-56-cloud-amd64`) from the output of `apt-cache depends META`. Fault AptLists. */
+export const parseKernelAbi = (meta: string, output: string): string => {
   const names = [...output.matchAll(/^\s*\|?Depends:\s*(\S+)/gm)].map(([, name]) => kernelLine.safeParse(name));
   const found = names.find((parsed) => parsed.success)?.data;
-  if (found === undefined) throw noAnswer('which kernel linux-image-cloud-amd64 depends on', output);
+  if (found === undefined) throw noAnswer(`which kernel ${meta} depends on`, output);
   return found.slice('linux-image-'.length);
 };
 

@@ -25,13 +25,19 @@ const qmpMs = 15_000;
 const greeting = z.object({ QMP: z.unknown() });
 const answer = z.union([z.object({ error: z.object({ desc: z.string() }) }), z.object({ return: z.unknown() })]);
 
-/** Starts QEMU (q35, TCG, like the agent's) with its socket in `dir`; `args` bring the disks and NICs. */
-export const startMachine = async (dir: string, memoryMiB: number, args: readonly string[]): Promise<Machine> => {
+/** How QEMU is called for a kind of machine, before what a test adds. */
+export type Kind = { program: string; args: readonly string[] };
+
+/** q35 under TCG, like the agent's. */
+export const q35: Kind = { program: 'qemu-system-x86_64', args: ['-M', 'q35', '-accel', 'tcg', '-cpu', 'max'] };
+
+/** Starts QEMU with its socket in `dir`; `args` bring the disks and NICs, and may add to -m, -smp and -machine. */
+export const startMachine = async (dir: string, memoryMiB: number, args: readonly string[], { program, args: kind }: Kind = q35): Promise<Machine> => {
   const socketPath = join(dir, 'qmp.sock');
   const child = spawn(
-    'qemu-system-x86_64',
+    program,
     [
-      '-M', 'q35', '-accel', 'tcg', '-cpu', 'max', '-m', `${memoryMiB}`,
+      ...kind, '-m', `${memoryMiB}`,
       '-nodefaults', '-no-user-config', '-display', 'none',
       '-chardev', 'stdio,id=serial,signal=off', '-serial', 'chardev:serial', '-qmp', `unix:${socketPath},server=on,wait=off`,
       ...args,

@@ -23,5 +23,5 @@ export const judge = ({ metadata, spec, status }: VirtualMachine): FirstVm => {
   return { is: 'waiting', why: `${status.phase ?? 'Pending'}: ${ready.message}` };
 };
 
-/** The line by which the guest says on its serial console that it is up; undefined while it has not. Source: hack/guest/root/lib/strato/boot. */
+/** The line by which the guest says on its serial console that it is up; undefined while it has not. Source: hack/guest/root/lib/strato/ready. */
 export const readyLine = (serial: string): string | undefined => /^STRATO ready\b[ -~]*/m.exec(serial.replaceAll('\r', '\n'))?.[0].trim();

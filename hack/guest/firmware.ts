@@ -1,0 +1,19 @@
+import { copyFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+const folder = '/usr/share/OVMF';
+
+/**
+ * QEMU arguments for UEFI on q35 (Debian's package ovmf), with a variable store of its own at `dir`/vars.fd: a fresh copy. `secureBoot`:
+ * the store with Microsoft's keys, and System Management Mode, which alone may write it.
+ */
+export const uefi = async (dir: string, { secureBoot = false } = {}): Promise<string[]> => {
+  const vars = join(dir, 'vars.fd');
+  await copyFile(join(folder, secureBoot ? 'OVMF_VARS_4M.ms.fd' : 'OVMF_VARS_4M.fd'), vars);
+  const code = join(folder, secureBoot ? 'OVMF_CODE_4M.secboot.fd' : 'OVMF_CODE_4M.fd');
+  return [
+    '-drive', `if=pflash,unit=0,format=raw,readonly=on,file=${code}`,
+    '-drive', `if=pflash,unit=1,format=raw,file=${vars}`,
+    ...(secureBoot ? ['-machine', 'smm=on', '-global', 'driver=cfi.pflash01,property=secure,value=on'] : ['-machine', 'smm=off']),
+  ];
+};
