@@ -1,4 +1,5 @@
 import { access } from 'node:fs/promises';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { jittered } from '#crds/kit/backoff.ts';
 import { asFault, Fault } from '#crds/kit/fault.ts';
@@ -12,7 +13,7 @@ import type { House } from './house.ts';
 import { observeMachine, openMonitor, statusOf } from './look.ts';
 import { findProgram, type Programs, proveQemu, type Verdict } from './probe.ts';
 import type { Qmp } from './qmp.ts';
-import { boundSerial } from './serial.ts';
+import { boundRecord, eventsBound, serialBound } from './serial.ts';
 import { closeSockets, startMachine } from './start.ts';
 import { makeWatcher } from './watch.ts';
 
@@ -47,7 +48,10 @@ export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: Hype
   }).catch(() => {});
   const house: House = { paths, log, bootId, firmware, hasTpm: swtpm !== undefined, hasVsock, cgroups: await openCgroups(), watcher, proved: () => proved };
   const bounding = setInterval(() => {
-    for (const uid of watcher.uids()) void boundSerial(paths.serialLog(uid)).catch((thrown: unknown) => log.warn({ uid, err: thrown }, 'the record of a serial console could not be bounded'));
+    for (const [uid, run] of watcher.runs()) {
+      void Promise.all([boundRecord(paths.serialLog(uid), serialBound), boundRecord(join(run, 'events'), eventsBound)])
+        .catch((thrown: unknown) => log.warn({ uid, err: thrown }, 'the records of a machine could not be bounded'));
+    }
   }, boundEachMs).unref();
   signal.addEventListener('abort', () => {
     clearInterval(bounding);

@@ -77,7 +77,9 @@ export const proveQemu = async (
   if (!found[host]) throw new Fault('QemuUnusable', `${programs[host] ?? 'QEMU'} did not run a probe guest, not even by software emulation`);
   const verdict = { version, host, kvmWanted, boards: found };
   const text = `${JSON.stringify({ version: verdictVersion, bootId, digest, verdict })}\n`;
-  await writeWhole(verdictFile, { mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }, (handle) => handle.writeFile(text));
+  await writeWhole(verdictFile, { mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }, (handle) => handle.writeFile(text))
+    // What can not be kept (a full disk, a read-only one) is found out anew by the next agent.
+    .catch(() => {});
   return verdict;
 };
 

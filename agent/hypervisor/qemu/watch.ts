@@ -6,8 +6,8 @@ export type Watcher = Disposable & {
   /** Begins to look at a machine's run; twice is fine. */
   add: (uid: string, directory: string) => void;
   remove: (uid: string) => void;
-  /** Uids that are looked at. */
-  uids: () => string[];
+  /** Uids that are looked at, and the directories of their runs. */
+  runs: () => [uid: string, directory: string][];
   /** Calls `changed` for whatever happens from now on. */
   listen: (changed: (uid: string) => void) => Disposable;
 };
@@ -33,7 +33,7 @@ export const makeWatcher = (log: Log): Watcher => {
       }
     },
     remove,
-    uids: () => [...watched.keys()],
+    runs: () => [...watched].map(([uid, { directory }]) => [uid, directory]),
     listen: (changed) => {
       listeners.add(changed);
       return { [Symbol.dispose]: () => void listeners.delete(changed) };
