@@ -51,7 +51,9 @@ const keys = {
     .refine((text) => text !== 'ovn', 'ovn is not built yet; use user').refine((text) => text === 'user' || text === 'ovn', 'must be user')
     .transform((): 'user' => 'user').default('user').describe("How guests are connected: user (by the node's own address)."),
   enable_kvm: z.stringbool({ truthy: ['true'], falsy: ['false'], case: 'sensitive', error: 'must be true or false' }).default(true)
-    .describe('Use KVM when a probe guest runs with it; else guests run by software emulation.'),
+    .describe('On Linux: use KVM when a probe guest runs with it; else guests run by software emulation.'),
+  enable_hvf: z.stringbool({ truthy: ['true'], falsy: ['false'], case: 'sensitive', error: 'must be true or false' }).default(true)
+    .describe('On macOS: use Hypervisor.framework when a probe guest runs with it; else guests run by software emulation.'),
   forward_address: z.string().refine(isIPv4, 'must be an IPv4 address').default('127.0.0.1').describe('Address of the node that forwards are bound to.'),
   forward_ports: range(1, 65535).default({ min: 1024, max: 65535 }).describe('Ports of the node that forwards may use, FROM-TO.'),
   unix_ids: range(1000, 2_147_483_647).default({ min: 200_000, max: 265_535 })
@@ -171,7 +173,7 @@ const readFileKeys = async (chosen: string | undefined, readText: Sources['readT
       const key = keyNames.find((each) => each === name);
       if (!key) problems.push(`${name}: there is no such key (${file})`);
       else if (key === 'image_allowed_networks' && Array.isArray(value) && value.every((each) => typeof each === 'string')) return [[key, { value: value.join(','), where: file }]];
-      else if (typeof value !== 'string' && typeof value !== 'boolean') problems.push(`${name} = ${JSON.stringify(value)}: must be a text${key === 'enable_kvm' ? ' or true or false' : key === 'image_allowed_networks' ? ' or a list of texts' : ' in quotes'} (${file})`);
+      else if (typeof value !== 'string' && typeof value !== 'boolean') problems.push(`${name} = ${JSON.stringify(value)}: must be a text${key === 'enable_kvm' || key === 'enable_hvf' ? ' or true or false' : key === 'image_allowed_networks' ? ' or a list of texts' : ' in quotes'} (${file})`);
       else return [[key, { value: String(value), where: file }]];
       return [];
     });

@@ -10,6 +10,7 @@ import { readBootId } from './host/bootid.ts';
 import { readNodeIdentity } from './host/facts.ts';
 import { hostMs } from './host/hostms.ts';
 import { type Paths, paths } from './host/paths.ts';
+import { platform } from './host/platform.ts';
 import { takeStateLock } from './host/statelock.ts';
 import { readToken } from './host/token.ts';
 import { hypervisors } from './hypervisor/registry.ts';
@@ -89,7 +90,7 @@ const assemble = async (config: Config, at: Paths, images: Awaited<ReturnType<ty
   }
   const node = await readNodeIdentity();
   const late: { agent?: Agent } = {};
-  const hypervisor = await hypervisors.qemu({ paths: at, bootId: node.bootId, enableKvm: config.enable_kvm, log, onProved: () => late.agent?.lookAgain() }, signal);
+  const hypervisor = await hypervisors.qemu({ paths: at, bootId: node.bootId, accelerate: platform.accelerator === 'kvm' ? config.enable_kvm : config.enable_hvf, log, onProved: () => late.agent?.lookAgain() }, signal);
   late.agent = await startAgent({
     agentId, node, hypervisor, images, guests: (changed, limit) => makeGuests({ paths: at, clock: systemClock, log, changed }, limit), shelf, log, hostMs,
     // The last id of the range is that of image conversions.

@@ -3,7 +3,8 @@ import { cpus } from 'node:os';
 import { describe, expect, test } from '@jest/globals';
 import { z } from 'zod';
 import { nodeFacts } from '#crds/wire/observed.ts';
-import { parseArchitecture, parseMemoryMiB, parseOsName, readNodeIdentity } from './facts.ts';
+import { parseArchitecture, readNodeIdentity } from './facts.ts';
+import { parseMemoryMiB, parseOsName } from './linux.ts';
 
 describe('what a node is', () => {
   test.each([

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import type { Paths } from './paths.ts';
+import { type Platform, platform } from './platform.ts';
 import { started } from './started.ts';
 
 /** A lock that is held. `lost` resolves with the reason when it is not held any more without having been given back. */
@@ -13,13 +14,14 @@ const busy = 75;
 // Descriptors in a shell are inherited; the lock belongs to the open file, flock(2), and goes when its last holder ends.
 // INT and TERM go to whole groups (a terminal, a service manager), and only the agent's end may free the lock.
 // A lock needs no right to write: where the file system is read-only an agent must still be able to adopt what runs.
-// `-w 2`: the holder of an agent that was killed an instant ago is about to read the end of its input.
-const holder = `
+// Two seconds: the holder of an agent that was killed an instant ago is about to read the end of its input.
+/** Pure. */
+export const holderText = ({ lockDescriptor }: Pick<Platform, 'lockDescriptor'>): string => `
 trap '' INT TERM HUP; umask 077
 if (exec 8>>"$1") 2>/dev/null; then exec 8>>"$1"; else exec 8<"$1"; fi
-flock -w 2 -E ${busy} 8 || exit $?
+${lockDescriptor(8, 2)} || exit $?
 if (exec 9>>"$2") 2>/dev/null; then exec 9>>"$2"; else exec 9<"$2"; fi
-flock -w 2 -E ${busy} 9 || { code=$?; echo images; exit $code; }
+${lockDescriptor(9, 2)} || { code=$?; echo images; exit $code; }
 echo held
 while read -r _; do :; done`;
 
@@ -32,7 +34,7 @@ while read -r _; do :; done`;
  */
 export const takeStateLock = async (paths: Pick<Paths, 'agentLock' | 'imagesLock'>, signal: AbortSignal): Promise<StateLock> => {
   const until = AbortSignal.any([signal, AbortSignal.timeout(takeMs)]);
-  const child = await started(() => spawn('/bin/sh', ['-c', holder, 'strato-agent-lock', paths.agentLock, paths.imagesLock], {
+  const child = await started(() => spawn('/bin/sh', ['-c', holderText(platform), 'strato-agent-lock', paths.agentLock, paths.imagesLock], {
     // An own session: Ctrl-C in a terminal is for the agent, which then gives the lock back last.
     stdio: 'pipe', env: { PATH: process.env.PATH, LC_ALL: 'C' }, cwd: '/', detached: true,
   })).catch((cause: unknown) => {
@@ -56,7 +58,7 @@ export const takeStateLock = async (paths: Pick<Paths, 'agentLock' | 'imagesLock
     if (code === busy) {
       const file = said === 'images\n' ? paths.imagesLock : paths.agentLock;
       held.reject(new Fault('StateLocked', `another agent runs on this folder: it holds ${file}; end that one first, or give this one a state_dir and an image_cache_dir of its own`, { retry: 'later' }));
-    } else held.reject(new Fault('StateLockFailed', `${paths.agentLock} can not be locked: ${complained.trim() || `flock ended with code ${code}`}; flock of util-linux must be installed`));
+    } else held.reject(new Fault('StateLockFailed', `${paths.agentLock} can not be locked: ${complained.trim() || `the tool ended with code ${code}`}; flock of util-linux must be installed (macOS: perl)`));
   });
   const giveBack = async (): Promise<void> => {
     givenBack = true;

@@ -156,8 +156,9 @@ export type Hypervisor = {
   watch: (changed: (uid: string) => void) => Disposable;
 };
 
-/** What every hypervisor is given. `onProved`: it is known now what the node can do. */
-export type HypervisorOptions = { paths: Paths; bootId: string; enableKvm: boolean; log: Log; onProved: () => void };
+/** What every hypervisor is given. `accelerate`: whether the platform's accelerator may be
+ * used, when it is proved. `onProved`: it is known now what the node can do. */
+export type HypervisorOptions = { paths: Paths; bootId: string; accelerate: boolean; log: Log; onProved: () => void };
 
 /** Makes a hypervisor, which looks after its machines until the signal aborts. */
 export type MakeHypervisor = (options: HypervisorOptions, signal: AbortSignal) => Promise<Hypervisor>;

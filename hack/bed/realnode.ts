@@ -133,7 +133,7 @@ const qemusBelow = async (vms: string): Promise<QemuProcess[]> => {
 const endGuests = async (paths: Paths): Promise<void> => {
   const ending = new AbortController();
   try {
-    const hypervisor = await makeQemu({ paths, bootId: await readBootId(), enableKvm: false, log: quiet, onProved: () => {} }, ending.signal);
+    const hypervisor = await makeQemu({ paths, bootId: await readBootId(), accelerate: false, log: quiet, onProved: () => {} }, ending.signal);
     for (const uid of await readdir(paths.vms).catch(() => [])) {
       await hypervisor.kill(uid, AbortSignal.timeout(waitMs));
       await hypervisor.forget(uid, AbortSignal.timeout(waitMs));

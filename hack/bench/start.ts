@@ -62,7 +62,7 @@ const openHypervisor = async ({ node: { paths } }: Whole, ending: DisposableStac
   const stop = new AbortController();
   ending.defer(() => stop.abort());
   const proved = Promise.withResolvers<void>();
-  const hypervisor = await makeQemu({ paths, bootId: await readBootId(), enableKvm: false, log: quiet, onProved: proved.resolve }, stop.signal);
+  const hypervisor = await makeQemu({ paths, bootId: await readBootId(), accelerate: false, log: quiet, onProved: proved.resolve }, stop.signal);
   await proved.promise;
   return hypervisor;
 };

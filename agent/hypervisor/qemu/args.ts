@@ -1,3 +1,4 @@
+import { platform } from '../../host/platform.ts';
 import type { Accelerator, MachineDisk, MachineNic, MachineSpec } from '../driver.ts';
 import { boards } from './board.ts';
 import { diskParts, memoryBlockMiB, memoryDevice, nicParts } from './devices.ts';
@@ -43,7 +44,7 @@ export const qemuArgs = (spec: MachineSpec, build: Build): string[] => {
   return [
     '-name', `guest=${spec.uid},debug-threads=on`,
     '-nodefaults', '-no-user-config',
-    '-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
+    ...platform.sandbox,
     '-action', 'shutdown=poweroff,panic=none,reboot=reset,watchdog=reset',
     '-machine', `${build.type},${board.machine(spec)}${build.uefi ? ',pflash0=code,pflash1=vars' : ''}`,
     ...firmware(spec, build),

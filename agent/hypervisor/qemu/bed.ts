@@ -35,7 +35,7 @@ export const openQemuBed = async (): Promise<QemuBed> => {
   const opened: Hypervisor[] = [];
   const reopen = async (): Promise<Hypervisor> => {
     const proved = Promise.withResolvers<void>();
-    const next = await makeQemu({ paths, bootId: 'boot-1', enableKvm: false, log: quiet, onProved: proved.resolve }, ending.signal);
+    const next = await makeQemu({ paths, bootId: 'boot-1', accelerate: false, log: quiet, onProved: proved.resolve }, ending.signal);
     await proved.promise;
     opened.push(next);
     return next;

@@ -46,7 +46,11 @@ export const usesSystemd = (exists: (file: string) => boolean, path: string): bo
 
 /** The cgroups of this node: of our own making, or scopes where systemd runs it. */
 export const openCgroups = async (): Promise<Cgroups> => {
-  const hierarchies = hierarchiesOf(await readFile('/proc/self/mountinfo', 'utf8'));
+  // A platform without cgroups (macOS) has no such file: the groups of nobody are made, then.
+  const hierarchies = hierarchiesOf(await readFile('/proc/self/mountinfo', 'utf8').catch((thrown: unknown) => {
+    if (errnoOf(thrown) === 'ENOENT') return '';
+    throw thrown;
+  }));
   const own = ownCgroups(hierarchies);
   return usesSystemd(existsSync, process.env.PATH ?? '') ? openScopes(own, hierarchies) : own;
 };

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { jittered } from '#crds/kit/backoff.ts';
 import { asFault, Fault } from '#crds/kit/fault.ts';
+import { platform } from '../../host/platform.ts';
 import type { Architecture, Hypervisor, HypervisorOptions } from '../driver.ts';
 import { boards } from './board.ts';
 import { openCgroups } from './cgroup.ts';
@@ -26,7 +27,7 @@ const proveAgain = { baseMs: 2_000, maxMs: 60_000 };
  * observes and ends machines already, but starts are refused. Until `signal` aborts it looks after records of serial consoles.
  * Faults: QemuMissing.
  */
-export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: HypervisorOptions, signal: AbortSignal): Promise<Hypervisor> => {
+export const makeQemu = async ({ paths, bootId, accelerate, log, onProved }: HypervisorOptions, signal: AbortSignal): Promise<Hypervisor> => {
   const path = process.env.PATH ?? '';
   const host: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
   const foreign: Architecture = host === 'arm64' ? 'amd64' : 'arm64';
@@ -38,7 +39,7 @@ export const makeQemu = async ({ paths, bootId, enableKvm, log, onProved }: Hype
   const programs: Programs = { [host]: own, ...(other === undefined ? {} : { [foreign]: other }) };
   const watcher = makeWatcher(log);
   let proved: ReturnType<House['proved']> = { is: 'unready', why: { reason: 'Preparing', message: 'it is being found out by a probe guest what QEMU can do on this node' } };
-  prove(async () => proveQemu({ programs, host, bootId, kvmWanted: enableKvm, verdictFile: paths.accelerator }, signal), ({ code, message }) => {
+  prove(async () => proveQemu({ programs, host, bootId, wanted: accelerate ? platform.accelerator : null, verdictFile: paths.accelerator }, signal), ({ code, message }) => {
     log.error({ code, err: message }, 'QEMU could not be probed');
     proved = { is: 'unready', why: { reason: code, message } };
   }, signal).then((verdict) => {

@@ -1,7 +1,7 @@
-import { lstat, readdir, readFile, readlink, rm, stat } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { lstat, rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Fault } from '#crds/kit/fault.ts';
+import { platform } from '../../host/platform.ts';
 import { errnoOf } from '../../storage/durable.ts';
 import type { House } from './house.ts';
 import { lockFd } from './launcher.ts';
@@ -20,7 +20,9 @@ export const killMachine = async (house: Kill, uid: string, signal: AbortSignal)
   while (await lockExists(lock)) {
     if (await lockIsFree(lock, 0, signal)) return;
     const all = performance.now() - since > supervisorMs;
-    const holders = await holdersOf(house, uid, lock);
+    // Those of its cgroup, else of the whole node. Their command line or a recorded pid would not do; a pid may be another's by now, a lock that is
+    // open may not.
+    const holders = await platform.lockHolders(lock, lockFd, await house.cgroups.pids(uid));
     for (const { pid, isSupervisor } of holders) if (all || !isSupervisor) kill(pid);
     if (await lockIsFree(lock, 500, signal)) return;
     if (signal.aborted) throw new Fault('StillThere', `VM ${uid}: its lock is still held after SIGKILL`);
@@ -32,35 +34,6 @@ const lockExists = (lock: string): Promise<boolean> => lstat(lock).then(() => tr
   if (errnoOf(thrown) === 'ENOENT') return false;
   throw thrown;
 });
-
-type Holder = { pid: number; isSupervisor: boolean };
-
-/**
- * The processes that have the VM's lock open: those of its cgroup, else of the whole node. Their command line or a recorded
- * pid would not do; a pid may be another's by now, a lock that is open may not.
- */
-const holdersOf = async ({ cgroups }: Kill, uid: string, lock: string): Promise<Holder[]> => {
-  const inGroup = await filterHolders(await cgroups.pids(uid), lock);
-  if (inGroup.length > 0) return inGroup;
-  return filterHolders((await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number), lock);
-};
-
-const filterHolders = async (pids: readonly number[], lock: string): Promise<Holder[]> => {
-  const file = await identityOf(lock);
-  const found: Holder[] = [];
-  for (const pid of pids) {
-    const held = `/proc/${pid}/fd/${lockFd}`;
-    // Only what is called so is asked further: a file of somebody else may lie where no answer comes.
-    if (basename(await readlink(held).catch(() => '')) !== basename(lock) || file === undefined || (await identityOf(held)) !== file) continue;
-    // Not the command line: reading that of a process which the kernel holds (state D) may hang as well.
-    const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '');
-    found.push({ pid, isSupervisor: name === 'sh\n' });
-  }
-  return found;
-};
-
-/** What file a path leads to, behind whatever links: its device and inode. Undefined when there is none. */
-const identityOf = (path: string): Promise<string | undefined> => stat(path, { bigint: true }).then(({ dev, ino }) => `${dev}:${ino}`, () => undefined);
 
 const kill = (pid: number): void => {
   try {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { Fault } from '#crds/kit/fault.ts';
 import type { Paths } from '../../host/paths.ts';
+import { platform } from '../../host/platform.ts';
 import { errnoOf, syncDirectory, writeWhole } from '../../storage/durable.ts';
 import type { Architecture, MachineSpec } from '../driver.ts';
 import { boards } from './board.ts';
@@ -13,7 +14,7 @@ export type Uefi = { code: string; variables: string };
 export type UefiFirmware = Partial<Record<Architecture, { plain?: Uefi; secure?: Uefi }>>;
 
 /** Folders of descriptors; a file in an earlier one hides that of the same name in a later. Source: QEMU docs/interop/firmware.json. */
-export const firmwareFolders = ['/etc/qemu/firmware', '/usr/share/qemu/firmware'];
+export const firmwareFolders = platform.firmware;
 
 const file = z.object({ filename: z.string().startsWith('/'), format: z.literal('raw') });
 const descriptor = z.object({

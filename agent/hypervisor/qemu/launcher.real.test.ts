@@ -132,12 +132,12 @@ describe('the probe', () => {
   });
   afterEach(() => rm(folder, { recursive: true }));
   const prove = async (over: Partial<Parameters<typeof proveQemu>[0]> = {}) =>
-    proveQemu({ programs: { amd64: await findProgram('qemu-system-x86_64', process.env.PATH ?? '') }, host: 'amd64', bootId: 'b', kvmWanted: false, verdictFile: join(folder, 'verdict.json'), ...over }, signal());
+    proveQemu({ programs: { amd64: await findProgram('qemu-system-x86_64', process.env.PATH ?? '') }, host: 'amd64', bootId: 'b', wanted: null, verdictFile: join(folder, 'verdict.json'), ...over }, signal());
 
   test('tells the version, the versioned machine and what runs guests, and keeps it for the boot and the binary', async () => {
     const verdict = await prove();
     expect(verdict).toEqual({
-      version: expect.stringMatching(/^\d+\.\d+\.\d+$/), host: 'amd64', kvmWanted: false,
+      version: expect.stringMatching(/^\d+\.\d+\.\d+$/), host: 'amd64', wanted: null,
       boards: { amd64: { program: expect.stringContaining('qemu-system-x86_64'), type: expect.stringMatching(/^pc-q35-\d/), accelerators: ['tcg'], cpuModels: expect.arrayContaining(['max', 'qemu64']) } },
     });
     expect(verdict.boards.amd64?.cpuModels).not.toContain('host');
@@ -148,7 +148,7 @@ describe('the probe', () => {
   });
 
   test('a device file of KVM is no proof: what does not run a guest is not told, and TCG always is', async () => {
-    const { boards } = await prove({ kvmWanted: true });
+    const { boards } = await prove({ wanted: 'kvm' });
     expect(boards.amd64?.accelerators.at(-1)).toBe('tcg');
   });
 

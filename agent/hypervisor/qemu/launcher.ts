@@ -1,3 +1,4 @@
+import { type Platform, platform } from '../../host/platform.ts';
 /** Exit code of the launcher when another process has the VM's lock. */
 export const lockedExit = 75;
 
@@ -18,7 +19,8 @@ const greeting = JSON.stringify({ execute: 'qmp_capabilities', id: 'capabilities
  *
  * It joins the VM's cgroups (PROCS are their cgroup.procs), takes the VM's lock, tells under it which run has it (`run`),
  * empties the record of the serial console, starts the emulator of its TPM when TPM is the path of a socket, and starts QEMU as the VM's own user, which inherits the lock. Then it waits, and
- * writes how QEMU ended to RUN/exit. It exits with 75 when the lock is another's. Needs dash or any POSIX sh, and util-linux.
+ * writes how QEMU ended to RUN/exit. It exits with 75 when the lock is another's. Needs dash or any POSIX sh, and what the
+ * platform names.
  *
  * Room for what QEMU and the supervisor will tell is taken beforehand, where the file system can: how a guest ended must be known also
  * when the disk is full by then. Opened with `<>`, a file keeps that room.
@@ -26,17 +28,17 @@ const greeting = JSON.stringify({ execute: 'qmp_capabilities', id: 'capabilities
  * The lock (9) and the writers of the FIFOs (3, 4) are inherited by QEMU too: if the supervisor is killed the lock stays
  * held and QEMU goes on to read its console.
  */
-export const launcherText = `
+export const launcherText = ({ lockDescriptor, asVm, expendable, reserve }: Pick<Platform, 'lockDescriptor' | 'asVm' | 'expendable' | 'reserve'>): string => `
 set -eu
 umask 077
 dir=$1 run=$2 start=$3 id=$4 groups=$5 tpm=$6
 shift 6
 while [ "$1" != -- ]; do echo $$ > "$1"; shift; done
 shift
-echo 500 > /proc/self/oom_score_adj
+${expendable}
 cd "$dir"
 exec ${lockFd}>>lock
-flock -n ${lockFd} || exit ${lockedExit}
+${lockDescriptor(lockFd, 0)} || exit ${lockedExit}
 echo "$start" > run.new
 mv -f run.new run
 : > serial.log
@@ -45,11 +47,11 @@ chgrp "$id" serial.in
 chmod 660 serial.in
 ln -sfn /dev/null serial.out
 mkfifo "$run/qmp.in"
-fallocate -n -l ${roomForEvents} "$run/events" 2>/dev/null || :
-fallocate -n -l ${roomForExit} "$run/exit.new" 2>/dev/null || :
+${reserve(roomForEvents, '"$run/events"')}
+${reserve(roomForExit, '"$run/exit.new"')}
 exec 3<>"$run/qmp.in" 4<>serial.in
 printf '%s\\n' '${greeting}' >&3
-as_vm() { exec setpriv "--reuid=$id" "--regid=$id" "$groups" --no-new-privs --inh-caps=-all --bounding-set=-all -- "$@"; }
+${asVm}
 if [ -n "$tpm" ]; then
   rm -f "$tpm"
   as_vm swtpm socket --tpm2 --tpmstate dir=tpm --ctrl "type=unixio,path=$tpm" --terminate </dev/null >>"$run/stderr" 2>&1 3>&- 4>&- &
@@ -73,7 +75,7 @@ mv -f "$run/exit.new" "$run/exit"
 export type Launch = { directory: string; run: string; startId: string; unixId: number; kvmGroup?: number; tpmSocket?: string; procs: readonly string[]; command: readonly string[] };
 
 /** The arguments of `sh` that make a machine. Pure. */
-export const launchArgs = ({ directory, run, startId, unixId, kvmGroup, tpmSocket, procs, command }: Launch): string[] => [
-  '-c', launcherText, 'strato-machine', directory, run, startId, String(unixId), kvmGroup === undefined ? '--clear-groups' : `--groups=${kvmGroup}`, tpmSocket ?? '',
+export const launchArgs = ({ directory, run, startId, unixId, kvmGroup, tpmSocket, procs, command }: Launch, on: Platform = platform): string[] => [
+  '-c', launcherText(on), 'strato-machine', directory, run, startId, String(unixId), kvmGroup === undefined ? '--clear-groups' : `--groups=${kvmGroup}`, tpmSocket ?? '',
   ...procs, '--', ...command,
 ];

@@ -1,7 +1,8 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
+import { platform } from '../../host/platform.ts';
 import { errnoOf } from '../../storage/durable.ts';
 import type { IoError, Sight } from '../driver.ts';
 import { qmpSocket } from './args.ts';
@@ -88,7 +89,7 @@ const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal
   const [cpu] = await qmp.execute('query-cpus-fast', threads, signal);
   const panicked = isPanicked(await readEvents(house.paths, uid, record.startId));
   return {
-    is: 'present', startId: record.startId, guest: guestStates[now], facts: record.facts, pid: await processOf(cpu?.['thread-id'] ?? 0), ...(panicked ? { panicked } : {}), ...ioError,
+    is: 'present', startId: record.startId, guest: guestStates[now], facts: record.facts, pid: await platform.processOf(cpu?.['thread-id'] ?? 0), ...(panicked ? { panicked } : {}), ...ioError,
   };
 };
 
@@ -100,10 +101,4 @@ const describeGone = async (house: House, uid: string): Promise<Sight> => {
     return undefined;
   });
   return record ? { is: 'gone', last: await readEnd(house.paths, record, house.bootId, await house.cgroups.oomKills(uid)) } : { is: 'gone' };
-};
-
-/** The process of a thread. Source: proc(5), Tgid. */
-const processOf = async (thread: number): Promise<number> => {
-  const text = await readFile(`/proc/${thread}/status`, 'utf8');
-  return Number(/^Tgid:\s*(\d+)$/m.exec(text)?.[1] ?? thread);
 };

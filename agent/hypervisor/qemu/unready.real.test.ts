@@ -34,7 +34,7 @@ describe('a node whose QEMU', () => {
     await writeFile(file, `#!/bin/sh\n${script}\n`);
     await chmod(file, 0o755);
     process.env.PATH = `${folder}:${path}`;
-    return makeQemu({ paths: bed.paths, bootId: 'boot-1', enableKvm: false, log: quiet, onProved: () => {} }, ending.signal);
+    return makeQemu({ paths: bed.paths, bootId: 'boot-1', accelerate: false, log: quiet, onProved: () => {} }, ending.signal);
   };
 
   test('does not answer the probe: starts are refused at once, what runs is adopted and ended', async () => {
