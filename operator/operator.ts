@@ -175,8 +175,6 @@ export const startOperator = (parts: OperatorParts) => {
   };
   return {
     fleet, vms, images, nodes, synced,
-    /** Has every object looked at again, as happens each minute anyway. */
-    lookAtAll: everything,
     hasSynced: () => informers.every((each) => each.hasSynced()),
     healthy: () => informers.every((each) => each.healthy()),
     stopped: loops(),

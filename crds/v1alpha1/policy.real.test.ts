@@ -1,10 +1,13 @@
-// The policies that come with the CRDs, on a real API server.
+// The CRDs and the policies that come with them, on a real API server.
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { messageOf } from '#crds/kit/fault.ts';
 import { type ApiServer, startApiServer } from '#hack/bed/apiserver.ts';
 import { installCrds } from '#hack/bed/crds.ts';
+import { kubectl } from '#hack/bed/kubectl.ts';
 import { user, vmManifest } from '#hack/bed/objects.ts';
 import { until } from '#hack/bed/until.ts';
+import { kinds } from './kinds.ts';
 import { allowDeleteAnnotation } from './names.ts';
 
 const vms = '/apis/strato.dev/v1alpha1/namespaces/default/virtualmachines';
@@ -12,12 +15,14 @@ const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/virtualmach
 
 describe('the policies', () => {
   let server: ApiServer;
+  let clientSide = '';
   let me: ReturnType<typeof user>;
   const refusal = async (path: string, query: Record<string, string> = {}): Promise<string | undefined> =>
     server.kube.request('DELETE', path, { query }).then(() => undefined, messageOf);
 
   beforeAll(async () => {
     server = await startApiServer();
+    clientSide = await kubectl(server, ['apply', '-f', join(import.meta.dirname, '..', 'generated')]);
     await installCrds(server.kube);
     me = user(server.kube);
     await me.apply(vmManifest('kept', { deletionProtection: true }));
@@ -27,6 +32,12 @@ describe('the policies', () => {
   afterAll(async () => {
     await server?.[Symbol.asyncDispose]();
   }, 60_000);
+
+  test('G15: every file applies client-side too, as kubectl does unless it is told otherwise', () => {
+    const applied = clientSide.trimEnd().split('\n');
+    expect(applied.filter((line) => line.endsWith(' created')).length).toBe(applied.length);
+    for (const { plural } of kinds) expect(clientSide).toContain(`customresourcedefinition.apiextensions.k8s.io/${plural}.strato.dev created`);
+  });
 
   test('a protected VM is not deleted; the refusal says the command that allows it', async () => {
     expect(await refusal(`${vms}/kept`)).toMatch(/VM kept is protected.*kubectl -n default patch vm kept.*"deletionProtection":false/);

@@ -1,7 +1,7 @@
 // The agent is killed, stopped and doubled; guests must not notice, and no VM may ever have two QEMUs.
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
-import { cpus } from 'node:os';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -15,8 +15,10 @@ const stepMs = 60_000;
 
 describe('an agent that is killed', () => {
   let all: Whole;
+  // Of the agents that are started; changed by the test of a QEMU that hangs.
+  const env: Record<string, string> = {};
   beforeAll(async () => {
-    all = await startWhole();
+    all = await startWhole({ env });
   }, 300_000);
   afterAll(async () => {
     await all?.[Symbol.asyncDispose]();
@@ -128,6 +130,46 @@ describe('an agent that is killed', () => {
     await all.me.vmGone(name, stepMs);
     expect(await all.node.traces(uid)).toEqual([]);
   }, 120_000);
+
+  test('one whose QEMU program hangs takes up what runs: nothing of that waits for the probe', async () => {
+    await all.me.apply(vmManifest('unproved', { memory: { size: '32Mi' } }));
+    const { metadata: { uid } } = await all.me.vmIs('unproved', 'Ready=True Running', stepMs);
+    const before = await qemuOf(uid);
+    const folder = await mkdtemp(join(tmpdir(), 'strato-hang-'));
+    try {
+      await writeFile(join(folder, 'qemu-system-x86_64'), '#!/bin/sh\nexec sleep 60\n', { mode: 0o755 });
+      env['PATH'] = `${folder}:${process.env.PATH}`;
+      const old = (await all.node.lines()).length;
+      await all.node.end('SIGKILL');
+      await all.node.start();
+      const since = async () => (await all.node.lines()).slice(old);
+      await until('it to be taken up', async () => (await since()).some((each) => each.msg === 'vm' && each.uid === uid && each.state === 'running'), 10_000);
+      await all.me.patchVm('unproved', { spec: { powerState: 'Paused' } });
+      await all.me.vmIs('unproved', 'Ready=True Paused', stepMs);
+      expect((await since()).filter(({ msg }) => msg === 'what QEMU can do on this node')).toEqual([]);
+      expect(await qemuOf(uid)).toEqual(before);
+    } finally {
+      delete env['PATH'];
+      await all.node.end('SIGKILL');
+      await all.node.start();
+      await all.node.joined();
+      await rm(folder, { recursive: true });
+    }
+    await all.me.deleteVm('unproved');
+    await all.me.vmGone('unproved', stepMs);
+  }, 3 * stepMs);
+
+  test('one whose token is rotated under it goes on in its session; with a token of another node it is refused until it has its own again', async () => {
+    const heard = async (sentence: string) => (await all.node.lines()).filter(({ msg }) => msg === sentence).length;
+    const [renewed, joined] = [await heard('credential renewed'), await heard('joined the operator')];
+    await all.node.giveToken(await all.cluster.token({ node: 'node-1', seconds: 3_000 }));
+    await until('the renewal', async () => (await heard('credential renewed')) > renewed, stepMs);
+    expect(await heard('joined the operator')).toBe(joined);
+    await all.node.giveToken(await all.cluster.token({ node: 'node-2' }));
+    await until('the refusal', () => all.operator.lines.some(({ fields }) => fields['node'] === 'node-1' && fields['reason'] === 'TokenRefused'), stepMs);
+    await all.node.giveToken(await all.cluster.token({ node: 'node-1', seconds: 3_000 }));
+    await until('it to be back', async () => (await heard('joined the operator')) > joined && all.operator.running.term()?.house.fleet.link('node-1') === 'connected', stepMs);
+  }, 4 * stepMs);
 
   test('a second agent on the same folders refuses to start and leaves the first alone', async () => {
     const first = all.node.agent();

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, open, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, open, readdir, readFile, readlink, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify as stringifyToml } from 'smol-toml';
@@ -32,6 +32,8 @@ export type RealNode = AsyncDisposable & {
   joined: () => Promise<void>;
   /** Ends the agent by a signal and waits for its exit. */
   end: (signal: 'SIGKILL' | 'SIGTERM') => Promise<void>;
+  /** Puts another credential into the agent's token file, as a kubelet does in a pod. */
+  giveToken: (token: string) => Promise<void>;
   /** The agents' log, of all starts, as text and line by line. */
   log: () => Promise<string>;
   lines: () => Promise<AgentLine[]>;
@@ -106,6 +108,10 @@ export const startRealNode = async (cluster: Cluster, url: string, name = 'node-
   await start();
   return {
     paths, start, end, log, lines, traces,
+    giveToken: async (token) => {
+      await writeFile(`${files.token}.new`, token, { mode: 0o600 });
+      await rename(`${files.token}.new`, files.token);
+    },
     agent: running,
     joined: async () => void (await until('the agent to join', async () => (await joins()) > joinedBefore, waitMs)),
     qemus: () => qemusBelow(paths.vms),

@@ -7,7 +7,9 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from '../bed/until.ts';
+import { runChild } from '../cache/child.ts';
 import { signalIfSame } from './end.ts';
+import { sshPorts } from './example.ts';
 import { cgroupFolders, observeHolders } from './guests.ts';
 import { observeProcess, type ProcessIdentity } from './identity.ts';
 import { kubectl } from './kubectl.ts';
@@ -20,6 +22,7 @@ let dir = '';
 let env: { STRATO_HOME: string; STRATO_PORT_BASE: string };
 let at: Layout;
 let bystander: ChildProcess;
+let goodbye = '';
 let cgroups: string[] = [];
 
 const script = (name: 'up' | 'down', ...args: string[]): Promise<ScriptResult> => startScript(name, args, env, scriptMs).ended;
@@ -54,6 +57,7 @@ afterAll(async () => {
 
 test('./hack/up makes everything, and the guest of the first VM says that it is up', async () => {
   const { code, said } = await script('up');
+  goodbye = said;
   expect(said).toMatch(/✓ first-vm .*STRATO ready host=first-vm/);
   expect(code).toBe(0);
   for (const name of processNames) expect(said).toMatch(new RegExp(`✓ ${name} +\\d+\\.\\d s   started`));
@@ -65,6 +69,23 @@ test('./hack/up makes everything, and the guest of the first VM says that it is 
   expect(audit).toContain('"level":"Metadata"');
   expect(audit).not.toContain('"requestObject"');
 }, scriptMs);
+
+test('the five commands that it ends with do what they say; the last one logs in to a guest, by a key and a forwarded port', async () => {
+  const commands = (/Try next:\n((?: {2}.*\n)+)/.exec(goodbye)?.[1] ?? '').trimEnd().split('\n').map((line) => line.replace(/ +# .*$/, '').trim());
+  const environment = /^ {2}(export KUBECONFIG=.*)$/m.exec(goodbye)?.[1] ?? '';
+  expect(commands).toHaveLength(5);
+  const run = (command: string) => runChild('bash', ['-euc', `${environment}\n${command}`], { cwd: at.root, env: { PATH: process.env.PATH, HOME: dir }, timeoutMs: 130_000 });
+  const [get = '', tail = '', stop = '', own = '', login = ''] = commands;
+  expect(await run(get)).toMatch(/first-vm +Running +True +node-1 /);
+  expect(await run(`timeout 2 ${tail} || true`)).toContain('STRATO ready host=first-vm');
+  await run(stop);
+  await run('kubectl wait --for=jsonpath={.status.phase}=Stopped vm/first-vm --timeout=100s');
+  expect(await run(own)).toContain('ssh-vm condition met');
+  expect(await until('the SSH server of the guest', () => run(`${login} hostname`), 120_000)).toBe('ssh-vm\n');
+  const forwards: unknown = JSON.parse(await run('kubectl get vm ssh-vm -o jsonpath={.status.interfaces}'));
+  expect(forwards).toMatchObject([{ name: 'net0', forwards: [{ name: 'ssh', address: '127.0.0.1', hostPort: sshPorts(at.ports).own, port: 22, protocol: 'TCP' }] }]);
+  await run('kubectl delete vm ssh-vm --timeout=60s');
+}, 3 * scriptMs);
 
 test('after a stop and a start nothing differs from the file that was applied', async () => {
   const limit = () => AbortSignal.timeout(60_000);
