@@ -1,12 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { linkTimes } from '#agent/link/link.ts';
 import { operatorUser, readAudit, writesOf } from '#hack/bed/audit.ts';
 import { kubectl } from '#hack/bed/kubectl.ts';
 import { vmManifest } from '#hack/bed/objects.ts';
 import { type Simulated, startSimulated } from '#hack/bed/simulated.ts';
 import { until } from '#hack/bed/until.ts';
+import { realTimes } from '#hack/sim/node.ts';
 
 const quietMs = 120_000;
 
@@ -22,7 +22,7 @@ describe('the operator', () => {
 
   beforeAll(async () => {
     // The times of a real agent: several heartbeats and comparisons lie in two minutes.
-    lab = await startSimulated({ times: linkTimes, log: { debug: () => {}, info: say, warn: say, error: say } });
+    lab = await startSimulated({ times: realTimes, log: { debug: () => {}, info: say, warn: say, error: say } });
     await Promise.all(names.map((name) => lab.me.apply(vmManifest(name))));
     await Promise.all(names.map((name) => lab.me.vmIs(name, 'Ready=True Running', 30_000)));
   }, 300_000);
