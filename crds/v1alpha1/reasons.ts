@@ -1,5 +1,8 @@
+/** The condition of a part that a reason makes False, beside Ready. */
+type Part = 'DisksReady' | 'NetworkReady' | 'StorageReady';
+
 /**
- * Every reason that a condition may carry: what it means and what to do about it. docs/conditions.md is made from it.
+ * Every reason that a condition may carry: what it means, what to do about it, and the part that it is about. docs/conditions.md is made from it.
  */
 export const reasons = {
   Running: ['The guest runs as declared.', 'Nothing.'],
@@ -20,37 +23,49 @@ export const reasons = {
   FirmwareMissing: ['The variable store or the TPM state of the VM is gone from the node. It is never made anew silently.', 'Restore the file, or delete the VM.'],
   NameHeldByOrphan: ['An older VM of this name still lives on a node.', 'Have this VM adopt it, discard it, or wait until it is gone; the message says how.'],
   BindingLost: ['The record of where this VM runs was lost.', 'Wait until every node has reported; then see the message.'],
-  ImageNotFound: ['The image does not exist (yet).', 'Create the VirtualMachineImage.'],
-  ImageNotReady: ['The image is not imported yet.', 'Wait; see the image.'],
-  ImageFailed: ['The image can not be used.', 'See the conditions of the image.'],
-  SecretNotFound: ['A Secret that cloudInit refers to does not exist (yet) or can not be read.', 'Create the Secret; the message names it.'],
-  SecretInvalid: ['A Secret that cloudInit refers to does not hold what it must.', 'Correct the Secret; the message names the key.'],
+  ImageNotFound: ['The image does not exist (yet).', 'Create the VirtualMachineImage.', 'DisksReady'],
+  ImageNotReady: ['The image is not imported yet.', 'Wait; see the image.', 'DisksReady'],
+  ImageFailed: ['The image can not be used.', 'See the conditions of the image.', 'DisksReady'],
+  SecretNotFound: ['A Secret that cloudInit refers to does not exist (yet) or can not be read.', 'Create the Secret; the message names it.', 'DisksReady'],
+  SecretInvalid: ['A Secret that cloudInit refers to does not hold what it must.', 'Correct the Secret; the message names the key.', 'DisksReady'],
   DisksReady: ['All disks are there.', 'Nothing.'],
-  DiskMissing: ['A disk that was made is gone from the node. It is never made anew silently.', 'Restore the file, or delete the VM.'],
-  DiskTooSmall: ['The disk is smaller than its image.', 'Create the VM with a larger disk.'],
-  DiskDamaged: ['The header of a disk is not one that Strato wrote. Nothing is done to it.', 'Restore the file, or delete the VM.'],
-  NoSpace: ['The node has no room for the disk. A guest that runs is held where it was, and goes on by itself when there is room.', 'Free space on the node.'],
-  StorageFailed: ['A file operation failed on the node.', 'See the message and the log of the agent.'],
-  NetworkFailed: ['An interface could not be connected; it is tried again.', 'See the message and the log of the agent.'],
+  DiskMissing: ['A disk that was made is gone from the node. It is never made anew silently.', 'Restore the file, or delete the VM.', 'DisksReady'],
+  DiskTooSmall: ['The disk is smaller than its image.', 'Create the VM with a larger disk.', 'DisksReady'],
+  DiskDamaged: ['The header of a disk is not one that Strato wrote. Nothing is done to it.', 'Restore the file, or delete the VM.', 'DisksReady'],
+  NoSpace: ['The node has no room for the disk. A guest that runs is held where it was, and goes on by itself when there is room.', 'Free space on the node.', 'DisksReady'],
+  StorageFailed: ['A file operation failed on the node.', 'See the message and the log of the agent.', 'DisksReady'],
+  NetworkFailed: ['An interface could not be connected; it is tried again.', 'See the message and the log of the agent.', 'NetworkReady'],
   NetworkReady: ['All interfaces are connected.', 'Nothing.'],
-  ForwardConflict: ['Another VM of the node uses the port.', 'Choose another hostPort; the message names the VM.'],
-  ForwardNotAllowed: ["The port is outside of the agent's forward_ports.", 'Choose a port in the range that the message names.'],
-  ForwardInUse: ['Another process of the node uses the port.', 'Choose another hostPort, or end that process.'],
+  ForwardConflict: ['Another VM of the node uses the port.', 'Choose another hostPort; the message names the VM.', 'NetworkReady'],
+  ForwardNotAllowed: ["The port is outside of the agent's forward_ports.", 'Choose a port in the range that the message names.', 'NetworkReady'],
+  ForwardInUse: ['Another process of the node uses the port.', 'Choose another hostPort, or end that process.', 'NetworkReady'],
   StartFailed: ['QEMU did not start; it is tried again.', 'See the message: it holds the last lines of QEMU.'],
   QemuMissing: ['The node has no QEMU.', 'Install QEMU on the node.'],
   QemuUnusable: ['QEMU of the node runs no guest at all.', 'See the message; it holds what QEMU said.'],
   CgroupFailed: ['The node could not make the cgroups of the VM.', 'See the message and the log of the agent.'],
   NoUnixId: ["The agent's unix_ids are used up by the VMs of the node.", 'Widen unix_ids in the configuration of the agent.'],
+  AlreadyRunning: ['Another process has the lock of the VM, so that it is not started a second time.', 'Wait; if it stays, look for the process that the message names.'],
+  StillThere: ['The process of the VM did not end by SIGKILL yet; nothing of it is removed.', 'Look at the process on the node: it may hang in the disk or the kernel.'],
+  LockFailed: ['The lock of the VM could not be tried; nothing is done to it.', 'See the message; look at the disk of the node.'],
+  RunUnreadable: ['What was written of the last start can not be read; nothing is done to the VM.', 'Restore the file that the message names, or delete the VM.'],
+  QmpFailed: ['QEMU refused what it was asked to do; it is tried again.', 'See the message; it holds what QEMU said.'],
+  QmpBroken: ['The connection to QEMU broke, or it said what is no QMP; it is tried again.', 'See the message and the log of the agent.'],
+  QmpRefused: ['QEMU does not listen; it is tried again.', 'Wait; if it stays, look at the process on the node.'],
+  QmpSilent: ['QEMU takes no connection; it is tried again.', 'Wait; if it stays, look at the process on the node.'],
+  ToolMissing: ['A program that the agent needs is not on the node.', 'Install the program that the message names.'],
+  ToolFailed: ['A program that the agent needs failed; it is tried again.', 'See the message; it holds what the program said.'],
+  ToolCut: ['A program that the agent needs took too long and was ended; it is tried again.', 'Look at the load and the disks of the node.'],
+  ToolTooLoud: ['A program that the agent needs said more than it may and was ended.', 'See the message and the log of the agent.'],
   DeadlineExceeded: ['A step on the node took too long; it is tried again.', 'See the message; look at the load and the disks of the node.'],
   StepFailed: ['A step failed on the node; it is tried again.', 'See the message and the log of the agent.'],
-  LedgerFailed: ['The node could not record the intent; it is tried again.', 'See the message; look at the disk of the node.'],
-  LedgerFull: ['The node can not record new intents: its disk is full.', 'Free space on the node.'],
-  LedgerReadOnly: ["The node can not record new intents: the file system of the agent's state folder is read-only. Guests that run go on.", 'Look at the disk of the node; mount it writable again, or repair it.'],
-  LedgerQuarantined: ['The record of a VM on the node is damaged and was put aside; nobody touches that VM. The others run.', 'Restore the file that the message names into ledger/ and restart the agent, or delete the VM.'],
-  LedgerUnreadable: ['The record of a VM on the node can not be read, or was written by a newer agent; nobody touches that VM.', 'See the message; mend the file or its disk, or start the newer agent again.'],
-  UnknownVm: ['The node holds a VM without a readable record; nobody touches it.', 'Restore its file into ledger/ and restart the agent, or delete the VM.'],
+  LedgerFailed: ['The node could not record the intent; it is tried again.', 'See the message; look at the disk of the node.', 'StorageReady'],
+  LedgerFull: ['The node can not record new intents: its disk is full.', 'Free space on the node.', 'StorageReady'],
+  LedgerReadOnly: ["The node can not record new intents: the file system of the agent's state folder is read-only. Guests that run go on.", 'Look at the disk of the node; mount it writable again, or repair it.', 'StorageReady'],
+  LedgerQuarantined: ['The record of a VM on the node is damaged and was put aside; nobody touches that VM. The others run.', 'Restore the file that the message names into ledger/ and restart the agent, or delete the VM.', 'StorageReady'],
+  LedgerUnreadable: ['The record of a VM on the node can not be read, or was written by a newer agent; nobody touches that VM.', 'See the message; mend the file or its disk, or start the newer agent again.', 'StorageReady'],
+  UnknownVm: ['The node holds a VM without a readable record; nobody touches it.', 'Restore its file into ledger/ and restart the agent, or delete the VM.', 'StorageReady'],
   AgentTooOld: ['The agent of the node is too old for something that the spec asks for. What runs, runs on as it was.', 'Update the agent of the node; the message names what it does not know.'],
-  StorageHung: ['The disk of the node does not answer. Guests that need no disk go on.', 'Look at the disk of the node.'],
+  StorageHung: ['The disk of the node does not answer. Guests that need no disk go on.', 'Look at the disk of the node.', 'StorageReady'],
   StorageReady: ['The agent can write to its disk.', 'Nothing.'],
   IOError: ['A disk of the node failed, and the guest is held where it was. Its write is tried again, later each time.', 'Look at the disk of the node.'],
   GuestShutdown: ['The guest powered itself off.', 'Nothing when restartPolicy starts it again; else set powerState to Stopped and then to Running.'],
@@ -76,26 +91,32 @@ export const reasons = {
   Ready: ['The object can be used.', 'Nothing.'],
   Importing: ['The image is being imported.', 'Wait; see progress.'],
   WaitingForNode: ['No connected node can import the image now.', 'Look at `kubectl get hvn`.'],
-  ChecksumMismatch: ['The fetched bytes do not have the declared checksum.', 'Correct the checksum or the source in a new image.'],
-  ChecksumMissing: ['The list at checksumUrl has no entry for the file, or is no list of checksums; it is looked at again.', 'See the message; correct checksumUrl or the URL in a new image, or wait until the list is complete.'],
-  DigestMismatch: ['The source now gives other bytes than the first import.', 'Create another image for the new content.'],
-  ImageRefused: ['The file is not a plain image: see the message.', 'Convert it (no backing file, no external data file) and create another image.'],
-  SourceRefused: ['The source, or where it redirects to, may not be fetched: it is not plain http or https, or it leads to an address that is not public.', 'Create another image with another URL; or have an administrator allow the network by image_allowed_networks of the agent.'],
-  DownloadFailed: ['The source could not be fetched; it is tried again.', 'See the message; look at the server that it names.'],
-  FetchFailed: ['The import failed, and the node gave no reason that this operator knows.', 'See the message.'],
-  ImportFailed: ['The import failed on the node; it is tried again.', 'See the message and the log of the agent.'],
-  UnpackFailed: ['The compressed file could not be unpacked; it is tried again.', 'See the message; perhaps the node lacks the tool that it names.'],
-  ConvertFailed: ['qemu-img could not convert the file.', 'See the message.'],
+  ChecksumMismatch: ['The fetched bytes do not have the declared checksum.', 'Correct the checksum or the source in a new image.', 'DisksReady'],
+  ChecksumMissing: ['The list at checksumUrl has no entry for the file, or is no list of checksums; it is looked at again.', 'See the message; correct checksumUrl or the URL in a new image, or wait until the list is complete.', 'DisksReady'],
+  DigestMismatch: ['The source now gives other bytes than the first import.', 'Create another image for the new content.', 'DisksReady'],
+  ImageRefused: ['The file is not a plain image: see the message.', 'Convert it (no backing file, no external data file) and create another image.', 'DisksReady'],
+  SourceRefused: ['The source, or where it redirects to, may not be fetched: it is not plain http or https, or it leads to an address that is not public.', 'Create another image with another URL; or have an administrator allow the network by image_allowed_networks of the agent.', 'DisksReady'],
+  DownloadFailed: ['The source could not be fetched; it is tried again.', 'See the message; look at the server that it names.', 'DisksReady'],
+  FetchFailed: ['The import failed, and the node gave no reason that this operator knows.', 'See the message.', 'DisksReady'],
+  ImportFailed: ['The import failed on the node; it is tried again.', 'See the message and the log of the agent.', 'DisksReady'],
+  UnpackFailed: ['The compressed file could not be unpacked; it is tried again.', 'See the message; perhaps the node lacks the tool that it names.', 'DisksReady'],
+  ConvertFailed: ['qemu-img could not convert the file.', 'See the message.', 'DisksReady'],
   AcceleratorProved: ['A probe guest ran under hardware acceleration.', 'Nothing.'],
   SoftwareEmulation: ['Guests run under TCG, software emulation.', 'Enable hardware virtualisation for speed.'],
   IdentityConflict: ['Another agent claims the name of this node and is refused.', 'Stop the other agent; or accept it by the annotation strato.dev/accept-agent with its agentId, as the message says.'],
   OrphansPresent: ['VMs run here that the cluster does not know.', 'Apply their objects anew and adopt each by the annotation strato.dev/adopt-orphan, or discard it by strato.dev/discard-orphan.'],
   NoOrphans: ['Every VM on the node is known.', 'Nothing.'],
   NodeTrouble: ['The agent reports a fault of the node.', 'See the message.'],
-} as const satisfies Record<string, readonly [meaning: string, remedy: string]>;
+} as const satisfies Record<string, readonly [meaning: string, remedy: string, part?: Part]>;
 
 /** A reason that a condition may carry. */
 export type Reason = keyof typeof reasons;
+
+/** The condition that says of its part what Ready says of the whole; undefined for a reason of the whole alone. */
+export const partOf = (reason: Reason): Part | undefined => {
+  const [, , part]: readonly [string, string, Part?] = reasons[reason];
+  return part;
+};
 
 /** Whether a word, for instance one that an agent sent, is a reason of this build. */
 export const isReason = (word: string): word is Reason => Object.hasOwn(reasons, word);

@@ -17,5 +17,7 @@ ${table(['Type', 'On', 'True means'], Object.entries(types).map(([type, [kinds, 
 
 ## Reasons
 
-${table(['Reason', 'Meaning', 'What to do'], Object.entries(words).toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([reason, [meaning, remedy]]) => [reason, meaning, remedy]))}
+Part is the condition that is False by this reason too, beside Ready.
+
+${table(['Reason', 'Meaning', 'What to do', 'Part'], Object.entries(words).toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([reason, [meaning, remedy, part = '']]) => [reason, meaning, remedy, part]))}
 `;

@@ -19,6 +19,9 @@ const homes: Readonly<Record<string, RegExp>> = {
 // Suites, beds and fakes are test code that lies beside what it tests.
 const ofTests = /(\.test|(^|\/)(contract|bed|fake\w*|testguest|testweb))\.ts$/;
 
+/** Whether a file is a test, or help for tests. */
+export const isTest = (file: string): boolean => ofTests.test(file);
+
 /** One import: the file, from the root of the repository, and what it names. */
 export type Import = { file: string; names: string };
 

@@ -1,6 +1,6 @@
 import { fromMiB } from '#crds/kit/quantity.ts';
 import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
-import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
+import { isReason, partOf } from '#crds/v1alpha1/reasons.ts';
 import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts as AgentFacts, VmState } from '#crds/wire/observed.ts';
@@ -87,14 +87,12 @@ const verdicts = ({ link, agent, adopt, rival }: NodeFacts, orphans: NonNullable
   return [ready, connected, ...refused, ...accelerator, ...storageVerdict(link, agent), lost];
 };
 
-const storageReasons = new Set<Reason>(['LedgerFull', 'LedgerReadOnly', 'LedgerFailed', 'LedgerQuarantined', 'LedgerUnreadable', 'UnknownVm', 'StorageHung']);
-
 /** Whether the node keeps what it is told. Nothing is said of a node that never spoke. */
 const storageVerdict = (link: NodeFacts['link'], agent: AgentFacts | undefined): Verdict[] => {
   if (!agent) return [];
   if (link === 'silent') return [{ type: 'StorageReady', status: 'Unknown', reason: 'NodeUnreachable', message: 'the agent is silent' }];
   for (const { reason, message } of agent.troubles) {
-    if (isReason(reason) && storageReasons.has(reason)) return [{ type: 'StorageReady', status: 'False', reason, message }];
+    if (isReason(reason) && partOf(reason) === 'StorageReady') return [{ type: 'StorageReady', status: 'False', reason, message }];
   }
   return [{ type: 'StorageReady', status: 'True', reason: 'StorageReady', message: 'the agent keeps what it is told' }];
 };

@@ -221,6 +221,17 @@ describe('a bound VM', () => {
     expect(conditionOf(status?.conditions, 'Ready')?.message).toMatch(/takes 2000000 bytes and the agent of node-1 reads 1048576.*cloudInit, or update the agent/);
   });
 
+  test.each([
+    ['DiskDamaged', 'False DiskDamaged', 'Unknown Preparing'],
+    ['ChecksumMismatch', 'False ChecksumMismatch', 'Unknown Preparing'],
+    ['NetworkFailed', 'Unknown Preparing', 'False NetworkFailed'],
+    ['StartFailed', 'Unknown Preparing', 'Unknown Preparing'],
+  ])('in trouble by %s says which part of it is not well', (reason, disks, network) => {
+    const { status } = decide(facts(vm, { report: report(vm, { state: 'preparing', trouble: { reason, message: 'm', final: false } }) }), now);
+    const say = (type: 'DisksReady' | 'NetworkReady') => { const found = conditionOf(status?.conditions, type); return `${found?.status} ${found?.reason}`; };
+    expect([say('DisksReady'), say('NetworkReady')]).toEqual([disks, network]);
+  });
+
   test('gives the same status twice for the same facts, so nothing is written', () => {
     const first = decide(facts(vm, { report: report(vm) }), now).status;
     const again = decide(facts(machine({ ...placed, status: first ?? {} }), { report: report(vm) }), new Date('2031-01-01T00:00:00Z')).status;

@@ -1,6 +1,7 @@
 import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import type { Verdict } from '#crds/v1alpha1/condition.ts';
 import { adoptOrphanAnnotation, discardOrphanAnnotation, vmFinalizer } from '#crds/v1alpha1/names.ts';
+import { partOf } from '#crds/v1alpha1/reasons.ts';
 import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
 import { maxFrameBytes } from '#crds/wire/messages.ts';
@@ -161,18 +162,15 @@ const failedImage = ({ images, vm, report }: VmFacts): Standing | undefined => {
   return failed && { phase: 'Pending', ready: 'False', reason: 'ImageFailed', message: `image ${failed.name}: ${failed.failed}`, progress: 'stalled' };
 };
 
-const diskReasons = new Set<Verdict['reason']>(['ImageNotFound', 'ImageNotReady', 'ImageFailed', 'DiskMissing', 'DiskTooSmall', 'NoSpace', 'StorageFailed']);
-const networkReasons = new Set<Verdict['reason']>(['ForwardConflict', 'ForwardNotAllowed', 'ForwardInUse']);
-
 const partVerdicts = (standing: Standing, { report }: VmFacts): Verdict[] => {
-  const part = (type: 'DisksReady' | 'NetworkReady', bad: ReadonlySet<Verdict['reason']>): Verdict => {
-    if (bad.has(standing.reason) && report?.ioError === undefined) return { type, status: 'False', reason: standing.reason, message: standing.message };
+  const part = (type: 'DisksReady' | 'NetworkReady'): Verdict => {
+    if (partOf(standing.reason) === type && report?.ioError === undefined) return { type, status: 'False', reason: standing.reason, message: standing.message };
     const started = report !== undefined && report.state !== 'preparing';
     return started
       ? { type, status: 'True', reason: type, message: type === 'DisksReady' ? 'all disks are there' : 'all interfaces are connected' }
       : { type, status: 'Unknown', reason: 'Preparing', message: 'not reported yet' };
   };
-  return [part('DisksReady', diskReasons), part('NetworkReady', networkReasons)];
+  return [part('DisksReady'), part('NetworkReady')];
 };
 
 const linkVerdicts = ({ vm, link }: VmFacts): Verdict[] => {
