@@ -93,8 +93,8 @@ describe('bad weather', () => {
     await until('a higher epoch', () => commanded() > epoch, 60_000);
     const found = await me.nodeIs('node-1', 'OrphansPresent=True OrphansPresent', 60_000);
     expect(found.status.orphans?.map(({ uid }) => uid)).toEqual([younger.metadata.uid]);
-    const dead = await me.vmIs('doomed', 'Ready=False DiskMissing', 30_000);
-    expect([dead.metadata.uid, verdict(dead, 'Stalled')]).toEqual([doomed.metadata.uid, 'Stalled=True DiskMissing']);
+    const dead = await me.vmIs('doomed', 'Ready=False EndedForEver', 30_000);
+    expect([dead.metadata.uid, verdict(dead, 'Stalled')]).toEqual([doomed.metadata.uid, 'Stalled=True EndedForEver']);
     expect((await me.vmIs('web', 'Ready=True Running', 30_000)).metadata.uid).toBe(kept.metadata.uid);
     expect([node.running(), node.starts()]).toEqual([before, starts]);
     // The restored history is lived in: deletes and discards work.

@@ -30,6 +30,7 @@ export const reasons = {
   SecretInvalid: ['A Secret that cloudInit refers to does not hold what it must.', 'Correct the Secret; the message names the key.', 'DisksReady'],
   DisksReady: ['All disks are there.', 'Nothing.'],
   DiskMissing: ['A disk that was made is gone from the node. It is never made anew silently.', 'Restore the file, or delete the VM.', 'DisksReady'],
+  EndedForEver: ['The node has ended this VM for ever, by a delete that the cluster has forgotten since: it was restored to an older state. Its disks are gone.', 'Delete the VM, and create it anew.', 'DisksReady'],
   DiskTooSmall: ['The disk is smaller than its image.', 'Create the VM with a larger disk.', 'DisksReady'],
   DiskDamaged: ['The header of a disk is not one that Strato wrote. Nothing is done to it.', 'Restore the file, or delete the VM.', 'DisksReady'],
   NoSpace: ['The node has no room for the disk. A guest that runs is held where it was, and goes on by itself when there is room.', 'Free space on the node.', 'DisksReady'],

@@ -45,8 +45,8 @@ describe('a cluster that is restored to an older state', () => {
     expect(found.status.orphans).toEqual([{ uid: younger.metadata.uid, namespace: 'default', name: 'younger', state: 'held' }]);
     // The older wish counts, for the machine that is there.
     await runs('edited');
-    const dead = await all.me.vmIs('doomed', 'Ready=False DiskMissing', stepMs);
-    expect([dead.metadata.uid, verdict(dead, 'Stalled')]).toEqual([doomed.metadata.uid, 'Stalled=True DiskMissing']);
+    const dead = await all.me.vmIs('doomed', 'Ready=False EndedForEver', stepMs);
+    expect([dead.metadata.uid, verdict(dead, 'Stalled')]).toEqual([doomed.metadata.uid, 'Stalled=True EndedForEver']);
     await all.node.end('SIGKILL');
     await all.node.start();
     await all.node.joined();

@@ -43,7 +43,7 @@ export type Member = {
   doomed: Map<string, Held['kind']>;
   absent: Set<string>;
   /** Uids that the agent calls ended although nobody doomed them since this operator started: a restored cluster knows them still. */
-  dead: Set<string>;
+  endedForEver: Set<string>;
   vms: Map<string, ObservedVm>;
   images: Map<string, ObservedImage>;
 };
@@ -63,7 +63,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     const known = members.get(node);
     if (known) return known;
     const fresh: Member = {
-      node, view: joining, revision: 0, lastHeardMs: startedMs, wanted: new Map(), toldDisks: new Map(), doomed: new Map(), absent: new Set(), dead: new Set(), vms: new Map(), images: new Map(),
+      node, view: joining, revision: 0, lastHeardMs: startedMs, wanted: new Map(), toldDisks: new Map(), doomed: new Map(), absent: new Set(), endedForEver: new Set(), vms: new Map(), images: new Map(),
     };
     members.set(node, fresh);
     return fresh;
@@ -103,7 +103,7 @@ export const makeFleet = (monotonicMs: () => number) => {
       it.toldDisks.delete(uid);
       it.doomed.delete(uid);
       it.absent.delete(uid);
-      it.dead.delete(uid);
+      it.endedForEver.delete(uid);
     },
     link: (node: string): 'connected' | 'joining' | 'silent' => {
       const it = members.get(node);
@@ -124,7 +124,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     },
     isAbsent: (node: string, uid: string): boolean => members.get(node)?.absent.has(uid) ?? false,
     /** The node says that this uid has ended for ever, and we did not ask for it. */
-    isDead: (node: string, uid: string): boolean => members.get(node)?.dead.has(uid) ?? false,
+    isEndedForEver: (node: string, uid: string): boolean => members.get(node)?.endedForEver.has(uid) ?? false,
     /** The node that holds a uid, by its own word. */
     holderOf: (uid: string): { node: string; epoch: number } | undefined => {
       for (const { node, view } of members.values()) {

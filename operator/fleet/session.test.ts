@@ -190,8 +190,8 @@ describe('a session', () => {
     const report = { ...observed, uid: heldVm.uid.replace('1', '2') };
     const copy: ToOperator = { type: 'report', observed: { kind: 'image', uid, generation: 1, digest: 'd', state: 'ready', progress: 100 } };
     await say(hello, holding(), { type: 'report', observed }, copy, { type: 'absent', kind: 'vm', uid });
-    const { vms, images, dead, absent } = fleet.member('node-1');
-    expect([vms.size, images.size, dead.size, absent.size, closed]).toEqual([0, 0, 0, 0, []]);
+    const { vms, images, endedForEver, absent } = fleet.member('node-1');
+    expect([vms.size, images.size, endedForEver.size, absent.size, closed]).toEqual([0, 0, 0, 0, []]);
     // What it holds, what it is wanted to hold and what it shall end is its business.
     await say(holding(heldVm), { type: 'report', observed });
     fleet.want('node-1', { ...vm, uid: report.uid });

@@ -83,7 +83,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     const plan = planSync({ objects, doomed: it.doomed }, it.view);
     for (const uid of plan.send) {
       // Said once, and the agent has answered that the uid has ended for ever: it is not said over and over.
-      const wanted = it.dead.has(uid) ? undefined : it.wanted.get(uid);
+      const wanted = it.endedForEver.has(uid) ? undefined : it.wanted.get(uid);
       // What the agent would close the connection for is not sent: its status says so, and the others go on.
       if (!wanted || oversize(wanted, it)) continue;
       paused = wire.bufferedBytes() > pauseBytes;
@@ -127,7 +127,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     it.session?.close('a newer session of this node');
     // What the last agent of the node said is no word of this one.
     const known = it.agentId === message.agentId;
-    if (!known) for (const each of [it.vms, it.images, it.dead]) each.clear();
+    if (!known) for (const each of [it.vms, it.images, it.endedForEver]) each.clear();
     Object.assign(it, {
       agentId: message.agentId, facts: message.facts, protocol, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
       view: known ? { is: 'joining', told: it.view.told } : joining, session: { id, wake: sync, close: (why: string) => close(4001, why) },
@@ -219,7 +219,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
       case 'absent':
         if (it.doomed.has(message.uid)) ended(it, message.uid, message.kind);
         else {
-          if (it.wanted.has(message.uid)) it.dead.add(message.uid);
+          if (it.wanted.has(message.uid)) it.endedForEver.add(message.uid);
           tellOfEnd(message.uid, message.kind);
         }
         return;

@@ -29,7 +29,7 @@ const machine = ({ spec, metadata, status }: Over = {}): VirtualMachine => virtu
 });
 
 const facts = (vm: VirtualMachine, over: Partial<VmFacts> = {}): VmFacts => ({
-  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', absent: false, dead: false,
+  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', absent: false, endedForEver: false,
   images: new Map([['guest', { name: 'guest', uid: imageUid }]]), everyNodeReported: true, ...over,
 });
 
@@ -240,8 +240,8 @@ describe('a bound VM', () => {
 });
 
 test('a VM that its node calls ended for ever, by a delete that a restored cluster has forgotten, is Stalled; deleted, it is ended as ever', () => {
-  const stalled = decide(facts(machine(placed), { dead: true }), now);
-  expect([ready(stalled.status), conditionOf(stalled.status?.conditions, 'Stalled')?.reason, stalled.tell.is]).toEqual(['False DiskMissing', 'DiskMissing', 'desire']);
+  const stalled = decide(facts(machine(placed), { endedForEver: true }), now);
+  expect([ready(stalled.status), conditionOf(stalled.status?.conditions, 'Stalled')?.reason, stalled.tell.is]).toEqual(['False EndedForEver', 'EndedForEver', 'desire']);
 });
 
 describe('a deleted VM', () => {

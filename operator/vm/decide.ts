@@ -120,9 +120,9 @@ const bound = (facts: VmFacts, now: Date): Decision => {
     const message = `the agent of ${facts.vm.status.nodeName} is silent; the guest may well run`;
     return write({ phase: 'Unknown', ready: 'Unknown', reason: 'NodeUnreachable', message }, [], waiting(message, 30_000));
   }
-  if (facts.dead) {
+  if (facts.endedForEver) {
     const message = `node ${facts.vm.status.nodeName} ended this VM for ever, by a delete that the cluster has forgotten; delete it to create it anew`;
-    return write({ phase: 'Failed', ready: 'False', reason: 'DiskMissing', message, progress: 'stalled' }, [{ type: 'DisksReady', status: 'False', reason: 'DiskMissing', message }], settled);
+    return write({ phase: 'Failed', ready: 'False', reason: 'EndedForEver', message, progress: 'stalled' }, [{ type: 'DisksReady', status: 'False', reason: 'EndedForEver', message }], settled);
   }
   // Just connected, or an operator that has just started: the last status stands until the node has spoken.
   // Whether the guest has been given its Secrets already is not known before that either.

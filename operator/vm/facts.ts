@@ -36,7 +36,7 @@ export type VmFacts = {
   /** The bound node has said that this uid is not there, after it was told to end it. */
   absent: boolean;
   /** The bound node says that this uid has ended for ever, although we never told it to end: the cluster was restored to an older state. */
-  dead: boolean;
+  endedForEver: boolean;
   /** Images that the disks refer to, by name; a missing entry means that the object is not there. */
   images: ReadonlyMap<string, ImageFact>;
   /** Secrets that cloud-init refers to, by name; undefined when the guest has been given them. */

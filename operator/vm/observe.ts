@@ -60,7 +60,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     ...(report ? { report } : {}),
     ...(nodeName === undefined ? {} : { toldDisks: fleet.toldDisks(nodeName, uid) }),
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),
-    dead: nodeName !== undefined && fleet.isDead(nodeName, uid),
+    endedForEver: nodeName !== undefined && fleet.isEndedForEver(nodeName, uid),
     images: new Map(wanted.map((image) => [image.metadata.name, imageFact(image)])),
     ...(heldBy ? { heldBy } : {}),
     ...(elder ? { elder } : {}),
