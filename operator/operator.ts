@@ -1,5 +1,7 @@
+import { orAborted } from '#crds/kit/aborted.ts';
 import type { Clock } from '#crds/kit/clock.ts';
 import { Fault } from '#crds/kit/fault.ts';
+import type { Log } from '#crds/kit/log.ts';
 import type { Outcome } from '#crds/kit/outcome.ts';
 import { hypervisorNode, hypervisorNodeKind } from '#crds/v1alpha1/hypervisornode.ts';
 import { apiVersion } from '#crds/v1alpha1/meta.ts';
@@ -12,7 +14,6 @@ import { type Informer, startInformer } from './kube/informer.ts';
 import type { Kube } from './kube/kube.ts';
 import { patchStatus, setFinalizers, type Versioned } from './kube/patch.ts';
 import { type Resource, resourceOf } from './kube/resource.ts';
-import type { Log } from './loop/log.ts';
 import { makeQueue, type Queue } from './loop/queue.ts';
 import { run } from './loop/run.ts';
 import { makeNodeReconciler } from './node/reconcile.ts';
@@ -156,11 +157,14 @@ export const startOperator = (parts: OperatorParts) => {
     }
   };
   const loops = async () => {
-    await Promise.race([Promise.all([synced, parts.leading]), aborted(signal)]);
-    if (signal.aborted) return;
+    try {
+      await orAborted(Promise.all([synced, parts.leading]), signal);
+    } catch {
+      return;
+    }
     const resync = setInterval(everything, resyncMs);
     const silence = setInterval(lookForSilence, silenceLookMs);
-    const shared = { log, clock, signal };
+    const shared = { log, signal };
     try {
       await Promise.all([
         run({ ...shared, name: 'vm', reconcile: guarded(vms, resources.vm, reconcilers.vm), queue: queues.vm, workers: 16 }),
@@ -185,9 +189,3 @@ export const startOperator = (parts: OperatorParts) => {
 const wakeUnplaced = (vms: Informer<VirtualMachine>, queue: Queue): void => {
   for (const { metadata, status } of vms.list()) if (status.nodeName === undefined) queue.add(`${metadata.namespace}/${metadata.name}`);
 };
-
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => { resolve(); }, { once: true });
-  });

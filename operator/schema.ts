@@ -1,11 +1,11 @@
 import { z } from 'zod';
 import type { Clock } from '#crds/kit/clock.ts';
 import { asFault } from '#crds/kit/fault.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { revisionAnnotation, toCrd } from '#crds/v1alpha1/crd.ts';
 import { kinds } from '#crds/v1alpha1/kinds.ts';
 import { type Kind, version } from '#crds/v1alpha1/meta.ts';
 import type { Kube } from './kube/kube.ts';
-import type { Log } from './loop/log.ts';
 
 type Node = { properties?: Record<string, Node> | null | undefined; items?: Node | null | undefined };
 const node: z.ZodType<Node> = z.lazy(() => z.object({ properties: z.record(z.string(), node).nullish(), items: node.nullish() }));

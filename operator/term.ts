@@ -1,6 +1,9 @@
+import { setMaxListeners } from 'node:events';
+import { orAborted } from '#crds/kit/aborted.ts';
 import type { Clock } from '#crds/kit/clock.ts';
 import { jittered } from '#crds/kit/backoff.ts';
 import { asFault, Fault, messageOf } from '#crds/kit/fault.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { readClusterId } from './clusterid.ts';
 import { authenticate } from './fleet/auth.ts';
 import { epochFor } from './fleet/epoch.ts';
@@ -8,7 +11,6 @@ import { serveAgents } from './fleet/server.ts';
 import { makeHeartbeats } from './kube/heartbeat.ts';
 import type { Kube, Lanes } from './kube/kube.ts';
 import { type Leadership, type LeaseOptions, takeLease } from './kube/lease.ts';
-import type { Log } from './loop/log.ts';
 import { ensureNode, judgeIdentity } from './node/admit.ts';
 import { type House, startOperator } from './operator.ts';
 import { awaitSchemas } from './schema.ts';
@@ -58,6 +60,8 @@ export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined)
   const { kube, namespace, clock, chance, log } = parts;
   const ending = new AbortController();
   const signal = AbortSignal.any([parts.signal, ending.signal]);
+  // Every loop, watch and request of the term listens to it; that is no leak.
+  setMaxListeners(0, signal);
   const end = (why: string): void => {
     if (!signal.aborted) log.warn({ why }, 'this term ends');
     ending.abort(new Fault('TermEnded', why));
@@ -94,7 +98,7 @@ export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined)
     }, parts.agentListen);
     log.info({ port: agents.port }, 'serving agents');
     tell({ house, port: agents.port, leaderEpoch, ready: () => schemasFit && house.hasSynced() });
-    await untilAborted(house.synced, signal);
+    await orAborted(house.synced, signal);
     await awaitSchemas({ kube, clock, log, signal, onVerdict: (fit) => { schemasFit = fit; } });
     lease = await takeLease({
       kube: parts.lanes.lease, namespace, name: 'strato-operator', identity: parts.identity, clock, chance, log, signal, ...parts.leaseTimes,
@@ -127,18 +131,6 @@ const patiently = async <T>({ clock, chance, log }: TermParts, signal: AbortSign
       said = fault.message;
       await clock.sleep(jittered({ baseMs: 250, maxMs: 10_000 }, attempt, chance()), signal);
     }
-  }
-};
-
-const untilAborted = async <T>(work: Promise<T>, signal: AbortSignal): Promise<T> => {
-  const aborted = Promise.withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason);
-  if (signal.aborted) abort();
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 };
 

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { type Clock, systemClock } from '#crds/kit/clock.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { loadConfig } from '#operator/kube/auth.ts';
 import { connectLanes } from '#operator/kube/client.ts';
 import type { Kube } from '#operator/kube/kube.ts';
-import type { Log } from '#operator/loop/log.ts';
 import { runOperator, type RunningOperator, type Term, type TermParts } from '#operator/term.ts';
 import type { Cluster } from './cluster.ts';
 import { freePorts } from './ports.ts';
@@ -34,7 +34,7 @@ export type BedOperatorOptions = { port?: number; kube?: (real: Kube) => Kube; l
 export const startBedOperator = async (cluster: Cluster, options: BedOperatorOptions = {}): Promise<BedOperator> => {
   const ending = new AbortController();
   const lines: Line[] = [];
-  const say = (level: keyof Log) => (fields: Record<string, unknown>, sentence: string) => void lines.push({ level, sentence, fields });
+  const say = (level: keyof Log) => (fields: object, sentence: string) => void lines.push({ level, sentence, fields: { ...fields } });
   const log: Log = { debug: say('debug'), info: say('info'), warn: say('warn'), error: say('error') };
   let skippedMs = 0;
   const clock: Clock = { ...systemClock, monotonicMs: () => systemClock.monotonicMs() + skippedMs };

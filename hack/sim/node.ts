@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { systemClock } from '#crds/kit/clock.ts';
+import { type Log, quiet } from '#crds/kit/log.ts';
 import { type Agent, startAgent } from '#agent/agent.ts';
 import { type Dial, makeDial, type Socket } from '#agent/link/dial.ts';
 import { type LinkTimes, linkTimes } from '#agent/link/link.ts';
@@ -8,7 +9,6 @@ import { makeFakeNetwork } from '#agent/network/fake.ts';
 import { endRun } from '#agent/hypervisor/fake.ts';
 import { type NodeWorld, nodeWorld, openBench } from '#agent/vm/bed.ts';
 import { makeFakeShelf } from '#agent/vm/fakeshelf.ts';
-import type { Log } from '#agent/vm/hands.ts';
 import type { RunEnd } from '#agent/hypervisor/driver.ts';
 
 /** How a simulated node reaches its operator. */
@@ -55,8 +55,6 @@ export const realTimes = linkTimes;
 
 /** A node that was never used. */
 export const simWorld = (): SimWorld => ({ ...nodeWorld(), watchers: new Set() });
-
-const quiet: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 /** Starts the real agent on a pretend node and has it dial its operator over TLS. Give it the `world` of an earlier one to play a restart. */
 export const startSimNode = async (options: SimOptions): Promise<SimNode> => {

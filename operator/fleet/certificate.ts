@@ -1,6 +1,6 @@
 import { createSecureContext } from 'node:tls';
 import { messageOf } from '#crds/kit/fault.ts';
-import type { Log } from '../loop/log.ts';
+import type { Log } from '#crds/kit/log.ts';
 
 /** A certificate and its key, PEM. */
 export type Certificate = { cert: string; key: string };

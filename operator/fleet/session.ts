@@ -1,9 +1,9 @@
 import { asFault } from '#crds/kit/fault.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { parseFrame, writeFrame } from '#crds/wire/frame.ts';
 import { holdingDigest } from '#crds/wire/judge.ts';
 import { compareSeconds, firstMaxFrameBytes, type Held, maxHeld, protocolRange, silenceSeconds, type ToAgent, toOperator, type ToOperator } from '#crds/wire/messages.ts';
 import { afterEnd, afterFrame, afterSend, joining, negotiate, planSync } from '#crds/wire/sync.ts';
-import type { Log } from '../loop/log.ts';
 import type { AgentIdentity } from './auth.ts';
 import { type Fleet, type Member, oversize } from './fleet.ts';
 

@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { Agent, type Dispatcher, ProxyAgent } from 'undici';
+import { orAborted } from '#crds/kit/aborted.ts';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { type Credentials, credentials } from './auth.ts';
 import { failureOf } from './failure.ts';
@@ -57,7 +58,8 @@ export const connectKube = (config: KubeConfig, { userAgent, deadlineMs = 30_000
       const deadline = AbortSignal.timeout(bound);
       const signal = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]);
       try {
-        const fresh = await abortable(credentials(config), signal);
+        // Exec plugins have no time limit of their own.
+        const fresh = await orAborted(credentials(config), signal);
         const body = options.body === undefined ? undefined : JSON.stringify(options.body);
         const response = await poolFor(fresh).requests.request({
           ...target(path, method === 'GET' || method === 'DELETE' ? options.query : { fieldValidation: 'Strict', ...options.query }),
@@ -86,7 +88,7 @@ export const connectKube = (config: KubeConfig, { userAgent, deadlineMs = 30_000
       setMaxListeners(0, signal);
       let response: Dispatcher.ResponseData;
       try {
-        const fresh = await abortable(credentials(config), signal);
+        const fresh = await orAborted(credentials(config), signal);
         response = await poolFor(fresh).watches.request({
           ...target(path, { watch: true, ...query }), method: 'GET', signal,
           headers: { ...fresh.headers, accept: 'application/json', 'user-agent': userAgent },
@@ -130,19 +132,6 @@ const refusal = (doing: string, response: Dispatcher.ResponseData, text: string)
 
 const unreachable = (doing: string, thrown: unknown): Fault =>
   thrown instanceof Fault ? thrown : new KubeFault(doing, { status: 0, message: messageOf(thrown), cause: thrown });
-
-/** Exec plugins have no time limit of their own. */
-const abortable = async <T>(work: Promise<T>, signal: AbortSignal): Promise<T> => {
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
-};
 
 /** A connected `Kube` and its lanes. */
 export const connectLanes = (config: KubeConfig, options: { userAgent: string }): AsyncDisposable & { kube: Client; lanes: Lanes } => {

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { z } from 'zod';
 import { systemClock } from '#crds/kit/clock.ts';
+import { quiet } from '#crds/kit/log.ts';
 import { virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
 import { until } from '#hack/bed/until.ts';
-import { quiet } from '../loop/log.ts';
 import { type Change, startInformer } from './informer.ts';
 import { type Kube, KubeFault } from './kube.ts';
 import { takeLease } from './lease.ts';

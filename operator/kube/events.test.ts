@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
+import { quiet } from '#crds/kit/log.ts';
 import { handClock } from '../loop/handclock.ts';
-import { quiet } from '../loop/log.ts';
 import { type EventNote, eventBody, makeRecorder } from './events.ts';
 import { makeFakeKube } from './fake.ts';
 import { fakeKinds } from './fakekinds.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '#crds/kit/clock.ts';
 import { asFault } from '#crds/kit/fault.ts';
-import type { Log } from '../loop/log.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { isAlreadyExists, type Kube, KubeFault, statusOf } from './kube.ts';
 import { microTime } from './microtime.ts';
 import { events, pathOf } from './resource.ts';

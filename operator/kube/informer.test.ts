@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { z } from 'zod';
+import { type Log, quiet } from '#crds/kit/log.ts';
 import { handClock } from '../loop/handclock.ts';
-import { type Log, quiet } from '../loop/log.ts';
 import { makeFakeKube } from './fake.ts';
 import { fakeKinds } from './fakekinds.ts';
 import { type Change, startInformer } from './informer.ts';
@@ -21,7 +21,7 @@ const bed = (options: { onChange?: () => void; unstarted?: boolean } = {}) => {
   const lines: string[] = [];
   const wentBack: unknown[] = [];
   const goneByList: string[][] = [];
-  const line = (fields: Record<string, unknown>, sentence: string): void => void lines.push(typeof fields['code'] === 'string' ? `${sentence}: ${fields['code']}` : sentence);
+  const line = (fields: object, sentence: string): void => void lines.push('code' in fields ? `${sentence}: ${String(fields.code)}` : sentence);
   const log: Log = { ...quiet, info: line, warn: line, error: line };
   const stop = new AbortController();
   const start = () => startInformer({

@@ -1,6 +1,6 @@
 import type { Clock } from '#crds/kit/clock.ts';
 import { asFault, messageOf } from '#crds/kit/fault.ts';
-import type { Log } from '../loop/log.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { type Indexes, makeCache } from './cache.ts';
 import { afterEnding, type Ending, type Next, relistBackoff } from './ending.ts';
 import { type Held, hold } from './frame.ts';

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { jittered } from '#crds/kit/backoff.ts';
 import type { Clock } from '#crds/kit/clock.ts';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
-import type { Log } from '../loop/log.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { isConflict, isNotFound, type Kube } from './kube.ts';
 import { microTime } from './microtime.ts';
 import { leases, pathOf } from './resource.ts';

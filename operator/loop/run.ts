@@ -1,13 +1,14 @@
-import { setMaxListeners } from 'node:events';
-import type { Clock } from '#crds/kit/clock.ts';
 import { asFault, type Fault } from '#crds/kit/fault.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { blocked, type Outcome } from '#crds/kit/outcome.ts';
 import { isConflict, KubeFault } from '../kube/kube.ts';
-import type { Log } from './log.ts';
 import type { Queue } from './queue.ts';
 
-/** One pass over one key: looks at the world and brings it nearer to what is wanted. Safe to repeat; never runs twice at once for a key. */
-export type Reconcile = (key: string, signal: AbortSignal) => Promise<Outcome>;
+/**
+ * One pass over one key: looks at the world and brings it nearer to what is wanted. Safe to repeat; never runs twice at once for a key. Each of its
+ * requests has a deadline, and ends with the run.
+ */
+export type Reconcile = (key: string) => Promise<Outcome>;
 
 /** What `run` needs. `name` is in every log line and in the faults' texts (`vm`, `node`). */
 export type RunOptions = {
@@ -16,15 +17,8 @@ export type RunOptions = {
   queue: Queue;
   workers: number;
   log: Log;
-  clock: Clock;
-  /** Ends the run: no new pass begins, running ones may finish within `graceMs`, then their signal is aborted. */
+  /** Ends the run: no new pass begins. */
   signal: AbortSignal;
-  /** How long one pass may take before its signal is aborted; 60 s when unset. */
-  passMs?: number;
-  /** How long running passes may go on after the end was asked for; 10 s when unset. */
-  graceMs?: number;
-  /** Told after each pass; for metrics. */
-  onPass?: (key: string, outcome: Outcome, tookMs: number) => void;
 };
 
 /** A conflict means that our cache is a moment behind: it is no reason to wait long. */
@@ -35,17 +29,9 @@ const conflictMaxMs = 250;
  * settled forgets the key's failures; waiting looks again after `afterMs`; blocked retries with backoff (not before a Retry-After)
  * unless the fault says `never`. Anything thrown is a fault ReconcileFailed. One log line per change of a key's outcome.
  */
-export const run = async (options: RunOptions): Promise<void> => {
-  const { name, queue, log, clock, signal } = options;
+export const run = async ({ name, reconcile, queue, workers, log, signal }: RunOptions): Promise<void> => {
   const said = new Map<string, string>();
-  const finished = new AbortController();
-  const hard = new AbortController();
-  setMaxListeners(0, signal, hard.signal);
-
-  const stop = (): void => {
-    queue.close();
-    clock.sleep(options.graceMs ?? 10_000, finished.signal).then(() => hard.abort(new Error(`${name}: stopping`)), () => {});
-  };
+  const stop = (): void => queue.close();
   if (signal.aborted) stop();
   else signal.addEventListener('abort', stop, { once: true });
 
@@ -67,20 +53,14 @@ export const run = async (options: RunOptions): Promise<void> => {
   };
 
   const pass = async (key: string): Promise<void> => {
-    const startMs = clock.monotonicMs();
-    const ended = new AbortController();
-    const late = new AbortController();
-    clock.sleep(options.passMs ?? 60_000, ended.signal).then(() => late.abort(new Error(`${name} ${key}: the pass took too long`)), () => {});
     let outcome: Outcome;
     try {
-      outcome = await options.reconcile(key, AbortSignal.any([hard.signal, late.signal]));
+      outcome = await reconcile(key);
     } catch (thrown) {
       outcome = blocked(asFault(thrown, 'ReconcileFailed', `reconcile ${name} ${key}`));
     }
-    ended.abort();
     requeue(queue, key, outcome);
     speak(key, outcome);
-    options.onPass?.(key, outcome, clock.monotonicMs() - startMs);
   };
 
   const worker = async (): Promise<void> => {
@@ -88,7 +68,7 @@ export const run = async (options: RunOptions): Promise<void> => {
       try {
         await pass(key);
       } catch (thrown) {
-        // Only the logger or a metric can throw here; neither may end the worker.
+        // Only the logger can throw here; it may not end the worker.
         log.error({ loop: name, key, err: thrown }, 'the loop itself failed');
       } finally {
         queue.done(key);
@@ -96,9 +76,8 @@ export const run = async (options: RunOptions): Promise<void> => {
     }
   };
 
-  await Promise.all(Array.from({ length: options.workers }, worker));
+  await Promise.all(Array.from({ length: workers }, worker));
   signal.removeEventListener('abort', stop);
-  finished.abort();
 };
 
 const requeue = (queue: Queue, key: string, outcome: Outcome): void => {
