@@ -47,9 +47,9 @@ export type OperatorParts = {
 /** The running machinery. */
 export type House = ReturnType<typeof startOperator>;
 
-/** Seconds between two looks at everything: no wake-up has to arrive. */
+/** Milliseconds between two looks at everything: no wake-up has to arrive. */
 const resyncMs = 60_000;
-/** How often silence is looked for; it raises no event by itself. */
+/** Milliseconds between two looks for nodes that have fallen silent: silence raises no event by itself. */
 const silenceLookMs = 1_000;
 
 /**

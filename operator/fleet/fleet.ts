@@ -29,7 +29,7 @@ export type Member = {
   /** The last agent that was refused under the name of this node, and when. */
   rival?: { agentId: string; message: string; atMs: number };
   /** The session that speaks for this node now; an older socket's end means nothing. */
-  session?: { id: number; wake: () => void; close: (why: string) => void };
+  session?: { id: symbol; wake: () => void; close: (why: string) => void };
   view: AgentView;
   /** Of the last command to this node; it only grows, over all sessions. */
   revision: number;

@@ -1,11 +1,12 @@
-import { asFault } from '#crds/kit/fault.ts';
 import type { Log } from '#crds/kit/log.ts';
 import { parseFrame, writeFrame } from '#crds/wire/frame.ts';
-import { holdingDigest } from '#crds/wire/judge.ts';
 import { compareSeconds, firstMaxFrameBytes, type Held, maxHeld, protocolRange, silenceSeconds, type ToAgent, toOperator, type ToOperator } from '#crds/wire/messages.ts';
-import { afterEnd, afterFrame, afterSend, joining, negotiate, planSync } from '#crds/wire/sync.ts';
+import { afterFrame, joining, negotiate } from '#crds/wire/sync.ts';
 import type { AgentIdentity } from './auth.ts';
-import { type Fleet, type Member, oversize } from './fleet.ts';
+import { makeCommands } from './commands.ts';
+import type { Fleet, Member } from './fleet.ts';
+import { makeHearing } from './hearing.ts';
+import { makeRenewal } from './renewal.ts';
 
 /** The part of a WebSocket that a session needs. `bufferedBytes`: what was sent and has not left this process. */
 export type Wire = { send: (text: string) => void; bufferedBytes: () => number; close: (code: number, reason: string) => void };
@@ -29,12 +30,6 @@ export type SessionHouse = {
   heard: (node: string) => void;
 };
 
-/** So many bytes may wait in a socket before the next object waits here; `drained` goes on. */
-const pauseBytes = 8 * 1024 * 1024;
-
-let sessions = 0;
-const reviewAgainMs = 5_000;
-
 /**
  * One connection of one agent. `receive` takes each text frame in its order, `tick` is called each second, `drained` when something was
  * sent, `ended` when the socket has closed.
@@ -44,15 +39,12 @@ const reviewAgainMs = 5_000;
 export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: Wire) => {
   const { fleet, log } = house;
   const { node } = identity;
-  const id = ++sessions;
-  let expiresAt = identity.expiresAt;
+  const id = Symbol(node);
   let welcomed = false;
   let pending: readonly Held[] = [];
   let lastCompareMs = house.monotonicMs();
   let lastFrameMs = house.monotonicMs();
-  let unreviewed: { token: string; afterMs: number } | undefined;
   let closed = false;
-  let paused = false;
 
   const member = (): Member => fleet.member(node);
   const mine = () => !closed && member().session?.id === id;
@@ -67,49 +59,13 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     say({ type: 'refused', reason, message });
     close(4000, reason);
   };
-
-  /** The next place in the order of commands; undefined when nothing may be commanded. */
-  const order = (): { leaderEpoch: number; revision: number } | undefined => {
-    const it = member();
-    if (!house.leads() || it.spoke === undefined) return undefined;
-    it.revision += 1;
-    return { leaderEpoch: it.spoke.leaderEpoch, revision: it.revision };
-  };
-
-  const sync = () => {
-    if (!mine() || !welcomed) return;
-    const it = member();
-    const objects = new Map([...it.wanted].map(([uid, { held }]) => [uid, held]));
-    const plan = planSync({ objects, doomed: it.doomed }, it.view);
-    for (const uid of plan.send) {
-      // Said once, and the agent has answered that the uid has ended for ever: it is not said over and over.
-      const wanted = it.endedForEver.has(uid) ? undefined : it.wanted.get(uid);
-      // What the agent would close the connection for is not sent: its status says so, and the others go on.
-      if (!wanted || oversize(wanted, it)) continue;
-      paused = wire.bufferedBytes() > pauseBytes;
-      if (paused) return;
-      const at = order();
-      if (!at) continue;
-      say({ type: 'desire', ...at, object: wanted.object });
-      it.view = afterSend(it.view, wanted.held);
-    }
-    for (const { uid, kind } of plan.end) {
-      const at = it.view.told.get(uid)?.ending ? undefined : order();
-      if (!at) continue;
-      say({ type: 'tombstone', ...at, uid, kind });
-      it.view = afterEnd(it.view, uid);
-    }
-  };
-
-  /** Tombstones are repeated with each comparison until the agent says absent. */
-  const repeatTombstones = () => {
-    const it = member();
-    if (it.view.is !== 'joined') return;
-    for (const [uid, kind] of it.doomed) {
-      const at = order();
-      if (at) say({ type: 'tombstone', ...at, uid, kind });
-    }
-  };
+  const hearing = makeHearing(fleet, node);
+  const commands = makeCommands({ member, open: () => mine() && welcomed, leads: house.leads, say, bufferedBytes: wire.bufferedBytes });
+  const credential = makeRenewal({
+    reviewToken: house.reviewToken, monotonicMs: house.monotonicMs, log,
+    renewed: (expiresAt) => say({ type: 'renewed', expiresAt: expiresAt.toISOString() }),
+    refused: (why) => refuse('TokenRefused', why),
+  }, identity);
 
   const hello = async (message: Extract<ToOperator, { type: 'hello' }>) => {
     const protocol = negotiate(protocolRange, message.protocol);
@@ -130,7 +86,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     if (!known) for (const each of [it.vms, it.images, it.endedForEver]) each.clear();
     Object.assign(it, {
       agentId: message.agentId, facts: message.facts, protocol, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
-      view: known ? { is: 'joining', told: it.view.told } : joining, session: { id, wake: sync, close: (why: string) => close(4001, why) },
+      view: known ? { is: 'joining', told: it.view.told } : joining, session: { id, wake: commands.sync, close: (why: string) => close(4001, why) },
     });
     it.spoke = { agentId: message.agentId, leaderEpoch: admitted.leaderEpoch };
     welcomed = true;
@@ -140,98 +96,30 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     fleet.tellListeners((listener) => listener.node(node));
   };
 
-  /** Whether it is for this node to say anything of a uid: it holds it, or it was told of it. */
-  const concerns = (it: Member, uid: string): boolean => it.view.told.has(uid) || it.wanted.has(uid) || it.doomed.has(uid);
-
-  /** A list is complete. A later one may be older than what was said meanwhile: what is gone is told by the first one of a connection alone. */
-  const listed = (first: boolean) => {
-    const it = member();
-    const holds = it.view.told;
-    for (const reports of [it.vms, it.images]) {
-      for (const uid of reports.keys()) if (first ? !holds.has(uid) : !concerns(it, uid)) reports.delete(uid);
-    }
-    if (first) for (const [uid, kind] of it.doomed) if (!holds.has(uid)) ended(it, uid, kind);
-    sync();
-    fleet.tellListeners((listener) => {
-      listener.node(node);
-      for (const held of holds.values()) if (held.kind === 'vm') listener.vm(held);
-      for (const uid of it.wanted.keys()) listener.vm({ uid });
-    });
-  };
-
-  const ended = (it: Member, uid: string, kind: Held['kind']) => {
-    it.doomed.delete(uid);
-    it.absent.add(uid);
-    it.vms.delete(uid);
-    it.images.delete(uid);
-    tellOfEnd(uid, kind);
-  };
-
-  /** What waited for its name or its room may go on. */
-  const tellOfEnd = (uid: string, kind: Held['kind']) => fleet.tellListeners((listener) => {
-    if (kind === 'vm') listener.vm({ uid });
-    else listener.image(uid);
-    listener.node(node);
-  });
-
-  /** A token that nobody can review now changes nothing: it is reviewed again later, and the old one holds until it expires. */
-  const renew = async (token: string) => {
-    unreviewed = undefined;
-    try {
-      const renewed = await house.reviewToken(token);
-      if (renewed.node !== node || renewed.nodeUid !== identity.nodeUid) return refuse('TokenRefused', 'the renewed token is of another node');
-      expiresAt = renewed.expiresAt;
-      say({ type: 'renewed', expiresAt: expiresAt.toISOString() });
-    } catch (thrown) {
-      const { code, message } = asFault(thrown, 'Unreviewed', 'review the renewed token');
-      if (code === 'Unauthenticated') return refuse('TokenRefused', message);
-      log.warn({ node, code, why: message }, 'the renewed token can not be reviewed now');
-      unreviewed = { token, afterMs: house.monotonicMs() + reviewAgainMs };
-    }
-  };
-
   const hear = async (message: ToOperator) => {
     if (message.type === 'hello') return hello(message);
     if (!mine()) return refuse('BadFrame', `${message.type} before hello`);
     const it = member();
     const first = it.view.is === 'joining';
     if (message.type === 'holding' && pending.length + message.held.length > maxHeld) return refuse('BadFrame', `a node holds at most ${maxHeld} objects; the agent lists more`);
-    if (message.type === 'absent' && !concerns(it, message.uid)) return;
-    if (message.type === 'report' && !concerns(it, message.observed.uid)) return;
+    if (message.type === 'absent' && !hearing.concerns(message.uid)) return;
+    if (message.type === 'report' && !hearing.concerns(message.observed.uid)) return;
     const next = afterFrame(it.view, pending, message);
     it.view = next.view;
     pending = next.pending;
     switch (message.type) {
       case 'holding':
-        if (message.last) listed(first);
-        return;
-      case 'report': {
-        const { observed } = message;
-        if (observed.kind === 'vm') {
-          it.vms.set(observed.uid, observed);
-          fleet.tellListeners((listener) => listener.vm(it.view.told.get(observed.uid) ?? { uid: observed.uid }));
-        } else {
-          it.images.set(observed.uid, observed);
-          fleet.tellListeners((listener) => listener.image(observed.uid));
-        }
-        return;
-      }
+        return message.last ? hearing.listed(first) : undefined;
+      case 'report':
+        return hearing.report(message.observed);
       case 'absent':
-        if (it.doomed.has(message.uid)) ended(it, message.uid, message.kind);
-        else {
-          if (it.wanted.has(message.uid)) it.endedForEver.add(message.uid);
-          tellOfEnd(message.uid, message.kind);
-        }
-        return;
+        return hearing.absent(message.uid, message.kind);
       case 'facts':
-        it.facts = message.facts;
-        fleet.tellListeners((listener) => listener.node(node));
-        return;
+        return hearing.facts(message.facts);
       case 'heartbeat':
-        say({ type: 'alive' });
-        return;
+        return say({ type: 'alive' });
       case 'renew':
-        return renew(message.token);
+        return credential.renew(message.token);
     }
   };
 
@@ -257,20 +145,14 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     tick: () => {
       if (closed) return;
       const nowMs = house.monotonicMs();
-      if (house.now() >= expiresAt) return refuse('TokenRefused', 'the token expired and was not renewed');
+      if (house.now() >= credential.expiresAt()) return refuse('TokenRefused', 'the token expired and was not renewed');
       if (nowMs - lastFrameMs > silenceSeconds * 1000) return close(4002, 'silent');
-      if (unreviewed && nowMs >= unreviewed.afterMs) void renew(unreviewed.token);
-      const { spoke, view } = member();
-      if (mine() && house.leads() && spoke && view.is === 'joined' && nowMs - lastCompareMs >= compareSeconds * 1000) {
-        lastCompareMs = nowMs;
-        repeatTombstones();
-        say({ type: 'compare', leaderEpoch: spoke.leaderEpoch, digest: holdingDigest(member().view.told.values()) });
-      }
+      credential.tick();
+      if (member().view.is !== 'joined' || nowMs - lastCompareMs < compareSeconds * 1000) return;
+      lastCompareMs = nowMs;
+      commands.compare();
     },
-    /** Something has left the socket: what waited for that is sent. */
-    drained: () => {
-      if (paused && wire.bufferedBytes() <= pauseBytes) sync();
-    },
+    drained: commands.drained,
     ended: () => {
       closed = true;
       const it = member();

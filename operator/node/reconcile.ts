@@ -68,13 +68,12 @@ export const makeNodeReconciler = (hands: NodeHands) => {
     const { status, end, drop } = decide(observe(node, hands), hands.now());
     for (const uid of end) hands.fleet.doom(key, uid, 'vm');
     for (const uid of drop) hands.fleet.doom(key, uid, 'image');
-    const look = waiting('the next look at its silence', coalesceMs);
-    if (!status || canonical(status) === canonical(node.status)) return look;
+    if (!status || canonical(status) === canonical(node.status)) return settled;
     const urgent = status.agentId !== node.status.agentId || canonical(status.conditions) !== canonical(node.status.conditions ?? []) || canonical(status.orphans) !== canonical(node.status.orphans ?? []);
     const sinceMs = hands.monotonicMs() - (writtenMs.get(key) ?? -Infinity);
     if (!urgent && sinceMs < coalesceMs) return waiting('changes to gather', coalesceMs - sinceMs);
     await hands.writeStatus(node, status);
     writtenMs.set(key, hands.monotonicMs());
-    return look;
+    return settled;
   };
 };

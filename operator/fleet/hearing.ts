@@ -1,0 +1,76 @@
+import type { Held } from '#crds/wire/messages.ts';
+import type { NodeFacts, ObservedImage, ObservedVm } from '#crds/wire/observed.ts';
+import type { Fleet, Member } from './fleet.ts';
+
+/** Takes what the agent of one node says into what we know of that node, and wakes whom it concerns. */
+export type Hearing = {
+  /** Whether it is for this node to say anything of a uid: it holds it, or it was told of it. */
+  concerns: (uid: string) => boolean;
+  /** A list of what it holds is complete. `first`: of this connection. */
+  listed: (first: boolean) => void;
+  report: (observed: ObservedVm | ObservedImage) => void;
+  absent: (uid: string, kind: Held['kind']) => void;
+  facts: (facts: NodeFacts) => void;
+};
+
+/** The hearing of one node. It concludes nothing from what is not said, but from a list that is complete. */
+export const makeHearing = (fleet: Fleet, node: string): Hearing => {
+  const member = (): Member => fleet.member(node);
+  const concerns = (uid: string): boolean => {
+    const it = member();
+    return it.view.told.has(uid) || it.wanted.has(uid) || it.doomed.has(uid);
+  };
+  /** What waited for its name or its room may go on. */
+  const tellOfEnd = (uid: string, kind: Held['kind']): void => fleet.tellListeners((listener) => {
+    if (kind === 'vm') listener.vm({ uid });
+    else listener.image(uid);
+    listener.node(node);
+  });
+  const ended = (uid: string, kind: Held['kind']): void => {
+    const it = member();
+    it.doomed.delete(uid);
+    it.absent.add(uid);
+    it.vms.delete(uid);
+    it.images.delete(uid);
+    tellOfEnd(uid, kind);
+  };
+
+  return {
+    concerns,
+    listed: (first) => {
+      const it = member();
+      const holds = it.view.told;
+      // A later list may be older than what was said meanwhile: what is gone is told by the first one alone.
+      for (const reports of [it.vms, it.images]) {
+        for (const uid of reports.keys()) if (first ? !holds.has(uid) : !concerns(uid)) reports.delete(uid);
+      }
+      if (first) for (const [uid, kind] of it.doomed) if (!holds.has(uid)) ended(uid, kind);
+      it.session?.wake();
+      fleet.tellListeners((listener) => {
+        listener.node(node);
+        for (const held of holds.values()) if (held.kind === 'vm') listener.vm(held);
+        for (const uid of it.wanted.keys()) listener.vm({ uid });
+      });
+    },
+    report: (observed) => {
+      const { vms, images, view } = member();
+      if (observed.kind === 'vm') {
+        vms.set(observed.uid, observed);
+        fleet.tellListeners((listener) => listener.vm(view.told.get(observed.uid) ?? { uid: observed.uid }));
+      } else {
+        images.set(observed.uid, observed);
+        fleet.tellListeners((listener) => listener.image(observed.uid));
+      }
+    },
+    absent: (uid, kind) => {
+      const it = member();
+      if (it.doomed.has(uid)) return ended(uid, kind);
+      if (it.wanted.has(uid)) it.endedForEver.add(uid);
+      tellOfEnd(uid, kind);
+    },
+    facts: (facts) => {
+      member().facts = facts;
+      fleet.tellListeners((listener) => listener.node(node));
+    },
+  };
+};
