@@ -2,7 +2,8 @@ import { z } from 'zod';
 import { messageOf } from '#crds/kit/fault.ts';
 import { ledgerVersion } from './entry.ts';
 
-const form = z.strictObject({ version: z.literal(ledgerVersion), leaderEpoch: z.int().min(0) });
+// One number, in every version so far; a later one may say more.
+const form = z.object({ version: z.int().min(1), leaderEpoch: z.int().min(0) });
 
 /** The highest leaderEpoch that was seen, as the text of its file. */
 export const writeLeader = (leaderEpoch: number): string => `${JSON.stringify({ version: ledgerVersion, leaderEpoch })}\n`;

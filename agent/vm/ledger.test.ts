@@ -7,6 +7,7 @@ import { hardwareOf } from './change.ts';
 import { blankVm, type Entry, ledgerVersion, readEntry, writeEntry } from './entry.ts';
 import { makeFakeShelf, type ShelfWorld, shelfWorld } from './fakeshelf.ts';
 import { makeKeeping } from './keeping.ts';
+import { readLeader } from './leader.ts';
 import { openLedger } from './ledger.ts';
 import { freeId, withSlots } from './places.ts';
 
@@ -36,6 +37,10 @@ describe('the file of an entry', () => {
   const goldenText = (file: string) => readFile(new URL(`./golden/${file}`, import.meta.url), 'utf8');
   test.each(Object.entries(golden))('%s, as a build of that version wrote it, is read', async (file, entry) => {
     expect(readEntry(await goldenText(file))).toEqual({ is: 'entry', entry });
+  });
+
+  test.each([['{"version":1,"leaderEpoch":3}\n'], ['{"version":2,"leaderEpoch":3}\n'], ['{"version":9,"leaderEpoch":3,"more":true}\n']])('the highest epoch, as any version wrote it, is read: %j', (text) => {
+    expect(readLeader(text)).toEqual({ is: 'leader', leaderEpoch: 3 });
   });
 
   test('an entry is written as the golden file of this version', async () => {

@@ -40,6 +40,7 @@ describe('F02: the agent is replaced by a newer version', () => {
       const path = join(all.node.paths.ledger, `${uid}.json`);
       await writeFile(path, asVersion1(await readFile(path, 'utf8')));
     }
+    await writeFile(join(all.node.paths.ledger, 'leader.json'), '{"version":1,"leaderEpoch":1}\n');
     await all.node.start();
     await all.node.joined();
     for (const name of ['one', 'two', 'three']) {
