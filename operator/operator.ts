@@ -180,7 +180,6 @@ export const startOperator = (parts: OperatorParts) => {
   return {
     fleet, vms, images, nodes, synced,
     hasSynced: () => informers.every((each) => each.hasSynced()),
-    healthy: () => informers.every((each) => each.healthy()),
     stopped: loops(),
   };
 };

@@ -15,6 +15,12 @@ export const systemClock: Clock = {
   now: () => new Date(),
   monotonicMs: () => performance.now(),
   sleep: async (ms, signal) => {
-    await delay(ms, undefined, signal ? { signal } : {});
+    try {
+      await delay(ms, undefined, signal ? { signal } : {});
+    } catch (thrown) {
+      // Node hides the reason in the cause of an AbortError.
+      signal?.throwIfAborted();
+      throw thrown;
+    }
   },
 };

@@ -55,9 +55,6 @@ export const toCrd = (kind: Kind): CustomResourceDefinition => {
   };
 };
 
-/** The digest of a kind's schema, as `toCrd` puts it into `revisionAnnotation`. */
-export const schemaRevision = (kind: Kind): string => digestOf(rootSchema(kind));
-
 const rootSchema = (kind: Kind): RootSchema => {
   const spec = toStructural(kind.spec, 'spec');
   const status = toStructural(kind.status, 'status');

@@ -40,8 +40,6 @@ export const nodeStatus = z.object({
   conditions: conditions().optional(),
 }).describe('What is true. Written by the operator alone.');
 
-/** What the administrator wants of one node. */
-export type NodeSpec = z.output<typeof nodeSpec>;
 /** What is true of one node. */
 export type NodeStatus = z.output<typeof nodeStatus>;
 

@@ -49,8 +49,6 @@ export const imageStatus = z.object({
   conditions: conditions().optional(),
 }).describe('What is true. Written by the operator alone.');
 
-/** The content that the user wants to be known under a name. */
-export type ImageSpec = z.output<typeof imageSpec>;
 /** What is true of one image. */
 export type ImageStatus = z.output<typeof imageStatus>;
 

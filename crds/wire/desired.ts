@@ -123,5 +123,5 @@ export type Desired = z.output<typeof desired>;
 /** An open way into a guest, as it is wanted. */
 export type DesiredForward = z.output<typeof desiredForward>;
 
-/** What two sides compare: equal digests mean the same desire, whatever its generation. */
+/** What two sides compare: equal digests mean the same desire, of the same generation: any edit is told, and a report says which one it reflects. */
 export const desireDigest = (object: Desired): string => digestOf(object);

@@ -83,9 +83,6 @@ export const isConflict = (thrown: unknown): boolean => thrown instanceof KubeFa
 /** An object of that name exists already. */
 export const isAlreadyExists = (thrown: unknown): boolean => thrown instanceof KubeFault && thrown.code === 'AlreadyExists';
 
-/** The asked resourceVersion is compacted away: list anew. */
-export const isExpired = (thrown: unknown): boolean => statusOf(thrown) === 410;
-
 /**
  * The server has not reached the resourceVersion that we hold: history went back.
  * Source: apimachinery `NewTooLargeResourceVersionError`.
