@@ -8,7 +8,7 @@ import type { MachineSpec } from '../driver.ts';
 import { openQemuBed, type QemuBed } from './bed.ts';
 import { lockIsFree } from './lock.ts';
 
-const waitMs = 120_000;
+const waitMs = 60_000;
 const signal = () => AbortSignal.timeout(waitMs);
 const uefi = { type: 'uefi', secureBoot: false, tpm: false } as const;
 
@@ -61,6 +61,14 @@ describe('firmware', () => {
     await rm(state, { recursive: true });
     await expect(bed.hypervisor.start({ ...spec, startId: randomUUID(), firmwareMade: true }, signal())).rejects.toMatchObject({ code: 'FirmwareMissing' });
   }, 300_000);
+
+  test('a start that fails leaves no emulator that holds the lock', async () => {
+    const spec = { ...(await bed.spec(uid)), firmware: { type: 'bios' as const, secureBoot: false, tpm: true } };
+    await expect(bed.hypervisor.start({ ...spec, type: 'pc-q35-0.1' }, signal())).rejects.toMatchObject({ code: 'StartFailed' });
+    await until('the lock to be free', () => lockIsFree(bed.paths.lock(uid), 0, signal()), waitMs);
+    await bed.hypervisor.start({ ...spec, startId: randomUUID() }, signal());
+    expect(await bed.hypervisor.observe(uid, signal())).toMatchObject({ is: 'present' });
+  });
 
   test('every device that the node has can be there at once', async () => {
     await runs({ devices: { watchdog: true, rng: true, panic: true, graphics: true, vsock: false, guestAgent: true } });

@@ -52,6 +52,7 @@ ${reserve(roomForExit, '"$run/exit.new"')}
 exec 3<>"$run/qmp.in" 4<>serial.in
 printf '%s\\n' '${greeting}' >&3
 ${asVm}
+emulator=
 if [ -n "$tpm" ]; then
   rm -f "$tpm"
   as_vm swtpm socket --tpm2 --tpmstate dir=tpm --ctrl "type=unixio,path=$tpm" --terminate </dev/null >>"$run/stderr" 2>&1 3>&- 4>&- &
@@ -67,6 +68,8 @@ while :; do
   if [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; then continue; fi
   break
 done
+# It ends with its connection; a QEMU that never made one leaves it waiting, with the lock.
+[ -z "$emulator" ] || kill "$emulator" 2>/dev/null || :
 echo "$code" 1<>"$run/exit.new"
 mv -f "$run/exit.new" "$run/exit"
 `;
