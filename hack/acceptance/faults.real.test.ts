@@ -4,7 +4,7 @@ import { mkdir, open, readFile, rmdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { hierarchiesOf } from '#agent/hypervisor/qemu/cgroup.ts';
-import { serialBound } from '#agent/hypervisor/qemu/serial.ts';
+import { serialBound } from '#agent/hypervisor/qemu/bound.ts';
 import { vmManifest } from '../bed/objects.ts';
 import type { RealNodeOptions } from '../bed/realnode.ts';
 import { until } from '../bed/until.ts';

@@ -14,7 +14,7 @@ const path = '/apis/strato.dev/v1alpha1/namespaces/default/virtualmachines/first
 const restartMark = 'strato.dev/restarted-by-up';
 const pollMs = 200;
 const bootMs = 240_000;
-// A record this long may have lost its beginning. Source: agent/hypervisor/qemu/serial.ts.
+// A record this long may have lost its beginning. Source: agent/hypervisor/qemu/bound.ts.
 const wholeSerialBytes = 1024 * 1024;
 
 /** The first VM, and what there is to say of it. */

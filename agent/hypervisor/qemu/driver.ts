@@ -1,11 +1,11 @@
 import { access } from 'node:fs/promises';
-import { join } from 'node:path';
 import { z } from 'zod';
 import { jittered } from '#crds/kit/backoff.ts';
 import { asFault, Fault } from '#crds/kit/fault.ts';
 import { platform } from '../../host/platform.ts';
 import type { Architecture, Hypervisor, HypervisorOptions } from '../driver.ts';
 import { boards } from './board.ts';
+import { boundRecords } from './bound.ts';
 import { openCgroups } from './cgroup.ts';
 import { changeMachine } from './change.ts';
 import { findFirmware } from './firmware.ts';
@@ -14,7 +14,6 @@ import type { House } from './house.ts';
 import { observeMachine, openMonitor, statusOf } from './look.ts';
 import { findProgram, type Programs, proveQemu, type Verdict } from './probe.ts';
 import type { Qmp } from './qmp.ts';
-import { boundRecord, eventsBound, serialBound } from './serial.ts';
 import { closeSockets, startMachine } from './start.ts';
 import { makeWatcher } from './watch.ts';
 
@@ -24,7 +23,7 @@ const proveAgain = { baseMs: 2_000, maxMs: 60_000 };
 
 /**
  * Runs machines as QEMU processes that outlive the agent. Needs root. While its probe guests run (`onProved` tells) it
- * observes and ends machines already, but starts are refused. Until `signal` aborts it looks after records of serial consoles.
+ * observes and ends machines already, but starts are refused. Until `signal` aborts it keeps the records of machines short.
  * Faults: QemuMissing.
  */
 export const makeQemu = async ({ paths, bootId, accelerate, log, onProved }: HypervisorOptions, signal: AbortSignal): Promise<Hypervisor> => {
@@ -48,11 +47,13 @@ export const makeQemu = async ({ paths, bootId, accelerate, log, onProved }: Hyp
     onProved();
   }).catch(() => {});
   const house: House = { paths, log, bootId, firmware, hasTpm: swtpm !== undefined, hasVsock, cgroups: await openCgroups(), watcher, proved: () => proved };
+  let busy = false;
   const bounding = setInterval(() => {
-    for (const [uid, run] of watcher.runs()) {
-      void Promise.all([boundRecord(paths.serialLog(uid), serialBound), boundRecord(join(run, 'events'), eventsBound)])
-        .catch((thrown: unknown) => log.warn({ uid, err: thrown }, 'the records of a machine could not be bounded'));
-    }
+    if (busy) return;
+    busy = true;
+    void boundRecords(paths, (uid, thrown) => log.warn({ uid, err: thrown }, 'the records of a VM could not be bounded'))
+      .catch((thrown: unknown) => log.warn({ err: thrown }, 'the records of VMs could not be bounded'))
+      .finally(() => { busy = false; });
   }, boundEachMs).unref();
   signal.addEventListener('abort', () => {
     clearInterval(bounding);

@@ -43,6 +43,16 @@ const kill = (pid: number): void => {
   }
 };
 
+/** Nobody has the lock, so what is left in the VM's group is what a supervisor that was killed left behind. */
+const endLeftovers = async ({ cgroups }: House, uid: string, signal: AbortSignal): Promise<void> => {
+  for (;;) {
+    const pids = await cgroups.pids(uid);
+    if (pids.length === 0) return;
+    pids.forEach(kill);
+    await delay(10, undefined, { signal });
+  }
+};
+
 /** Frees what the node keeps for a machine that is gone. Fault StillThere when it is not. */
 export const forgetMachine = async (house: House, uid: string, signal: AbortSignal): Promise<void> => {
   const { paths, watcher, cgroups } = house;
@@ -52,5 +62,6 @@ export const forgetMachine = async (house: House, uid: string, signal: AbortSign
   await rm(paths.sockets(uid), { recursive: true, force: true });
   await rm(paths.runPointer(uid), { force: true });
   await rm(paths.runs(uid), { recursive: true, force: true });
+  await endLeftovers(house, uid, signal);
   await cgroups.remove(uid);
 };

@@ -3,13 +3,14 @@ import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, open, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, open, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { until } from '#hack/bed/until.ts';
 import { plainHardware } from '../driver.ts';
 import { openQemuBed, type QemuBed } from './bed.ts';
+import { runBound, serialBound } from './bound.ts';
 import { lockIsFree } from './lock.ts';
 import { findProgram, proveQemu, whyEmulated } from './probe.ts';
 
@@ -111,6 +112,19 @@ describe('a machine under its launcher', () => {
     await bed.hypervisor.resume(uid, signal());
     await until('the guest is up', async () => (await bed.serial(uid)).includes('up'), waitMs);
     expect(await bed.serial(uid)).not.toContain('old');
+  });
+
+  test('what is said without end is cut short under a QEMU that goes on: its console, its events, its stderr; its end is told all the same', async () => {
+    const { startId } = await start();
+    await bed.hypervisor.resume(uid, signal());
+    await until('the guest is up', async () => (await bed.serial(uid)).includes('up'), waitMs);
+    const run = bed.paths.run(uid, startId);
+    const files = [[bed.paths.serialLog(uid), serialBound], [join(run, 'events'), runBound], [join(run, 'stderr'), runBound]] as const;
+    for (const [file] of files) await appendFile(file, `${'x'.repeat(1023)}\n`.repeat(6 * 1024));
+    for (const [file, { most }] of files) await until(`a short ${file}`, async () => (await stat(file)).size <= most, waitMs);
+    await appendFile(bed.paths.serialInput(uid), 'q');
+    await until('its end', async () => (await bed.hypervisor.observe(uid, signal())).is === 'gone', waitMs);
+    expect(await bed.hypervisor.observe(uid, signal())).toMatchObject({ last: { startId, cause: 'guest', code: 0, ran: true } });
   });
 
   test('before the guest runs nobody but root can put another socket in the place of its monitors', async () => {

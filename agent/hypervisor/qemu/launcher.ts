@@ -1,4 +1,6 @@
 import { type Platform, platform } from '../../host/platform.ts';
+import { blockBytes, runBound, runRecords, serialBound } from './bound.ts';
+
 /** Exit code of the launcher when another process has the VM's lock. */
 export const lockedExit = 75;
 
@@ -12,6 +14,12 @@ const roomForExit = 4_096;
 // Before `qmp_capabilities` QEMU writes no event.
 const greeting = JSON.stringify({ execute: 'qmp_capabilities', id: 'capabilities' });
 
+// An agent keeps the records short, each 5 s. Where none lives a guest must not fill the disk of its neighbours either: the supervisor
+// has a child that looks now and then, and acts only on what an agent would not have left. It never has the lock.
+const tendSeconds = 30;
+const left = 4;
+const tended = [['serial.log', serialBound], ...runRecords.map((name) => [`$run/${name}`, runBound] as const)] as const;
+
 /**
  * The launcher of a machine, and afterwards its supervisor. A fixed text; everything that differs is a positional argument:
  *
@@ -24,6 +32,8 @@ const greeting = JSON.stringify({ execute: 'qmp_capabilities', id: 'capabilities
  *
  * Room for what QEMU and the supervisor will tell is taken beforehand, where the file system can: how a guest ended must be known also
  * when the disk is full by then. Opened with `<>`, a file keeps that room.
+ *
+ * A child of it keeps the records short that the guest can make long, as `boundRecord` does, for as long as QEMU lives.
  *
  * The lock (9) and the writers of the FIFOs (3, 4) are inherited by QEMU too: if the supervisor is killed the lock stays
  * held and QEMU goes on to read its console.
@@ -61,6 +71,24 @@ if [ -n "$tpm" ]; then
 fi
 as_vm "$@" <&3 >>"$run/events" 2>>"$run/stderr" &
 child=$!
+bound() {
+  size=$(wc -c < "$1") && [ "$size" -gt "$2" ] || return 0
+  drop=$(((size - $3 - $4) / ${blockBytes} * ${blockBytes}))
+  if ! fallocate -c -o "$3" -l "$drop" "$1"; then
+    dd if="$1" of="$1" bs=${blockBytes} skip=$((($3 + drop) / ${blockBytes})) seek=$(($3 / ${blockBytes})) count=$(($4 / ${blockBytes} + 1)) conv=notrunc
+    dd if=/dev/null of="$1" bs=1 seek=$((size - drop))
+  fi
+}
+(
+  trap 'kill $!; wait $! || :; exit' TERM
+  while :; do
+    sleep ${tendSeconds} &
+    wait $!
+    kill -0 "$child" || exit
+${tended.map(([file, { most, head, tail }]) => `    bound "${file}" ${most * left} ${head} ${tail}`).join('\n')}
+  done
+) 9>&- 3>&- 4>&- </dev/null >/dev/null 2>&1 &
+tender=$!
 trap : HUP INT TERM
 while :; do
   code=0
@@ -72,6 +100,8 @@ done
 [ -z "$emulator" ] || kill "$emulator" 2>/dev/null || :
 echo "$code" 1<>"$run/exit.new"
 mv -f "$run/exit.new" "$run/exit"
+kill "$tender" 2>/dev/null || :
+wait "$tender" 2>/dev/null || :
 `;
 
 /** What one launch is told. */
