@@ -21,12 +21,15 @@ export type Cluster = ApiServer & {
   token: (wish: TokenWish) => Promise<string>;
 };
 
+/** `tokenSeconds`: how long the operator's credential lasts; an hour when unset. */
+export type ClusterOptions = ApiServerOptions & { tokenSeconds?: number };
+
 const withUid = z.object({ metadata: z.object({ uid: z.string() }) });
 const withToken = z.object({ status: z.object({ token: z.string().min(1) }) });
 const repo = join(import.meta.dirname, '..', '..');
 
 /** Starts a real API server and installs Strato's objects, as `./hack/up` does. Dispose it at the end. */
-export const startCluster = async (options: ApiServerOptions = {}): Promise<Cluster> => {
+export const startCluster = async ({ tokenSeconds = 3600, ...options }: ClusterOptions = {}): Promise<Cluster> => {
   const server = await startApiServer(options);
   try {
     const { kube } = server;
@@ -40,7 +43,7 @@ export const startCluster = async (options: ApiServerOptions = {}): Promise<Clus
     };
     const tokenFile = join(server.dir, 'operator', 'token');
     await mkdir(join(server.dir, 'operator'), { recursive: true });
-    await writeFile(tokenFile, await token({ serviceAccount: 'strato-operator', audience: '', seconds: 3600 }), { mode: 0o600 });
+    await writeFile(tokenFile, await token({ serviceAccount: 'strato-operator', audience: '', seconds: tokenSeconds }), { mode: 0o600 });
     return { ...server, addNode, token, operatorKubeconfig: await server.kubeconfigOf('operator', { tokenFile }) };
   } catch (thrown) {
     await server[Symbol.asyncDispose]();

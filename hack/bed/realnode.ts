@@ -34,6 +34,7 @@ export type RealNode = AsyncDisposable & {
   end: (signal: 'SIGKILL' | 'SIGTERM') => Promise<void>;
   /** Puts another credential into the agent's token file, as a kubelet does in a pod. */
   giveToken: (token: string) => Promise<void>;
+  logFile: string;
   /** The agents' log, of all starts, as text and line by line. */
   log: () => Promise<string>;
   lines: () => Promise<AgentLine[]>;
@@ -44,16 +45,17 @@ export type RealNode = AsyncDisposable & {
 };
 
 /**
- * What a test may change. `stateDir`: an empty folder of the test's own, for instance on a disk of its own. `under`: what the agent's command
- * line is put behind; `env`: added to its environment. Both may be changed between two starts.
+ * What a test may change. `stateDir`: an empty folder of the test's own, for instance on a disk of its own. `tokenSeconds`: how long the agent's
+ * credential lasts, an hour when unset. `under`: what the agent's command line is put behind; `env`: added to its environment. The last two may be
+ * changed between two starts.
  */
-export type RealNodeOptions = { stateDir?: string; under?: string[]; env?: Record<string, string> };
+export type RealNodeOptions = { stateDir?: string; tokenSeconds?: number; under?: string[]; env?: Record<string, string> };
 
 const root = join(import.meta.dirname, '..', '..');
 const waitMs = 30_000;
 
 /** Makes a node for tests and starts its agent; dispose it at the end, it ends every guest too. Needs root. */
-export const startRealNode = async (cluster: Cluster, url: string, name = 'node-1', options: RealNodeOptions = {}): Promise<RealNode> => {
+export const startRealNode = async (cluster: Pick<Cluster, 'authority' | 'token'>, url: string, name = 'node-1', options: RealNodeOptions = {}): Promise<RealNode> => {
   const folder = await mkdtemp(join(tmpdir(), 'strato-node-'));
   await chmod(folder, 0o755);
   const stateDir = options.stateDir ?? join(folder, 'state');
@@ -61,7 +63,7 @@ export const startRealNode = async (cluster: Cluster, url: string, name = 'node-
   const paths = pathsOf(folders);
   const files = { token: join(folder, 'token'), config: join(folder, 'config.toml'), log: join(folder, 'agent.log') };
   await mkdir(stateDir, { mode: 0o700, recursive: true });
-  await writeFile(files.token, await cluster.token({ node: name, seconds: 3600 }), { mode: 0o600 });
+  await writeFile(files.token, await cluster.token({ node: name, seconds: options.tokenSeconds ?? 3600 }), { mode: 0o600 });
   await writeFile(files.config, stringifyToml({
     control_plane_url: url, control_plane_ca: cluster.authority, token_file: files.token, log_level: 'debug',
     state_dir: folders.stateDir, image_cache_dir: folders.imageCacheDir, qemu_socket_dir: folders.socketDir,
@@ -107,7 +109,7 @@ export const startRealNode = async (cluster: Cluster, url: string, name = 'node-
   };
   await start();
   return {
-    paths, start, end, log, lines, traces,
+    paths, start, end, log, lines, traces, logFile: files.log,
     giveToken: async (token) => {
       await writeFile(`${files.token}.new`, token, { mode: 0o600 });
       await rename(`${files.token}.new`, files.token);

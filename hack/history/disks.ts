@@ -12,7 +12,7 @@ export const judgeDisks = (history: readonly HistoryEvent[]): Violation[] => {
     if (verb === 'delete' && uid !== undefined && !deletes.has(uid) && t > (alive.get(uid) ?? Number.NEGATIVE_INFINITY)) deletes.set(uid, t);
   }
   const owed = ({ uid, t }: { uid: string; t: number }): boolean => t < (deletes.get(uid) ?? Number.POSITIVE_INFINITY);
-  return [...judgeFiles(eventsOf(history, 'file').filter(owed)), ...judgeDiaries(eventsOf(history, 'boot'))];
+  return [...judgeFiles(eventsOf(history, 'file').filter(owed)), ...judgeDiaries(history)];
 };
 
 const judgeFiles = (files: readonly EventOf<'file'>[]): Violation[] => {
@@ -29,15 +29,26 @@ const judgeFiles = (files: readonly EventOf<'file'>[]): Violation[] => {
   return violations;
 };
 
-/** Each boot adds one to what the boot before it has left; boots that nobody saw in between are fine. */
-const judgeDiaries = (boots: readonly EventOf<'boot'>[]): Violation[] => {
+/** Each boot adds one to what the boot before it has left, and the disk itself has it; boots that nobody saw in between are fine. */
+const judgeDiaries = (history: readonly HistoryEvent[]): Violation[] => {
   const violations: Violation[] = [];
   const last = new Map<string, { mark: string; count: number }>();
-  for (const { t, uid, mark, count } of boots) {
-    const before = last.get(uid);
-    if (before && before.mark !== mark) violations.push({ rule: 'no disk is lost', t, uid, what: `VM ${uid} booted from the disk ${mark}; before it was ${before.mark}` });
-    else if (before && count <= before.count) violations.push({ rule: 'no disk is lost', t, uid, what: `the disk of VM ${uid} went back: boot ${count} comes after boot ${before.count}` });
-    last.set(uid, { mark, count });
+  const lost = (t: number, uid: string, what: string): void => void violations.push({ rule: 'no disk is lost', t, uid, what });
+  for (const each of history) {
+    if (each.is === 'boot') {
+      const { t, uid, mark, count } = each;
+      const before = last.get(uid);
+      if (before && before.mark !== mark) lost(t, uid, `VM ${uid} booted from the disk ${mark}; before it was ${before.mark}`);
+      else if (before && count <= before.count) lost(t, uid, `the disk of VM ${uid} went back: boot ${count} comes after boot ${before.count}`);
+      last.set(uid, { mark, count });
+    }
+    if (each.is !== 'rest') continue;
+    for (const { uid } of each.objects) {
+      const told = last.get(uid);
+      const written = each.diaries[uid];
+      if (!told || !written) continue;
+      if (told.mark !== written.mark || told.count > written.count) lost(each.t, uid, `${each.stage}: the disk of VM ${uid} is ${written.mark} at boot ${written.count}; its guest told of ${told.mark} at boot ${told.count}`);
+    }
   }
   return violations;
 };

@@ -9,11 +9,19 @@ export const monotonicMs = (): number => Number(process.hrtime.bigint() / 1000n)
 const t = z.number();
 /** A process: its id and its start in clock ticks, since ids are used again. */
 const who = { pid: z.int(), ticks: z.string() };
-const spec = z.looseObject({ powerState: z.enum(['Running', 'Stopped', 'Paused']), restartPolicy: z.string().optional() });
-const object = z.object({ name: z.string(), uid: z.string(), spec });
+/** The part of a VM's spec that a history is judged by. */
+export const heldSpec = z.looseObject({
+  powerState: z.enum(['Running', 'Stopped', 'Paused']), restartPolicy: z.enum(['Always', 'OnFailure', 'Never']), restartToken: z.string().optional(), memory: z.looseObject({ size: z.string() }),
+});
+const object = z.object({ name: z.string(), uid: z.string(), spec: heldSpec });
 const standing = object.extend({
   generation: z.int(), observedGeneration: z.int(), deleting: z.boolean(), phase: z.string(), ready: z.string(), reason: z.string(), message: z.string(),
+  /** Whether a restart is said to be needed for the whole spec; whether it is said to be on its way by itself. */
+  restartRequired: z.boolean(), reconciling: z.boolean(), restartTokenObserved: z.string().optional(),
 });
+/** What QEMU itself says of a guest. */
+const guest = z.object({ status: z.string(), memoryMiB: z.number() });
+const diary = z.object({ mark: z.string(), count: z.int() });
 const found = z.object({ ...who, uid: z.string(), program: z.string() });
 
 /**
@@ -32,7 +40,8 @@ const found = z.object({ ...who, uid: z.string(), program: z.string() });
  *   did       something was done to a process
  *   asked, answered   a request to the API server and its outcome; `unknown`: it may or may not have been done
  *   gone      the API server does not know this uid any more
- *   rest      everything was let to settle, and looked at from all sides
+ *   says      the status of a VM is another one now
+ *   rest      everything was let to settle, and looked at from all sides; `diaries` are those on the disks of VMs that do not run
  */
 export const event = z.discriminatedUnion('is', [
   z.object({ is: z.literal('process'), t, ...who, uid: z.string(), program: z.string() }),
@@ -48,9 +57,10 @@ export const event = z.discriminatedUnion('is', [
   }),
   z.object({ is: z.literal('answered'), t, request: z.int(), outcome: z.enum(['done', 'refused', 'unknown']), object: object.optional(), why: z.string().optional() }),
   z.object({ is: z.literal('gone'), t, name: z.string(), uid: z.string() }),
+  z.object({ is: z.literal('says'), t, name: z.string(), uid: z.string(), text: z.string() }),
   z.object({
     is: z.literal('rest'), t, stage: z.string(), objects: z.array(standing), processes: z.array(found),
-    guests: z.record(z.string(), z.string()), traces: z.record(z.string(), z.array(z.string())),
+    guests: z.record(z.string(), guest), diaries: z.record(z.string(), diary), traces: z.record(z.string(), z.array(z.string())),
   }),
 ]);
 

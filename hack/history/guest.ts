@@ -117,3 +117,6 @@ export type Boot = { mark: string; count: number };
 /** The boots that a serial console tells of, in their order. Pure. A line that is still being written is left out. */
 export const bootsOf = (serial: string): Boot[] =>
   [...serial.matchAll(/disk ([0-9A-F]{8}) boot ([0-9A-F]{8})\r?\n/g)].map(([, mark = '', count = '']) => ({ mark, count: Number.parseInt(count, 16) }));
+
+/** The diary as it lies on a raw disk. Pure. */
+export const diarySector = (disk: Buffer): Boot => ({ mark: disk.readUInt32LE(512).toString(16).toUpperCase().padStart(8, '0'), count: disk.readUInt32LE(516) });

@@ -3,12 +3,13 @@ import type { EventOf, HistoryEvent, Standing } from './events.ts';
 import { judge } from './judge.ts';
 
 const uid = 'uid-1';
-const spec = { powerState: 'Running' as const, cpu: { cores: 1 }, stop: { mode: 'Graceful', gracePeriodSeconds: 3 } };
-const standing: Standing = { name: 'ada', uid, spec, generation: 1, observedGeneration: 1, deleting: false, phase: 'Running', ready: 'True', reason: 'Running', message: 'it runs' };
+const spec = { powerState: 'Running' as const, restartPolicy: 'Never' as const, memory: { size: '32Mi' }, stop: { mode: 'Graceful', gracePeriodSeconds: 3 } };
+const standing: Standing = { name: 'ada', uid, spec, generation: 1, observedGeneration: 1, deleting: false, phase: 'Running', ready: 'True', reason: 'Running', message: 'it runs', restartRequired: false, reconciling: false };
 const supervisor = { pid: 10, ticks: '1', uid, program: 'dash' };
 const machine = { pid: 11, ticks: '2', uid, program: 'qemu-system-x86_64' };
-const atRest: EventOf<'rest'> = { is: 'rest', t: 1_000, stage: 'after the chaos', objects: [standing], processes: [supervisor, machine], guests: { [uid]: 'running' }, traces: {} };
-const empty: EventOf<'rest'> = { is: 'rest', t: 2_000, stage: 'after the deletes', objects: [], processes: [], guests: {}, traces: { [uid]: [] } };
+const guest = { status: 'running', memoryMiB: 32 };
+const atRest: EventOf<'rest'> = { is: 'rest', t: 1_000, stage: 'after the chaos', objects: [standing], processes: [supervisor, machine], guests: { [uid]: guest }, diaries: {}, traces: {} };
+const empty: EventOf<'rest'> = { is: 'rest', t: 2_000, stage: 'after the deletes', objects: [], processes: [], guests: {}, diaries: {}, traces: { [uid]: [] } };
 const open = (t: number, pid: number, of: { disk?: string; uid?: string } = {}): HistoryEvent =>
   ({ is: 'opened', t, pid, ticks: '2', uid: of.uid ?? uid, disk: of.disk ?? '1:100', path: 'disks/root.qcow2' });
 const boot = (t: number, count: number, mark = 'BEEF'): HistoryEvent => ({ is: 'boot', t, uid, mark, count });
@@ -82,6 +83,12 @@ describe('a lost disk', () => {
   ])('%s', (_, more) => {
     expect(new Set(doctored(more))).toEqual(new Set(['no disk is lost']));
   });
+  test.each([['is not what its guest told of', 'CAFE', 4], ['has not what its guest told of', 'BEEF', 3]])('%s', (_, mark, count) => {
+    expect(resting({ diaries: { [uid]: { mark, count } } })).toEqual(['no disk is lost']);
+  });
+  test('has what its guest told of, and may have more', () => {
+    expect([resting({ diaries: { [uid]: { mark: 'BEEF', count: 4 } } }), resting({ diaries: { [uid]: { mark: 'BEEF', count: 5 } } })]).toEqual([[], []]);
+  });
   test('is owed to a VM whose delete was not done', () => {
     const unanswered: HistoryEvent = { is: 'asked', t: 480, request: 9, verb: 'delete', name: 'ada', uid };
     expect(doctored([unanswered, { is: 'answered', t: 490, request: 9, outcome: 'unknown' }, file(500, null)])).toEqual(['no disk is lost']);
@@ -97,7 +104,7 @@ describe('a lost acknowledged change', () => {
     { is: 'asked', t: 300, request: 3, verb: 'patch', name: 'ada', uid, body: { spec: sent } },
     { is: 'answered', t: 310, request: 3, outcome, ...(outcome === 'done' ? { object: { name: 'ada', uid, spec: paused } } : {}) },
   ];
-  const asPaused = { objects: [{ ...standing, spec: paused, phase: 'Paused' }], guests: { [uid]: 'paused' } };
+  const asPaused = { objects: [{ ...standing, spec: paused, phase: 'Paused' }], guests: { [uid]: { ...guest, status: 'paused' } } };
   const withPatch = (outcome: 'done' | 'refused' | 'unknown', rest: Partial<EventOf<'rest'>>, sent?: Record<string, unknown>) =>
     doctored([...patch(outcome, sent), { ...atRest, ...rest }], (each) => each === atRest);
 
@@ -116,16 +123,16 @@ describe('a lost acknowledged change', () => {
     expect(doctored([{ ...atRest, objects: [], processes: [], guests: {} }], (each) => each === atRest)).toEqual(['no acknowledged change is lost']);
   });
   test('a VM that was deleted and is there', () => {
-    expect(doctored([{ ...empty, objects: [standing], processes: [supervisor, machine], guests: { [uid]: 'running' } }], (each) => each === empty)).toContain('no acknowledged change is lost');
+    expect(doctored([{ ...empty, objects: [standing], processes: [supervisor, machine], guests: { [uid]: guest } }], (each) => each === empty)).toContain('no acknowledged change is lost');
   });
   test('another VM under the name', () => {
-    expect(standingAs({ uid: 'uid-2' }, { processes: [{ ...machine, uid: 'uid-2' }], guests: { 'uid-2': 'running' } })).toEqual(['no acknowledged change is lost']);
+    expect(standingAs({ uid: 'uid-2' }, { processes: [{ ...machine, uid: 'uid-2' }], guests: { 'uid-2': guest } })).toEqual(['no acknowledged change is lost']);
   });
   test('a VM whose create had no answer is there or not', () => {
     const create: HistoryEvent[] = [
       { is: 'asked', t: 300, request: 5, verb: 'create', name: 'bob', body: { spec: { powerState: 'Stopped' } } }, { is: 'answered', t: 310, request: 5, outcome: 'unknown' },
     ];
-    const bob = { ...standing, name: 'bob', uid: 'uid-2', spec: { powerState: 'Stopped' as const, more: 'by default' }, phase: 'Stopped' };
+    const bob = { ...standing, name: 'bob', uid: 'uid-2', spec: { ...spec, powerState: 'Stopped' as const, more: 'by default' }, phase: 'Stopped' };
     expect(doctored(create)).toEqual([]);
     expect(doctored([...create, { ...atRest, objects: [standing, bob] }], (each) => each === atRest || each === empty)).toEqual([]);
   });
@@ -136,9 +143,11 @@ describe('at rest', () => {
   test.each<[string, Partial<Standing>, Partial<EventOf<'rest'>>]>([
     ['a VM that should run has no QEMU', {}, { processes: [], guests: {} }],
     ['a VM that should run has two', {}, { processes: [supervisor, machine, { ...machine, pid: 30 }] }],
-    ['a guest that should run stands still', {}, { guests: { [uid]: 'paused' } }],
+    ['a guest that should run stands still', {}, { guests: { [uid]: { ...guest, status: 'paused' } } }],
     ['the status says otherwise', { ready: 'Unknown', reason: 'GuestUnknown' }, {}],
     ['the status is of an older generation', { generation: 2 }, {}],
+    ['its memory is not what is declared, and no restart is said to be needed', {}, { guests: { [uid]: { ...guest, memoryMiB: 48 } } }],
+    ['a restartToken was not honoured', { restartTokenObserved: 'old' }, {}],
     ['a supervisor is left of a machine that is gone', { ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }, { processes: [supervisor], guests: {} }],
     ['a VM has two supervisors', {}, { processes: [supervisor, machine, { ...supervisor, pid: 30 }] }],
   ])('%s', (_, over, rest) => {
@@ -151,11 +160,21 @@ describe('at rest', () => {
     expect(doctored([{ ...atRest, objects: [{ ...standing, ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }], processes: [], guests: {} }], (each) => each === atRest || each.is === 'did'))
       .toEqual([declared, declared]);
   });
-  test('nor when its policy is to start it again', () => {
-    const always = { ...spec, restartPolicy: 'Always' };
-    const acknowledged = clean.map((each): HistoryEvent => (each.is === 'answered' && each.object ? { ...each, object: { ...each.object, spec: always } } : each));
-    expect(rules([...acknowledged.filter((each) => each !== atRest), { ...atRest, objects: [{ ...standing, spec: always, ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }], processes: [], guests: {} }]))
-      .toEqual([declared, declared]);
+  test('an edit that is said to wait for a restart may wait', () => {
+    expect(standingAs({ restartRequired: true }, { guests: { [uid]: { ...guest, memoryMiB: 48 } } })).toEqual([]);
+  });
+  test.each([
+    ['nor when its policy is to start it again, and that is not said to come', false, 100, [declared, declared]],
+    ['nor when that should have come long ago', true, -400_000, [declared, declared]],
+    ['but while that is on its way', true, 100, []],
+  ])('%s', (_, reconciling, hurtAt, wrong) => {
+    const always = { ...spec, restartPolicy: 'Always' as const };
+    const acknowledged = clean.map((each): HistoryEvent => {
+      if (each.is === 'did') return { ...each, t: hurtAt };
+      return each.is === 'answered' && each.object ? { ...each, object: { ...each.object, spec: always } } : each;
+    });
+    const down: Standing = { ...standing, spec: always, ready: 'False', reason: 'QemuCrashed', phase: 'Stopped', reconciling };
+    expect(rules([...acknowledged.filter((each) => each !== atRest), { ...atRest, objects: [down], processes: [], guests: {} }])).toEqual(wrong);
   });
 });
 

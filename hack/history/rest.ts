@@ -1,11 +1,12 @@
+import { toMiB } from '#crds/kit/quantity.ts';
 import { type EventOf, eventsOf, type HistoryEvent, isQemu, type Standing } from './events.ts';
 import type { Violation } from './violation.ts';
 
 /** At rest each VM does what its spec declares, its status says so, and every process belongs to one that runs. Pure. */
 export const judgeRests = (history: readonly HistoryEvent[]): Violation[] => {
-  const hurt = new Set(eventsOf(history, 'did').flatMap(({ uid, hurts }) => (hurts && uid !== undefined ? [uid] : [])));
+  const hurtAt = new Map(eventsOf(history, 'did').flatMap(({ uid, hurts, t }) => (hurts && uid !== undefined ? [[uid, t] as const] : [])));
   return eventsOf(history, 'rest').flatMap((rest) => [
-    ...rest.objects.flatMap((object) => judgeObject(object, rest, hurt.has(object.uid)).map((what): Violation => (
+    ...rest.objects.flatMap((object) => judgeObject(object, rest, rest.t - (hurtAt.get(object.uid) ?? Number.NEGATIVE_INFINITY)).map((what): Violation => (
       { rule: 'what is declared is what runs', t: rest.t, uid: object.uid, what: `${rest.stage}: VM ${object.name} (${object.uid}) ${what}` }
     ))),
     ...strays(rest),
@@ -15,36 +16,39 @@ export const judgeRests = (history: readonly HistoryEvent[]): Violation[] => {
 /** Guest states of QEMU for which a machine counts as paused. Source: QAPI RunState. */
 const still = new Set(['paused', 'prelaunch']);
 
-const judgeObject = (object: Standing, { processes, guests }: EventOf<'rest'>, hurt: boolean): string[] => {
+/** The longest delay of a restart by policy, and some time to make it. */
+const restartMs = 330_000;
+
+const judgeObject = (object: Standing, { processes, guests }: EventOf<'rest'>, sinceHurtMs: number): string[] => {
   const { spec, uid, phase, ready, reason, message, deleting } = object;
   const machines = processes.filter((each) => each.uid === uid && isQemu(each.program));
-  const guest = guests[uid] ?? 'none';
+  const guest = guests[uid];
   const says = `its status says ${phase}, Ready=${ready} ${reason}: ${message}`;
   if (deleting) return [`is still being deleted; ${says}`];
   const wrong: string[] = [];
   const expect = (holds: boolean, what: string): void => { if (!holds) wrong.push(what); };
   expect(object.observedGeneration === object.generation, `is at generation ${object.generation}, and its status speaks of ${object.observedGeneration}`);
-  if (hurt && mayStayDown(object)) {
+  if (mayBeDown(object, sinceHurtMs)) {
     expect(machines.length === 0, `has ended by itself and still has ${machines.length} QEMU`);
     return wrong;
   }
   expect(ready === 'True' && phase === spec.powerState, `is declared ${spec.powerState}; ${says}`);
-  switch (spec.powerState) {
-    case 'Stopped':
-      expect(machines.length === 0, `is declared Stopped and has ${machines.length} QEMU`);
-      return wrong;
-    case 'Paused':
-      expect(machines.length === 1 && still.has(guest), `is declared Paused and has ${machines.length} QEMU; its guest is ${guest}`);
-      return wrong;
-    case 'Running':
-      expect(machines.length === 1 && guest === 'running', `is declared Running and has ${machines.length} QEMU; its guest is ${guest}`);
-      return wrong;
+  if (spec.powerState === 'Stopped') expect(machines.length === 0, `is declared Stopped and has ${machines.length} QEMU`);
+  else {
+    const as = spec.powerState === 'Paused' ? still.has(guest?.status ?? '') : guest?.status === 'running';
+    expect(machines.length === 1 && as, `is declared ${spec.powerState} and has ${machines.length} QEMU; its guest is ${guest?.status ?? 'silent'}`);
+    expect(object.restartTokenObserved === spec.restartToken, `has honoured the restartToken ${object.restartTokenObserved ?? 'none'}, and ${spec.restartToken ?? 'none'} is declared`);
+    expect(object.restartRequired || guest === undefined || guest.memoryMiB === toMiB(spec.memory.size), `has ${guest?.memoryMiB} MiB of memory, is declared to have ${spec.memory.size}, and no restart is said to be needed`);
   }
+  return wrong;
 };
 
-/** Whether its status says that it ended by itself, and its policy lets it be. Without the field nothing is restarted. */
-const mayStayDown = ({ ready, reason, spec: { restartPolicy = 'Never' } }: Standing): boolean =>
-  ready !== 'True' && ((reason === 'QemuCrashed' && restartPolicy === 'Never') || (reason === 'GuestShutdown' && restartPolicy !== 'Always'));
+/** Whether its status says that its guest ended by itself, somebody saw to that, and its policy lets it be, or has still to wait with the restart. */
+const mayBeDown = ({ ready, reason, reconciling, spec: { restartPolicy } }: Standing, sinceHurtMs: number): boolean => {
+  if (ready === 'True' || sinceHurtMs === Number.POSITIVE_INFINITY || (reason !== 'QemuCrashed' && reason !== 'GuestShutdown')) return false;
+  const restarts = restartPolicy === 'Always' || (restartPolicy === 'OnFailure' && reason === 'QemuCrashed');
+  return restarts ? reconciling && sinceHurtMs < restartMs : !reconciling;
+};
 
 const strays = ({ t, stage, objects, processes, traces }: EventOf<'rest'>): Violation[] => {
   const living = new Set(objects.map(({ uid }) => uid));

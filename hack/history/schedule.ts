@@ -2,8 +2,11 @@ import { type Chance, chanceOf } from './chance.ts';
 
 /** What a user does to a VM. `touch` edits what no running guest hears of. */
 export type Edit =
-  | { do: 'create'; name: string; powerState: PowerState; graceSeconds: number }
+  | { do: 'create'; name: string; powerState: PowerState; restartPolicy: RestartPolicy; graceSeconds: number }
   | { do: 'power'; name: string; to: PowerState }
+  | { do: 'policy'; name: string; to: RestartPolicy }
+  | { do: 'restart'; name: string; token: string }
+  | { do: 'memory'; name: string; size: string }
   | { do: 'stopMode'; name: string; mode: 'Graceful' | 'Force' }
   | { do: 'touch'; name: string; hostname: string }
   | { do: 'delete'; name: string };
@@ -42,6 +45,7 @@ export type Act =
 export type Timed = Act & { atMs: number };
 
 type PowerState = 'Running' | 'Stopped' | 'Paused';
+type RestartPolicy = 'Always' | 'OnFailure' | 'Never';
 
 /** Names that VMs have; a deleted one is taken again. */
 export const names = ['ada', 'bob', 'cleo', 'dan', 'eve'] as const;
@@ -77,17 +81,33 @@ const times = (chance: Chance, averageMs: number, endMs: number): number[] => {
   return found;
 };
 
-const create = (chance: Chance, name: string): Edit => ({ do: 'create', name, powerState: chance.oneOf(['Running', 'Running', 'Running', 'Paused', 'Stopped']), graceSeconds: chance.between(0, 3) });
+const create = (chance: Chance, name: string): Edit => ({
+  do: 'create', name, powerState: chance.oneOf(['Running', 'Running', 'Running', 'Paused', 'Stopped']), restartPolicy: chance.oneOf(['Always', 'OnFailure', 'Never']), graceSeconds: chance.between(0, 3),
+});
 
 const firstEdit = (chance: Chance, at: number): Edit => create(chance, names[at] ?? names[0]);
 
 const edit = (chance: Chance): Edit => {
   const name = chance.oneOf(names);
-  const roll = chance.next();
-  if (roll < 0.2) return { do: 'delete', name };
-  if (roll < 0.45) return create(chance, name);
-  if (roll < 0.9) return { do: 'power', name, to: chance.oneOf(['Running', 'Running', 'Stopped', 'Stopped', 'Paused']) };
-  return roll < 0.95 ? { do: 'stopMode', name, mode: chance.oneOf(['Graceful', 'Force']) } : { do: 'touch', name, hostname: `host-${chance.between(1, 99)}` };
+  const what = chance.oneOf(['delete', 'delete', 'create', 'create', 'create', 'power', 'power', 'power', 'power', 'power', 'restart', 'policy', 'memory', 'stopMode', 'touch']);
+  switch (what) {
+    case 'delete':
+      return { do: what, name };
+    case 'create':
+      return create(chance, name);
+    case 'power':
+      return { do: what, name, to: chance.oneOf(['Running', 'Running', 'Stopped', 'Stopped', 'Paused']) };
+    case 'restart':
+      return { do: what, name, token: `t${chance.between(1, 9_999)}` };
+    case 'policy':
+      return { do: what, name, to: chance.oneOf(['Always', 'OnFailure', 'Never']) };
+    case 'memory':
+      return { do: what, name, size: chance.oneOf(['32Mi', '48Mi']) };
+    case 'stopMode':
+      return { do: what, name, mode: chance.oneOf(['Graceful', 'Force']) };
+    case 'touch':
+      return { do: what, name, hostname: `host-${chance.between(1, 99)}` };
+  }
 };
 
 const blow = (chance: Chance): Blow => {
