@@ -43,7 +43,7 @@ export const makeEditor = (kube: Kube, record: Record): Editor => {
       const answer = await send();
       const object = asked.verb === 'delete' ? undefined : held.parse(answer);
       if (object) uids.set(asked.name, object.metadata.uid);
-      record.note({ is: 'answered', request, outcome: 'done', ...(object ? { object: { name: object.metadata.name, uid: object.metadata.uid, spec: object.spec } } : {}) });
+      record.note({ is: 'answered', request, outcome: 'done', ...(object ? { object: { name: object.metadata.name, uid: object.metadata.uid, spec: object.spec, deleting: object.metadata.deletionTimestamp !== undefined } } : {}) });
       return 'done';
     } catch (thrown) {
       const status = statusOf(thrown) ?? 0;

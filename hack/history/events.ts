@@ -55,7 +55,7 @@ export const event = z.discriminatedUnion('is', [
   z.object({
     is: z.literal('asked'), t, request: z.int(), verb: z.enum(['create', 'patch', 'delete']), name: z.string(), uid: z.string().optional(), body: z.looseObject({}).optional(),
   }),
-  z.object({ is: z.literal('answered'), t, request: z.int(), outcome: z.enum(['done', 'refused', 'unknown']), object: object.optional(), why: z.string().optional() }),
+  z.object({ is: z.literal('answered'), t, request: z.int(), outcome: z.enum(['done', 'refused', 'unknown']), object: object.extend({ deleting: z.boolean() }).optional(), why: z.string().optional() }),
   z.object({ is: z.literal('gone'), t, name: z.string(), uid: z.string() }),
   z.object({ is: z.literal('says'), t, name: z.string(), uid: z.string(), text: z.string() }),
   z.object({

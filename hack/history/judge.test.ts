@@ -20,7 +20,7 @@ const looked = (t: number, longestMs = 6): HistoryEvent => ({ is: 'looked', t, l
 const clean: readonly HistoryEvent[] = [
   looked(1),
   { is: 'asked', t: 10, request: 1, verb: 'create', name: 'ada', body: { spec } },
-  { is: 'answered', t: 20, request: 1, outcome: 'done', object: { name: 'ada', uid, spec } },
+  { is: 'answered', t: 20, request: 1, outcome: 'done', object: { name: 'ada', uid, spec, deleting: false } },
   file(30, '100 born 5'),
   { is: 'process', t: 40, pid: 8, ticks: '1', uid, program: 'dash' },
   { is: 'process', t: 41, pid: 9, ticks: '2', uid, program: 'setpriv' },
@@ -102,7 +102,7 @@ describe('a lost acknowledged change', () => {
   const paused = { ...spec, powerState: 'Paused' as const };
   const patch = (outcome: 'done' | 'refused' | 'unknown', sent: Record<string, unknown> = { powerState: 'Paused' }): HistoryEvent[] => [
     { is: 'asked', t: 300, request: 3, verb: 'patch', name: 'ada', uid, body: { spec: sent } },
-    { is: 'answered', t: 310, request: 3, outcome, ...(outcome === 'done' ? { object: { name: 'ada', uid, spec: paused } } : {}) },
+    { is: 'answered', t: 310, request: 3, outcome, ...(outcome === 'done' ? { object: { name: 'ada', uid, spec: paused, deleting: false } } : {}) },
   ];
   const asPaused = { objects: [{ ...standing, spec: paused, phase: 'Paused' }], guests: { [uid]: { ...guest, status: 'paused' } } };
   const withPatch = (outcome: 'done' | 'refused' | 'unknown', rest: Partial<EventOf<'rest'>>, sent?: Record<string, unknown>) =>
@@ -124,6 +124,13 @@ describe('a lost acknowledged change', () => {
   });
   test('a VM that was deleted and is there', () => {
     expect(doctored([{ ...empty, objects: [standing], processes: [supervisor, machine], guests: { [uid]: guest } }], (each) => each === empty)).toContain('no acknowledged change is lost');
+  });
+  test('a VM that is edited while it is deleted goes all the same', () => {
+    const late: HistoryEvent[] = [
+      { is: 'asked', t: 1_150, request: 8, verb: 'patch', name: 'ada', uid, body: { spec: { powerState: 'Paused' } } },
+      { is: 'answered', t: 1_160, request: 8, outcome: 'done', object: { name: 'ada', uid, spec: paused, deleting: true } },
+    ];
+    expect(doctored(late)).toEqual([]);
   });
   test('another VM under the name', () => {
     expect(standingAs({ uid: 'uid-2' }, { processes: [{ ...machine, uid: 'uid-2' }], guests: { 'uid-2': guest } })).toEqual(['no acknowledged change is lost']);

@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { constants, readdirSync, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { endChild, runs } from '../bed/process.ts';
@@ -17,6 +18,8 @@ import type { Part, Stage } from './stage.ts';
 const ownEndMs = 30_000;
 /** How long a second agent waits for the lock of the first, and some time to start. */
 const refusedMs = 8_000;
+/** How long a launcher is waited for. */
+const launcherMs = 6_000;
 
 /** Does one act of a schedule on the stage; returns when it is over. Faults: NotEnding, when a process of ours does not end when it should. */
 export const makePerformer = (stage: Stage, editor: Editor, record: Record, signal: AbortSignal) => {
@@ -80,6 +83,19 @@ export const makePerformer = (stage: Stage, editor: Editor, record: Record, sign
     await agent.ensure();
   };
 
+  const stalled = async ({ forMs, downMs }: AgentTrouble & { do: 'stallLauncher' }): Promise<void> => {
+    const launcher = await nextLauncherOf(stage.agent.child(), AbortSignal.any([signal, AbortSignal.timeout(launcherMs)]));
+    if (launcher === undefined) return;
+    did(`launcher ${launcher.pid} frozen`, launcher.uid);
+    try {
+      await replaced('agent', stage.agent, 'SIGKILL', downMs);
+      await rest(forMs);
+    } finally {
+      signalled(launcher.pid, 'SIGCONT');
+      did(`launcher ${launcher.pid} thawed`, launcher.uid);
+    }
+  };
+
   const agentTrouble = async (act: AgentTrouble): Promise<void> => {
     const { agent } = stage;
     await agent.ensure();
@@ -94,6 +110,8 @@ export const makePerformer = (stage: Stage, editor: Editor, record: Record, sign
         return doubled(act.overlapMs);
       case 'usurpAgent':
         return usurped(act.overlapMs);
+      case 'stallLauncher':
+        return stalled(act);
     }
   };
 
@@ -186,12 +204,32 @@ const typed = async (fifo: string, key: string): Promise<void> => {
   await handle?.close();
 };
 
+/** Children of a process, with their command lines. Source: proc(5), /proc/PID/task/TID/children. */
+const childrenOf = (parent: number): { pid: number; command: string[] }[] => {
+  try {
+    return readdirSync(`/proc/${parent}/task`)
+      .flatMap((task) => readFileSync(`/proc/${parent}/task/${task}/children`, 'utf8').split(' '))
+      .filter((pid) => pid !== '').map((pid) => ({ pid: Number(pid), command: readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0') }));
+  } catch {
+    // Somebody has ended while we looked.
+    return [];
+  }
+};
+
 /** The shell that holds the lock of an agent's folders. */
-const lockHolderOf = (agent: number): number | undefined =>
-  readdirSync(`/proc/${agent}/task`).flatMap((task) => readFileSync(`/proc/${agent}/task/${task}/children`, 'utf8').trim().split(' ')).filter(Boolean).map(Number).find((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('\0strato-agent-lock\0');
-    } catch {
-      return false;
+const lockHolderOf = (agent: number): number | undefined => childrenOf(agent).find(({ command }) => command.includes('strato-agent-lock'))?.pid;
+
+/** Freezes the next launcher that an agent starts, as early as it is seen; undefined when none came before `signal` aborted. */
+const nextLauncherOf = async (agent: ChildProcess, signal: AbortSignal): Promise<{ pid: number; uid: string } | undefined> => {
+  const known = new Set(childrenOf(agent.pid ?? 0).map(({ pid }) => pid));
+  while (!signal.aborted && runs(agent)) {
+    for (const { pid, command } of childrenOf(agent.pid ?? 0)) {
+      const at = command.indexOf('strato-machine');
+      if (known.has(pid) || at < 0) continue;
+      signalled(pid, 'SIGSTOP');
+      return { pid, uid: basename(command[at + 1] ?? '') };
     }
-  });
+    await delay(1);
+  }
+  return undefined;
+};

@@ -18,25 +18,27 @@ export const shownSummary = ({ events }: Pick<History, 'events'>): string => {
   ].join('; ');
 };
 
-/** A violation, and what happened around it to that VM and to the processes. Pure. */
+/** A violation, what befell that VM before it, and what was done to the processes around it. Pure. */
 export const shownViolation = ({ rule, t, uid, what }: Violation, events: readonly HistoryEvent[]): string => {
-  const began = events[0]?.t ?? 0;
-  const near = inOrder(events).filter((each) => each.is !== 'looked' && Math.abs(each.t - t) <= aroundMs && isAbout(each, uid));
-  const from = Math.max(0, near.findIndex((each) => each.t >= t) - mostLines / 2);
-  const lines = near.slice(from, from + mostLines).map((each) => `  ${seconds(each.t - began)}  ${shownEvent(each)}`);
-  return [`VIOLATION at ${seconds(t - began)}: ${rule}: ${what}`, ...lines].join('\n');
+  const history = inOrder(events);
+  const began = history[0]?.t ?? 0;
+  const processes = new Set(eventsOf(history, 'process').filter((each) => each.uid === uid).map(({ pid, ticks }) => `${pid} ${ticks}`));
+  const requests = new Set(eventsOf(history, 'asked').filter((each) => each.uid === uid).map(({ request }) => request));
+  const near = history.filter((each) => each.is !== 'looked' && each.t <= t + aroundMs && isAbout(each, uid, processes, requests, t - aroundMs));
+  return [`VIOLATION at ${seconds(t - began)}: ${rule}: ${what}`, ...near.slice(-mostLines).map((each) => `  ${seconds(each.t - began)}  ${shownEvent(each)}`)].join('\n');
 };
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(3).padStart(8)} s`;
 
-const isAbout = (event: HistoryEvent, uid: string | undefined): boolean => {
+const isAbout = (event: HistoryEvent, uid: string | undefined, processes: ReadonlySet<string>, requests: ReadonlySet<number>, nearMs: number): boolean => {
   switch (event.is) {
     case 'did':
-      return event.uid === undefined || event.uid === uid;
+      return event.uid === uid || (event.uid === undefined && event.t >= nearMs);
     case 'answered':
-      return uid === undefined || event.object?.uid === uid;
+      return event.object?.uid === uid || requests.has(event.request);
     case 'ended':
     case 'closed':
+      return processes.has(`${event.pid} ${event.ticks}`);
     case 'rest':
     case 'looked':
       return true;
@@ -47,7 +49,7 @@ const isAbout = (event: HistoryEvent, uid: string | undefined): boolean => {
     case 'asked':
     case 'gone':
     case 'says':
-      return uid === undefined || event.uid === uid;
+      return event.uid === uid;
   }
 };
 

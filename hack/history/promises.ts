@@ -22,7 +22,11 @@ export const judgeAcknowledged = (history: readonly HistoryEvent[]): Violation[]
 
 const after = (before: readonly Possible[], { verb, body }: EventOf<'asked'>, answer: EventOf<'answered'> | undefined): readonly Possible[] => {
   if (answer?.outcome === 'refused') return before;
-  if (answer?.outcome === 'done') return verb === 'delete' || !answer.object ? [{ is: 'nothing' }] : [{ is: 'object', uid: answer.object.uid, spec: answer.object.spec, exact: true }];
+  if (answer?.outcome === 'done') {
+    const { object } = answer;
+    // An object that is ending can be edited and goes all the same.
+    return verb === 'delete' || !object || object.deleting ? [{ is: 'nothing' }] : [{ is: 'object', uid: object.uid, spec: object.spec, exact: true }];
+  }
   const spec = isRecord(body?.['spec']) ? body['spec'] : {};
   switch (verb) {
     case 'create':
@@ -41,7 +45,8 @@ const compare = (possible: ReadonlyMap<string, readonly Possible[]>, { t, stage,
     const allowed = possible.get(name) ?? [{ is: 'nothing' as const }];
     if (allowed.some((each) => matches(each, found))) return [];
     const what = `${stage}: under the name ${name} there is ${found ? `${found.uid} with ${canonical(found.spec)}` : 'nothing'}; acknowledged was ${allowed.map(shown).join(', or ')}`;
-    return [{ rule: 'no acknowledged change is lost', t, ...(found ? { uid: found.uid } : {}), what }];
+    const uid = found?.uid ?? allowed.flatMap((each) => (each.is === 'object' ? (each.uid ?? []) : [])).at(0);
+    return [{ rule: 'no acknowledged change is lost', t, ...(uid === undefined ? {} : { uid }), what }];
   });
 };
 

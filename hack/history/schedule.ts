@@ -19,13 +19,16 @@ export type Blow =
 /**
  * What befalls the agent. `doubleAgent`: a second one is started beside the living one, which is killed after `overlapMs`.
  * `usurpAgent`: the agent is frozen in its tracks and loses its lock, another takes over, then the old one wakes up.
+ * `stallLauncher`: the next launcher of a machine is frozen before it has the machine's lock, the agent is killed and started
+ * again, and the launcher wakes up when its place may have been taken.
  */
 export type AgentTrouble =
   | { do: 'killAgent'; downMs: number }
   | { do: 'endAgent'; downMs: number }
   | { do: 'freezeAgent'; forMs: number }
   | { do: 'doubleAgent'; overlapMs: number }
-  | { do: 'usurpAgent'; overlapMs: number };
+  | { do: 'usurpAgent'; overlapMs: number }
+  | { do: 'stallLauncher'; forMs: number; downMs: number };
 
 /** What befalls the control plane. */
 export type ControlTrouble =
@@ -50,7 +53,7 @@ type RestartPolicy = 'Always' | 'OnFailure' | 'Never';
 /** Names that VMs have; a deleted one is taken again. */
 export const names = ['ada', 'bob', 'cleo', 'dan', 'eve'] as const;
 
-const everyMs = { edit: 450, blow: 2_500, agent: 5_000, control: 15_000 };
+const everyMs = { edit: 300, blow: 2_000, agent: 5_000, control: 20_000 };
 
 /**
  * Everything that happens to the stack in `minutes`, in the order of its time. Pure: the same seed gives the same schedule. An
@@ -89,14 +92,14 @@ const firstEdit = (chance: Chance, at: number): Edit => create(chance, names[at]
 
 const edit = (chance: Chance): Edit => {
   const name = chance.oneOf(names);
-  const what = chance.oneOf(['delete', 'delete', 'create', 'create', 'create', 'power', 'power', 'power', 'power', 'power', 'restart', 'policy', 'memory', 'stopMode', 'touch']);
+  const what = chance.oneOf(['delete', 'delete', 'create', 'create', 'create', 'create', 'power', 'power', 'power', 'power', 'power', 'restart', 'policy', 'memory', 'stopMode', 'touch']);
   switch (what) {
     case 'delete':
       return { do: what, name };
     case 'create':
       return create(chance, name);
     case 'power':
-      return { do: what, name, to: chance.oneOf(['Running', 'Running', 'Stopped', 'Stopped', 'Paused']) };
+      return { do: what, name, to: chance.oneOf(['Running', 'Running', 'Running', 'Stopped', 'Stopped', 'Paused']) };
     case 'restart':
       return { do: what, name, token: `t${chance.between(1, 9_999)}` };
     case 'policy':
@@ -117,7 +120,7 @@ const blow = (chance: Chance): Blow => {
 };
 
 const agentTrouble = (chance: Chance): AgentTrouble => {
-  const what = chance.oneOf(['killAgent', 'killAgent', 'killAgent', 'endAgent', 'freezeAgent', 'doubleAgent', 'usurpAgent', 'usurpAgent']);
+  const what = chance.oneOf(['killAgent', 'killAgent', 'killAgent', 'endAgent', 'freezeAgent', 'doubleAgent', 'usurpAgent', 'usurpAgent', 'stallLauncher', 'stallLauncher', 'stallLauncher']);
   switch (what) {
     case 'killAgent':
     case 'endAgent':
@@ -127,6 +130,8 @@ const agentTrouble = (chance: Chance): AgentTrouble => {
     case 'doubleAgent':
     case 'usurpAgent':
       return { do: what, overlapMs: chance.between(0, 3_000) };
+    case 'stallLauncher':
+      return { do: what, forMs: chance.between(1_000, 6_000), downMs: chance.between(0, 500) };
   }
 };
 
