@@ -5,9 +5,10 @@ import { shownSummary, shownViolation } from './print.ts';
 import { runHistory } from './run.ts';
 import { scheduleOf, shownAct } from './schedule.ts';
 
-const usage = `usage: npm run history -- [--seed N] [--minutes M] [--plan]
+const usage = `usage: npm run history -- [--seed N] [--minutes M] [--keep] [--plan]
   --seed N     a whole number from 0 to 4294967295; another one each time when unset
   --minutes M  how long processes are killed and VMs edited, for instance 0.5 (default 2)
+  --keep       keeps the record and the logs of a clean history too
   --plan       only prints what would be done
 Kills, freezes and doubles agent, operator, API server and QEMUs while VMs are edited, with real QEMUs on a real API server,
 and watches every QEMU from outside. Needs root and what ./hack/up has installed. Ends with 0 when the history is clean.`;
@@ -19,7 +20,7 @@ const numberOf = (name: string, text: string, least: number, most: number, whole
 };
 
 const main = async (): Promise<number> => {
-  const { values } = parseArgs({ options: { seed: { type: 'string' }, minutes: { type: 'string' }, plan: { type: 'boolean' }, help: { type: 'boolean' } } });
+  const { values } = parseArgs({ options: { seed: { type: 'string' }, minutes: { type: 'string' }, plan: { type: 'boolean' }, keep: { type: 'boolean' }, help: { type: 'boolean' } } });
   if (values.help) {
     console.log(usage);
     return 0;
@@ -33,14 +34,15 @@ const main = async (): Promise<number> => {
   const ending = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ending.abort(new Error(signal)));
   console.log(`to play this schedule again: npm run history -- --seed ${seed} --minutes ${minutes}`);
-  const history = await runHistory({ seed, minutes, tell: (line) => console.error(line), signal: ending.signal });
+  const history = await runHistory({ seed, minutes, keeps: values.keep ?? false, tell: (line) => console.error(line), signal: ending.signal });
   for (const violation of history.violations) console.log(shownViolation(violation, history.events));
   console.log(shownSummary(history));
+  if (history.kept !== undefined) console.log(`the record and the logs are in ${history.kept}`);
   if (history.violations.length === 0) {
     console.log(`seed ${seed}: the history is clean`);
     return 0;
   }
-  console.log(`seed ${seed}: ${history.violations.length} violations; the record and the logs are in ${history.kept}`);
+  console.log(`seed ${seed}: ${history.violations.length} violations`);
   console.log(`to play this schedule again: npm run history -- --seed ${seed} --minutes ${minutes}`);
   return 1;
 };

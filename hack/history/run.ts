@@ -13,11 +13,11 @@ import { settle } from './settle.ts';
 import { openStage, type Stage } from './stage.ts';
 import type { Violation } from './violation.ts';
 
-/** One history: all that happened, and what is wrong with it. `kept`: a folder with the record and the logs, when anything is. */
+/** One history: all that happened, and what is wrong with it. `kept`: a folder with the record and the logs, when anything is, or when that was asked for. */
 export type History = { events: readonly HistoryEvent[]; violations: readonly Violation[]; kept?: string };
 
-/** What a history is made from. `tell` hears what is going on; `signal` ends it early and without a verdict. */
-export type HistoryOptions = { seed: number; minutes: number; tell: (line: string) => void; signal: AbortSignal };
+/** What a history is made from. `keeps`: the record of a clean one is kept too; `tell` hears what is going on; `signal` ends it early and without a verdict. */
+export type HistoryOptions = { seed: number; minutes: number; keeps?: boolean; tell: (line: string) => void; signal: AbortSignal };
 
 // Restarts by policy come after 10 s and more; the rest of them is left to wait.
 const waitForRestartsMs = 25_000;
@@ -26,7 +26,7 @@ const waitForRestartsMs = 25_000;
  * Plays a schedule on a stage of its own, lets everything settle, stops all VMs and starts them again, deletes them, and judges
  * what was seen. Faults: those of the stage, NotEnding; the signal's reason.
  */
-export const runHistory = async ({ seed, minutes, tell, signal }: HistoryOptions): Promise<History> => {
+export const runHistory = async ({ seed, minutes, keeps = false, tell, signal }: HistoryOptions): Promise<History> => {
   tell(`seed ${seed}, ${minutes} minutes`);
   await using stage = await openStage();
   signal.throwIfAborted();
@@ -57,7 +57,7 @@ export const runHistory = async ({ seed, minutes, tell, signal }: HistoryOptions
     await settle(stage, record, 'deleted', 0);
     const events = inOrder([...record.events(), ...(await stage.witness.told())]);
     const violations = judge(events);
-    return { events, violations, ...(violations.length > 0 ? { kept: await keep(stage, events, seed) } : {}) };
+    return { events, violations, ...(keeps || violations.length > 0 ? { kept: await keep(stage, events, seed) } : {}) };
   } finally {
     failed.abort(new Error('the history is over'));
     await following;
