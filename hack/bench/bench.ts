@@ -4,14 +4,19 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { messageOf } from '#crds/kit/fault.ts';
+import { benchBurst } from './burst.ts';
 import { benchCrash } from './crash.ts';
 import type { Figure } from './figure.ts';
+import { benchImage } from './image.ts';
+import { benchMemory } from './memory.ts';
 import { withResults } from './page.ts';
 import { benchStart } from './start.ts';
 import { benchUp } from './up.ts';
 
 /** Every bench, by its name. It tells what it does on stderr. */
-const benches = { start: benchStart, crash: benchCrash, up: benchUp } satisfies Record<string, (tell: (doing: string) => void) => Promise<Figure[]>>;
+const benches = {
+  start: benchStart, burst: benchBurst, memory: benchMemory, image: benchImage, crash: benchCrash, up: benchUp,
+} satisfies Record<string, (tell: (doing: string) => void) => Promise<Figure[]>>;
 const isBench = (name: string): name is keyof typeof benches => Object.hasOwn(benches, name);
 
 const page = join(import.meta.dirname, '..', '..', 'docs', 'performance.md');

@@ -1,34 +1,24 @@
 import { randomUUID } from 'node:crypto';
-import { link, mkdir, readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { pino } from 'pino';
-import { z } from 'zod';
-import { readBootId } from '#agent/host/bootid.ts';
 import type { Hypervisor } from '#agent/hypervisor/driver.ts';
-import { makeQemu } from '#agent/hypervisor/qemu/driver.ts';
 import { testGuestReady } from '#agent/hypervisor/testguest.ts';
-import { makeFileStorage } from '#agent/storage/files.ts';
-import { quiet } from '#agent/vm/bed.ts';
 import { vmManifest } from '../bed/objects.ts';
 import { startWhole, type Whole } from '../bed/whole.ts';
 import { ensureGuest } from '../guest/guest.ts';
 import { tellProgress } from '../stack/report.ts';
-import { type Bare, launchBare, prepareBare } from './bare.ts';
+import { type Bare, endBare, launchBare, makeBareDisks, nowMs, openHypervisor, prepareBare, resumedMs } from './bare.ts';
 import { atMost, type Figure, quantile } from './figure.ts';
 
 const limitMs = 180_000;
-const silent = pino({ level: 'silent' });
 // Often enough for a guest that boots for seconds; QEMU itself dates `cont`. More often would take time from who is measured.
 const pollMs = 20;
 const bareUnixId = 290_000;
-const resumed = z.object({ event: z.literal('RESUME'), timestamp: z.object({ seconds: z.int(), microseconds: z.int() }) });
 
 /** Milliseconds of one start: until the guest's first instruction, and until it says that it is up. */
 type Times = { contMs: number; readyMs: number };
 type Kind = { image: string; memory: string; marker: string; sizeMiB: number };
-
-const now = (): number => performance.timeOrigin + performance.now();
 
 /**
  * Case C02: what Strato adds to a start, against the bare launcher with the same command line, in turns in the same run.
@@ -45,7 +35,7 @@ export const benchStart = async (tell: (doing: string) => void): Promise<Figure[
   const { status } = await all.me.imageIs('linux', 'Ready=True Ready', limitMs);
   if (status.digest === undefined) throw new Error('the image has no digest');
   using ending = new DisposableStack();
-  const hypervisor = await openHypervisor(all, ending);
+  const hypervisor = await openHypervisor(all.node.paths, ending);
   const sector = await rounds(all, hypervisor, { image: 'guest', memory: '32Mi', marker: testGuestReady, sizeMiB: 1 }, 30, tell);
   const linux = await rounds(all, hypervisor, { image: 'linux', memory: '256Mi', marker: 'STRATO ready', sizeMiB: 64 }, 9, tell);
   const added = sector.map(({ strato, bare }) => strato.contMs - bare.contMs);
@@ -55,16 +45,6 @@ export const benchStart = async (tell: (doing: string) => void): Promise<Figure[
     atMost('start', 'added from apply to cont, P95', quantile(added, 0.95), 'ms', 150),
     atMost('start', 'apply to ready over bare launcher to ready, medians', median('strato') / median('bare'), '', 1.1),
   ];
-};
-
-/** Ends bare machines. Its probe is over before the first round. */
-const openHypervisor = async ({ node: { paths } }: Whole, ending: DisposableStack): Promise<Hypervisor> => {
-  const stop = new AbortController();
-  ending.defer(() => stop.abort());
-  const proved = Promise.withResolvers<void>();
-  const hypervisor = await makeQemu({ paths, bootId: await readBootId(), accelerate: false, log: quiet, onProved: proved.resolve }, stop.signal);
-  await proved.promise;
-  return hypervisor;
 };
 
 type Round = { strato: Times; bare: Times };
@@ -81,7 +61,7 @@ const rounds = async (all: Whole, hypervisor: Hypervisor, kind: Kind, count: num
 const oneRound = async ({ me, node }: Whole, hypervisor: Hypervisor, kind: Kind, name: string): Promise<Round> => {
   const signal = AbortSignal.timeout(limitMs);
   const { paths } = node;
-  const sinceMs = now();
+  const sinceMs = nowMs();
   await me.apply(vmManifest(name, { memory: { size: kind.memory } }, 'default', kind.image));
   const { uid } = (await me.vm(name)).metadata;
   const strato = await watchStart(paths.vm(uid), kind.marker, sinceMs, signal);
@@ -90,49 +70,27 @@ const oneRound = async ({ me, node }: Whole, hypervisor: Hypervisor, kind: Kind,
 
   const bareUid = randomUUID();
   const bare: Bare = { paths, uid: bareUid, unixId: bareUnixId, command: own.command.map((each) => each.replaceAll(uid, bareUid)) };
-  await makeBareDisks(bare, join(paths.disks(uid), 'root.base'), kind, signal);
+  await makeBareDisks(bare, join(paths.disks(uid), 'root.base'), `bench-${kind.image}.base`, kind.sizeMiB, signal);
   await me.deleteVm(name);
   await me.vmGone(name, limitMs);
   await prepareBare(bare);
-  const bareSinceMs = now();
+  const bareSinceMs = nowMs();
   const launched = launchBare(bare, signal);
   const times = await watchStart(paths.vm(bareUid), kind.marker, bareSinceMs, signal);
   await launched;
-  await hypervisor.kill(bareUid, signal);
-  await hypervisor.forget(bareUid, signal);
-  await makeFileStorage({ paths, log: silent }).remove(bareUid, signal);
+  await endBare(hypervisor, paths, bareUid, signal);
   return { strato, bare: times };
-};
-
-const makeBareDisks = async ({ paths, uid, unixId }: Bare, base: string, { image, sizeMiB }: Kind, signal: AbortSignal): Promise<void> => {
-  const storage = makeFileStorage({ paths, log: silent });
-  const kept = join(paths.images, `bench-${image}.base`);
-  await mkdir(paths.images, { recursive: true });
-  await link(base, kept).catch(() => {});
-  await storage.create({ uid, name: 'root', image: { file: kept, digest: '', virtualSizeMiB: sizeMiB }, unixId }, signal);
-  await storage.seed(uid, { instanceId: uid, hostname: 'bare', sshAuthorizedKeys: [] }, unixId, signal);
 };
 
 /** Both ways are watched alike: QEMU's own record says when the guest ran, its console when it was up. */
 const watchStart = async (directory: string, marker: string, sinceMs: number, signal: AbortSignal): Promise<Times> => {
   let readyMs: number | undefined;
   for (;;) {
-    if (readyMs === undefined && (await readFile(join(directory, 'serial.log'), 'utf8').catch(() => '')).includes(marker)) readyMs = now() - sinceMs;
+    if (readyMs === undefined && (await readFile(join(directory, 'serial.log'), 'utf8').catch(() => '')).includes(marker)) readyMs = nowMs() - sinceMs;
     if (readyMs !== undefined) {
       const contMs = await resumedMs(directory);
       if (contMs !== undefined) return { contMs: contMs - sinceMs, readyMs };
     }
     await delay(pollMs, undefined, { signal });
   }
-};
-
-const resumedMs = async (directory: string): Promise<number | undefined> => {
-  for (const run of await readdir(join(directory, 'runs'))) {
-    const events = await readFile(join(directory, 'runs', run, 'events'), 'utf8').catch(() => '');
-    const line = events.split('\n').find((each) => each.includes('"RESUME"'));
-    if (line === undefined) continue;
-    const { timestamp } = resumed.parse(JSON.parse(line));
-    return timestamp.seconds * 1000 + timestamp.microseconds / 1000;
-  }
-  return undefined;
 };

@@ -7,6 +7,7 @@ import { pathOf, resourceOf } from '#operator/kube/resource.ts';
 import { type EventOf, heldSpec } from './events.ts';
 import type { Record } from './record.ts';
 import type { Edit } from './schedule.ts';
+import { diaryImage } from './stage.ts';
 
 /** What the API server holds of a VM, as far as an edit needs it. */
 const held = z.object({ metadata: objectMeta.required({ namespace: true }), spec: heldSpec });
@@ -77,7 +78,7 @@ export const makeEditor = (kube: Kube, record: Record): Editor => {
   const create = async ({ name, powerState, restartPolicy, graceSeconds }: Edit & { do: 'create' }): Promise<void> => {
     const spec = {
       powerState, restartPolicy, cpu: { cores: 1 }, memory: { size: '32Mi' }, stop: { gracePeriodSeconds: graceSeconds },
-      disks: [{ name: 'root', image: { name: 'diary' } }, { name: 'data', blank: {}, size: '8Mi' }],
+      disks: [{ name: 'root', image: { name: diaryImage } }, { name: 'data', blank: {}, size: '8Mi' }],
     };
     await ask({ verb: 'create', name, body: { spec } }, () => kube.request('POST', pathOf(vms, { namespace }), {
       body: { apiVersion, kind: virtualMachineKind.kind, metadata: { name, namespace }, spec }, deadlineMs: answerMs,

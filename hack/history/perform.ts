@@ -5,6 +5,7 @@ import { open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
+import type { Part } from '../bed/apart.ts';
 import { endChild, runs } from '../bed/process.ts';
 import type { Editor } from './editor.ts';
 import { isQemu } from './events.ts';
@@ -12,7 +13,7 @@ import { guestKeys } from './guest.ts';
 import { processesBelow } from './proc.ts';
 import type { Record } from './record.ts';
 import type { Act, AgentTrouble, Blow, ControlTrouble } from './schedule.ts';
-import type { Part, Stage } from './stage.ts';
+import type { Stage } from './stage.ts';
 
 /** How long a process of ours may take to end of its own accord. */
 const ownEndMs = 30_000;

@@ -80,9 +80,9 @@ const playAll = async (schedule: readonly (Act & { atMs: number })[], perform: (
   }));
 };
 
-const keep = async ({ logs }: Stage, events: readonly HistoryEvent[], seed: number): Promise<string> => {
+const keep = async ({ node, operatorLog, cluster }: Stage, events: readonly HistoryEvent[], seed: number): Promise<string> => {
   const folder = await mkdtemp(join(tmpdir(), `strato-history-${seed}-`));
   await writeFile(join(folder, 'events.jsonl'), events.map((each) => `${JSON.stringify(each)}\n`).join(''));
-  for (const [name, file] of Object.entries(logs)) await copyFile(file, join(folder, `${name}.log`)).catch(() => {});
+  for (const [name, file] of Object.entries({ agent: node.logFile, operator: operatorLog, audit: cluster.audit })) await copyFile(file, join(folder, `${name}.log`)).catch(() => {});
   return folder;
 };
