@@ -5,7 +5,7 @@ type Run = {
   startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts; panicked?: boolean; ioError?: IoError;
   cpus: number; maxCpus: number; memoryMiB: number; nics: Map<number, MachineNic>; disks: Map<number, MachineDisk>; sizes: Map<number, number>; onReboot: 'reset' | 'shutdown';
 };
-type Machine = { run?: Run; last?: RunEnd; hangs?: boolean };
+type Machine = { run?: Run; last?: RunEnd; hangs?: boolean; broken?: boolean };
 
 /** The machines of a pretend node; they outlive every agent. */
 export type MachineWorld = {
@@ -15,6 +15,8 @@ export type MachineWorld = {
   /** Starts of what was present: each one is a bug of the agent. */
   doubleStarts: number;
   presses: number;
+  /** While it is set nobody can be killed. */
+  undying?: boolean;
   /** While it is set nothing can be started. */
   unready?: Unready;
   /** While it is set every change is refused with this. */
@@ -36,6 +38,7 @@ export const endRun = (world: MachineWorld, uid: string, cause: RunEnd['cause'],
   machine.last = { startId: machine.run.startId, cause, ran: machine.run.ran, stderr: '', ...(cause === 'rebooted' ? {} : { code: 0 }), ...over };
   delete machine.run;
   delete machine.hangs;
+  delete machine.broken;
   for (const changed of world.listeners) changed(uid);
 };
 
@@ -101,6 +104,7 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
     observe: async (uid, signal) => {
       signal.throwIfAborted();
       const it = world.machines.get(uid);
+      if (it?.broken && it.run) return { is: 'unknown', broken: true, why: 'QEMU is in the state internal-error' };
       if (it?.hangs) return { is: 'unknown', why: 'QEMU did not answer' };
       if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1, ...(it.run.panicked ? { panicked: true as const } : {}), ...(it.run.guest === 'io-error' && it.run.ioError ? { ioError: it.run.ioError } : {}) };
       return { is: 'gone', ...(it?.last ? { last: it.last } : {}) };
@@ -135,7 +139,10 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
       running(uid);
       world.presses += 1;
     },
-    kill: async (uid) => endRun(world, uid, 'crashed', { signal: 'SIGKILL', code: 137 }),
+    kill: async (uid) => {
+      if (world.undying) throw new Fault('StillThere', `VM ${uid}: its lock is still held after SIGKILL`);
+      endRun(world, uid, 'crashed', { signal: 'SIGKILL', code: 137 });
+    },
     forget: async (uid) => {
       if (world.machines.get(uid)?.run) throw new Fault('StillThere', `VM ${uid}: its machine is there; nothing of it is removed`);
       world.machines.delete(uid);

@@ -1,18 +1,16 @@
 import type { Sight } from '../hypervisor/driver.ts';
 import { dropSteps } from './diskplan.ts';
-import type { Plan, Step, Trouble, VmFacts } from './facts.ts';
+import type { Plan, Step, VmFacts } from './facts.ts';
 import { needImageSteps } from './needimage.ts';
 import { planPresent } from './planpresent.ts';
 import { planSettle } from './plansettle.ts';
 import { planStart } from './planstart.ts';
+import { planUnknown, unanswered, unknownAgainMs } from './planunknown.ts';
 import { restartIsAsked, restartWaitMs } from './restart.ts';
-
-/** How soon a machine that does not answer is looked at again. */
-export const unknownAgainMs = 2_000;
 
 /**
  * What is to be done about one VM. Pure. Repeating observe, plan and apply ends in a plan without steps.
- * Nothing is planned on a sight that is `unknown`, and files go only after `gone`.
+ * On a sight that is `unknown` nothing is planned but an end that was asked for, and files go only after `gone`.
  */
 export const planVm = (facts: VmFacts): Plan => {
   const plan = planWithout(facts);
@@ -24,9 +22,9 @@ export const planVm = (facts: VmFacts): Plan => {
 const planWithout = (facts: VmFacts): Plan => {
   const { entry, sight } = facts;
   if (entry.ending) return planEnd(sight);
-  if (sight.is === 'unknown') return { state: 'unknown', steps: [], trouble: unanswered(sight.why), lookAfterMs: unknownAgainMs };
   const { desired } = entry;
   if (!desired) return { state: 'unknown', steps: [], trouble: unanswered('the ledger holds no desire for it') };
+  if (sight.is === 'unknown') return planUnknown(facts, desired, sight);
   if (sight.is === 'present') return planPresent(facts, desired, sight);
   if (entry.run) return planSettle(facts, desired, sight, entry.run);
   const detach: Step[] = facts.holdsPorts ? [{ do: 'detach' }] : [];
@@ -37,13 +35,11 @@ const planWithout = (facts: VmFacts): Plan => {
   return { state: 'ended', steps: detach, ...(waitMs === undefined ? {} : { lookAfterMs: waitMs }) };
 };
 
-const unanswered = (why: string): Trouble => ({ reason: 'GuestUnknown', message: why, final: false });
-
-/** Its disks go with it, so the plug is pulled; there is nobody to shut down for. */
+/** Its disks go with it, so the plug is pulled, whether it answers or not; there is nobody to shut down for. */
 const planEnd = (sight: Sight): Plan => {
   switch (sight.is) {
     case 'unknown':
-      return { state: 'deleting', steps: [], trouble: unanswered(sight.why), lookAfterMs: unknownAgainMs };
+      return { state: 'deleting', steps: [{ do: 'kill' }], trouble: unanswered(sight.why), lookAfterMs: unknownAgainMs };
     case 'present':
       return { state: 'deleting', steps: [{ do: 'kill' }] };
     case 'gone':

@@ -379,26 +379,69 @@ describe('a tombstone', () => {
     expect(bench.hands.ledger.vm(uid)).toBeUndefined();
   });
 
-  test('touches nothing while the machine does not answer', async () => {
+  test.each(['hangs', 'broken'] as const)('ends a machine that %s too: its files go when it is gone, not before', async (how) => {
+    const { world, bench } = await running();
+    Object.assign(world.machine.machines.get(uid) ?? {}, { [how]: true });
+    await doom(bench, uid);
+    expect(bench.reports.find(({ state }) => state === 'deleting')).toMatchObject({ trouble: { reason: 'GuestUnknown' } });
+    expect([bench.absents, world.disks.size, world.machine.machines.size]).toEqual([[uid], 0, 0]);
+  });
+
+  test('touches no file while a machine that does not answer can not be killed either', async () => {
     const { world, bench } = await running();
     Object.assign(world.machine.machines.get(uid) ?? {}, { hangs: true });
+    world.machine.undying = true;
     await doom(bench, uid);
     expect(bench.reports.at(-1)).toMatchObject({ state: 'deleting', trouble: { reason: 'GuestUnknown' } });
-    expect(world.disks.has(uid)).toBe(true);
-    const next = await openBench(world);
-    Object.assign(world.machine.machines.get(uid) ?? {}, { hangs: false });
-    await next.rest(uid);
-    expect(next.absents).toEqual([uid]);
+    expect([bench.absents, world.disks.has(uid)]).toEqual([[], true]);
+    world.machine.undying = false;
+    world.ms.now += 60_000;
+    await bench.rest(uid);
+    expect(bench.absents).toEqual([uid]);
   });
 });
 
 describe('a machine that does not answer', () => {
-  test('is unknown, and nothing is done to it', async () => {
-    const { world, bench } = await running();
-    Object.assign(world.machine.machines.get(uid) ?? {}, { hangs: true });
-    expect(await bench.rest(uid)).toMatchObject({ state: 'unknown', trouble: { message: 'QEMU did not answer' } });
+  const silent = async (how: 'hangs' | 'broken' = 'hangs') => {
+    const it = await running();
+    Object.assign(it.world.machine.machines.get(uid) ?? {}, { [how]: true });
+    return it;
+  };
+
+  test.each(['hangs', 'broken'] as const)('is unknown, and nothing is done to it for as long as it shall run (%s)', async (how) => {
+    const { world, bench } = await silent(how);
+    expect(await bench.rest(uid)).toMatchObject({ state: 'unknown', trouble: { reason: 'GuestUnknown' } });
+    world.ms.now += 3_600_000;
+    expect(await want(bench, someVm({ generation: 2, memoryMiB: 128 }))).toMatchObject({ state: 'unknown' });
+    expect(world.machine.machines.get(uid)?.run).toBeDefined();
+  });
+
+  test('that shall stop is ended after its grace period, also by another agent', async () => {
+    const { world, bench } = await silent();
     expect(await want(bench, stopped)).toMatchObject({ state: 'unknown' });
-    expect(world.machine.presses).toBe(0);
+    world.ms.now += 60_000;
+    const next = await openBench(world);
+    expect(await next.rest(uid)).toMatchObject({ state: 'unknown' });
+    expect([world.machine.presses, world.machine.machines.get(uid)?.run === undefined]).toEqual([0, false]);
+    world.ms.now += 30_000;
+    expect(await next.rest(uid)).toMatchObject({ state: 'stopped', lastExit: { reason: 'Forced' } });
+  });
+
+  test('that shall stop and answers again within the grace period has its button pressed', async () => {
+    const { world, bench } = await silent();
+    await want(bench, stopped);
+    Object.assign(world.machine.machines.get(uid) ?? {}, { hangs: false });
+    expect(await bench.rest(uid)).toMatchObject({ state: 'stopping' });
+    expect(world.machine.presses).toBe(1);
+  });
+
+  test.each([
+    ['by force', 'hangs', { ...stopped, stop: { mode: 'Force' as const, gracePeriodSeconds: 90 } }, 'stopped'],
+    ['while its guest can not go on anyway', 'broken', stopped, 'stopped'],
+    ['to be restarted, when its guest can not go on', 'broken', someVm({ generation: 2, restartToken: 'again' }), 'running'],
+  ] as const)('that shall stop %s is ended at once', async (_, how, desire, state) => {
+    const { bench } = await silent(how);
+    expect(await want(bench, desire)).toMatchObject({ state, lastExit: { reason: 'Forced' } });
   });
 });
 

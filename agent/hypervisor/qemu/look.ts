@@ -42,6 +42,9 @@ const guestStates = {
   prelaunch: 'prelaunch', running: 'running', suspended: 'running', paused: 'paused', 'io-error': 'io-error', shutdown: 'shutdown',
 } as const satisfies Record<string, Extract<Sight, { is: 'present' }>['guest']>;
 
+/** Run states that a guest leaves by a reset alone. */
+const brokenStates: ReadonlySet<string> = new Set(['internal-error', 'guest-panicked', 'watchdog']);
+
 const isGuestState = (text: string): text is keyof typeof guestStates => Object.hasOwn(guestStates, text);
 
 /** Opens the agent's monitor of a machine. Faults as `openQmp`. */
@@ -84,7 +87,11 @@ const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal
   if (record.bootId !== house.bootId) return { is: 'unknown', why: 'a QEMU answers, but what was written down is of an earlier boot of the node' };
   house.watcher.add(uid, house.paths.run(uid, record.startId));
   const now = await statusOf(qmp, signal);
-  if (!isGuestState(now)) return { is: 'unknown', why: `QEMU is in the state ${now}, which only a restart of the VM ends` };
+  if (!isGuestState(now)) {
+    return brokenStates.has(now)
+      ? { is: 'unknown', broken: true, why: `QEMU is in the state ${now}: its guest can not go on; stop or restart the VM` }
+      : { is: 'unknown', why: `QEMU is in the state ${now}, which says nothing of its guest` };
+  }
   const ioError = now === 'io-error' ? { ioError: ioErrorOf(await qmp.execute('query-block', blocks, signal)) } : {};
   const [cpu] = await qmp.execute('query-cpus-fast', threads, signal);
   const panicked = isPanicked(await readEvents(house.paths, uid, record.startId));
