@@ -12,7 +12,7 @@ const computing = new Set(['zod']);
 // Packages that belong to one place.
 const homes: Readonly<Record<string, RegExp>> = {
   '@kubernetes/client-node': /^operator\/kube\//,
-  ws: /^(agent\/link|operator\/fleet)\//,
+  ws: /^(agent\/link|operator\/fleet|hack\/bed)\//,
   'smol-toml': /^(agent\/config\.ts|hack\/)/,
   'prom-client': /^operator\/(http|metrics)\.ts$/,
 };
