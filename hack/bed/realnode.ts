@@ -17,10 +17,13 @@ import { until } from './until.ts';
 /** A QEMU as the node's process table shows it, read independently of the agent. */
 export type QemuProcess = { pid: number; uid: string; command: readonly string[] };
 
-const line = z.looseObject({ time: z.number(), msg: z.string(), uid: z.string().optional(), state: z.string().optional() });
+const fields = z.looseObject({ msg: z.string(), uid: z.string().optional(), state: z.string().optional() });
+
+// A field of the same name comes after pino's own.
+const parseLine = (text: string) => ({ ...fields.parse(JSON.parse(text)), time: Number(/"time":(\d+)/.exec(text)?.[1]) });
 
 /** One line of an agent's log; `time` in milliseconds since 1970. */
-export type AgentLine = z.output<typeof line>;
+export type AgentLine = ReturnType<typeof parseLine>;
 
 /** A node of its own folder: the real agent as a process, with real QEMU below. */
 export type RealNode = AsyncDisposable & {
@@ -72,7 +75,7 @@ export const startRealNode = async (cluster: Pick<Cluster, 'authority' | 'token'
   }));
   const log = () => readFile(files.log, 'utf8').catch(() => '');
   // What is no line of pino's is a word of Node's own.
-  const lines = async () => (await log()).split('\n').flatMap((text) => (text.startsWith('{') && text.endsWith('}') ? [line.parse(JSON.parse(text))] : []));
+  const lines = async () => (await log()).split('\n').flatMap((text) => (text.startsWith('{') && text.endsWith('}') ? [parseLine(text)] : []));
   let agent: ChildProcess | undefined;
   let joinedBefore = 0;
   const joins = async (): Promise<number> => (await log()).split('"joined the operator"').length - 1;
