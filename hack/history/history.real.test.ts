@@ -9,7 +9,7 @@ const seed = Math.floor(Math.random() * 2 ** 32);
 const ending = new AbortController();
 afterEach(() => ending.abort(new Error('the test is over')));
 
-test('while everything is killed, frozen, doubled and edited: no VM has two QEMUs, no disk is lost, no acknowledged change is lost', async () => {
+test(`while everything is killed, frozen, doubled and edited (--seed ${seed} --minutes ${minutes}): no VM has two QEMUs, no disk is lost, no acknowledged change is lost`, async () => {
   const history = await runHistory({ seed, minutes, tell: () => {}, signal: ending.signal });
   const found = history.violations.map((each) => shownViolation(each, history.events)).join('\n');
   expect(`${found}${found === '' ? '' : `\nplay it again: npm run history -- --seed ${seed} --minutes ${minutes}; the record is in ${history.kept}`}`).toBe('');
