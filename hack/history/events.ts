@@ -22,7 +22,7 @@ const standing = object.extend({
 /** What QEMU itself says of a guest. */
 const guest = z.object({ status: z.string(), memoryMiB: z.number() });
 const diary = z.object({ mark: z.string(), count: z.int() });
-const found = z.object({ ...who, uid: z.string(), program: z.string() });
+const found = z.object({ ...who, parent: z.int(), uid: z.string(), program: z.string() });
 
 /**
  * What happened. The witness tells what it saw in /proc and in the folders of VMs, the stage what it did to the processes, the

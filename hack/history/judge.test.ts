@@ -5,8 +5,8 @@ import { judge } from './judge.ts';
 const uid = 'uid-1';
 const spec = { powerState: 'Running' as const, restartPolicy: 'Never' as const, memory: { size: '32Mi' }, stop: { mode: 'Graceful', gracePeriodSeconds: 3 } };
 const standing: Standing = { name: 'ada', uid, spec, generation: 1, observedGeneration: 1, deleting: false, phase: 'Running', ready: 'True', reason: 'Running', message: 'it runs', restartRequired: false, reconciling: false };
-const supervisor = { pid: 10, ticks: '1', uid, program: 'dash' };
-const machine = { pid: 11, ticks: '2', uid, program: 'qemu-system-x86_64' };
+const supervisor = { pid: 10, ticks: '1', parent: 1, uid, program: 'dash' };
+const machine = { pid: 11, ticks: '2', parent: 10, uid, program: 'qemu-system-x86_64' };
 const guest = { status: 'running', memoryMiB: 32 };
 const atRest: EventOf<'rest'> = { is: 'rest', t: 1_000, stage: 'after the chaos', objects: [standing], processes: [supervisor, machine], guests: { [uid]: guest }, diaries: {}, traces: {} };
 const empty: EventOf<'rest'> = { is: 'rest', t: 2_000, stage: 'after the deletes', objects: [], processes: [], guests: {}, diaries: {}, traces: { [uid]: [] } };
@@ -166,6 +166,9 @@ describe('at rest', () => {
   test('but not when nobody hurt it', () => {
     expect(doctored([{ ...atRest, objects: [{ ...standing, ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }], processes: [], guests: {} }], (each) => each === atRest || each.is === 'did'))
       .toEqual([declared, declared]);
+  });
+  test('a supervisor may have children', () => {
+    expect(resting({ processes: [supervisor, machine, { ...supervisor, pid: 30, parent: 10 }, { ...supervisor, pid: 31, parent: 30, program: 'sleep' }] })).toEqual([]);
   });
   test('an edit that is said to wait for a restart may wait', () => {
     expect(standingAs({ restartRequired: true }, { guests: { [uid]: { ...guest, memoryMiB: 48 } } })).toEqual([]);

@@ -37,6 +37,9 @@ export const ticksOf = (pid: number): string | undefined => {
   return seen === undefined || seen.state === 'Z' || seen.state === 'X' ? undefined : seen.startTicks;
 };
 
+/** The parent of a process; 0 when it has ended. */
+export const parentOf = (pid: number): number => Number(orNothing(() => /^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) ?? 0);
+
 /** The VM in whose folder a path lies; undefined when it lies in none. Pure. */
 export const uidOfPath = (path: string, vms: string): string | undefined => (path.startsWith(`${vms}/`) ? path.slice(vms.length + 1).split(/[/ ]/)[0] : undefined);
 
@@ -68,13 +71,13 @@ export const disksAmong = (pid: number, files: readonly OpenFile[]): OpenDisk[] 
 export const isWritable = (fdinfo: string): boolean => (Number.parseInt(/^flags:\s*([0-7]+)$/m.exec(fdinfo)?.[1] ?? '0', 8) & 3) !== 0;
 
 /** Every process of a VM now: those at work in its folder, and any QEMU that has a file of it open. */
-export const processesBelow = (vms: string): (Living & { uid: string })[] =>
+export const processesBelow = (vms: string): (Living & { uid: string; parent: number })[] =>
   pidsNow().flatMap((pid) => {
     const program = programOf(pid);
     const ticks = program === undefined ? undefined : ticksOf(pid);
     if (program === undefined || ticks === undefined) return [];
     const uid = uidOf(pid, program, vms);
-    return uid === undefined ? [] : [{ pid, ticks, program, uid }];
+    return uid === undefined ? [] : [{ pid, ticks, program, uid, parent: parentOf(pid) }];
   });
 
 /** The VM that a process belongs to. */

@@ -57,12 +57,12 @@ const strays = ({ t, stage, objects, processes, traces }: EventOf<'rest'>): Viol
     if (!living.has(uid)) return [{ rule: 'nothing of a deleted VM', t, uid, what: `${stage}: process ${pid} (${program}) of VM ${uid}, which is deleted` }];
     return running.has(uid) ? [] : [{ rule: 'what is declared is what runs', t, uid, what: `${stage}: process ${pid} (${program}) is left of VM ${uid}, which does not run` }];
   });
-  const supervisors = Map.groupBy(processes.filter(({ program }) => !isQemu(program)), ({ uid, program }) => `${uid} ${program}`);
-  const twins = [...supervisors.values()].flatMap((group): Violation[] => {
-    const [first] = group;
-    if (!first || group.length < 2) return [];
-    return [{ rule: 'what is declared is what runs', t, uid: first.uid, what: `${stage}: VM ${first.uid} has ${group.length} processes ${first.program} (${group.map(({ pid }) => pid).join(', ')})` }];
-  });
+  // A supervisor may have children of its own; a second one has another parent than the first.
+  const pids = new Set(processes.map(({ pid }) => pid));
+  const supervisors = Map.groupBy(processes.filter(({ program, parent }) => !isQemu(program) && !pids.has(parent)), ({ uid }) => uid);
+  const twins = [...supervisors].flatMap(([uid, group]): Violation[] => (group.length < 2
+    ? []
+    : [{ rule: 'what is declared is what runs', t, uid, what: `${stage}: VM ${uid} has ${group.length} supervisors (${group.map(({ pid, program }) => `${program} ${pid}`).join(', ')})` }]));
   const left = Object.entries(traces).flatMap(([uid, what]): Violation[] =>
     (living.has(uid) || what.length === 0 ? [] : [{ rule: 'nothing of a deleted VM', t, uid, what: `${stage}: VM ${uid} is deleted and has left ${what.join(', ')}` }]));
   return [...stray, ...twins, ...left];

@@ -55,7 +55,7 @@ const guestsAreUp = async ({ node }: Stage, standings: readonly Standing[]): Pro
 const lookAround = async (stage: Stage, record: Record): Promise<Omit<EventOf<'rest'>, 'is' | 't' | 'stage'>> => {
   const { node, cluster } = stage;
   const objects = await until('the API server to answer', () => readStandings(cluster.kube), answerMs);
-  const processes = processesBelow(node.paths.vms).map(({ pid, ticks, uid, program }) => ({ pid, ticks, uid, program }));
+  const processes = processesBelow(node.paths.vms).map(({ pid, ticks, parent, uid, program }) => ({ pid, ticks, parent, uid, program }));
   const running = new Set(processes.filter(({ program }) => isQemu(program)).map(({ uid }) => uid));
   const guests: EventOf<'rest'>['guests'] = {};
   const diaries: EventOf<'rest'>['diaries'] = {};
