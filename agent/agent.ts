@@ -86,13 +86,13 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
 
   const facts = (): NodeFacts => {
     const { version, accelerators, features, cpuModels, unready } = hypervisor.capabilities();
-    const { mode, forwards } = network.capabilities();
+    const { mode, forwards, trouble } = network.capabilities();
     const { cpus, memoryMiB, ...node } = parts.node;
     return {
       ...node, qemuVersion: version, accelerators: [...accelerators], features: [...features], cpuModels: cpuModelsOf(cpuModels), networkMode: mode, forwards,
       capacity: { cpus, memoryMiB, storageMiB: sizeMiB },
       // What is still being found out is no trouble.
-      troubles: [...ledger.troubles(), ...(unready && unready.reason !== 'Preparing' ? [unready] : [])].slice(0, 64).map(({ reason, message }) => ({ reason, message: message.slice(0, 4096) })),
+      troubles: [...ledger.troubles(), ...(unready && unready.reason !== 'Preparing' ? [unready] : []), ...(trouble ? [trouble] : [])].slice(0, 64).map(({ reason, message }) => ({ reason, message: message.slice(0, 4096) })),
     };
   };
   const measure = async (): Promise<void> => {

@@ -21,7 +21,7 @@ describe('the configuration', () => {
     const { config: it } = await config({});
     expect(it).toEqual({
       control_plane_url: 'https://op:8443', token_file: '/var/run/secrets/strato/token', state_dir: '/var/lib/strato', image_cache_dir: '/var/lib/strato/images',
-      image_allowed_networks: [], image_cache_max: '50Gi', image_max_size: '1Ti', qemu_socket_dir: '/var/run/qemu', log_level: 'info', network_mode: 'user', enable_kvm: true, enable_hvf: true, forward_address: '127.0.0.1',
+      image_allowed_networks: [], image_cache_max: '50Gi', image_max_size: '1Ti', qemu_socket_dir: '/var/run/qemu', log_level: 'info', network_mode: 'user', enable_kvm: true, enable_hvf: true, guard_user_network: true, forward_address: '127.0.0.1',
       forward_ports: { min: 1024, max: 65535 }, unix_ids: { min: 200_000, max: 265_535 },
     });
     expect(Object.isFrozen(it)).toBe(true);

@@ -54,6 +54,8 @@ const keys = {
     .describe('On Linux: use KVM when a probe guest runs with it; else guests run by software emulation.'),
   enable_hvf: z.stringbool({ truthy: ['true'], falsy: ['false'], case: 'sensitive', error: 'must be true or false' }).default(true)
     .describe('On macOS: use Hypervisor.framework when a probe guest runs with it; else guests run by software emulation.'),
+  guard_user_network: z.stringbool({ truthy: ['true'], falsy: ['false'], case: 'sensitive', error: 'must be true or false' }).default(true)
+    .describe("Keep guests in user mode from the node's own, loopback and link-local addresses (nftables). false: they reach what the node reaches."),
   forward_address: z.string().refine(isIPv4, 'must be an IPv4 address').default('127.0.0.1').describe('Address of the node that forwards are bound to.'),
   forward_ports: range(1, 65535).default({ min: 1024, max: 65535 }).describe('Ports of the node that forwards may use, FROM-TO.'),
   unix_ids: range(1000, 2_147_483_647).default({ min: 200_000, max: 265_535 })
@@ -173,7 +175,7 @@ const readFileKeys = async (chosen: string | undefined, readText: Sources['readT
       const key = keyNames.find((each) => each === name);
       if (!key) problems.push(`${name}: there is no such key (${file})`);
       else if (key === 'image_allowed_networks' && Array.isArray(value) && value.every((each) => typeof each === 'string')) return [[key, { value: value.join(','), where: file }]];
-      else if (typeof value !== 'string' && typeof value !== 'boolean') problems.push(`${name} = ${JSON.stringify(value)}: must be a text${key === 'enable_kvm' || key === 'enable_hvf' ? ' or true or false' : key === 'image_allowed_networks' ? ' or a list of texts' : ' in quotes'} (${file})`);
+      else if (typeof value !== 'string' && typeof value !== 'boolean') problems.push(`${name} = ${JSON.stringify(value)}: must be a text${key === 'enable_kvm' || key === 'enable_hvf' || key === 'guard_user_network' ? ' or true or false' : key === 'image_allowed_networks' ? ' or a list of texts' : ' in quotes'} (${file})`);
       else return [[key, { value: String(value), where: file }]];
       return [];
     });

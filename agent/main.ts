@@ -20,6 +20,7 @@ import { makeImageStore } from './image/local.ts';
 import { makeGuard } from './image/web/guard.ts';
 import { makeDial } from './link/dial.ts';
 import { networks } from './network/registry.ts';
+import { startGuard, unguarded } from './network/user/guard.ts';
 import { makeFileStorage } from './storage/files.ts';
 import { makeFileShelf, readAgentId, writeAgentId } from './vm/shelf.ts';
 
@@ -91,11 +92,12 @@ const assemble = async (config: Config, at: Paths, images: Awaited<ReturnType<ty
   const node = await readNodeIdentity();
   const late: { agent?: Agent } = {};
   const hypervisor = await hypervisors.qemu({ paths: at, bootId: node.bootId, accelerate: platform.accelerator === 'kvm' ? config.enable_kvm : config.enable_hvf, log, onProved: () => late.agent?.lookAgain() }, signal);
+  const guard = config.guard_user_network ? await startGuard({ ids: config.unix_ids, log }, signal) : unguarded;
   late.agent = await startAgent({
     agentId, node, hypervisor, images, guests: (changed, limit) => makeGuests({ paths: at, clock: systemClock, log, changed }, limit), shelf, log, hostMs,
     // The last id of the range is that of image conversions.
     unixIds: { min: config.unix_ids.min, max: config.unix_ids.max - 1 },
-    network: networks[config.network_mode]({ forwards: { address: config.forward_address, minPort: config.forward_ports.min, maxPort: config.forward_ports.max } }),
+    network: networks[config.network_mode]({ guard, forwards: { address: config.forward_address, minPort: config.forward_ports.min, maxPort: config.forward_ports.max } }),
     storage: makeFileStorage({ paths: at, log }),
     dial: makeDial({ url: config.control_plane_url, ...(config.control_plane_ca === undefined ? {} : { caFile: config.control_plane_ca }) }),
     token: () => readToken(config.token_file),

@@ -9,8 +9,8 @@ export type NicBackend = {
 /** One interface of one VM, as it is wanted. */
 export type Port = { uid: string; name: string; mac: string; forwards: readonly DesiredForward[] };
 
-/** What a driver of this kind can do; the planner reads it. */
-export type NetworkCapabilities = { mode: 'user' | 'ovn'; forwards: { address: string; minPort: number; maxPort: number } };
+/** What a driver of this kind can do; the planner reads it. `trouble` tells why nothing can be attached now; what is attached stays. */
+export type NetworkCapabilities = { mode: 'user' | 'ovn'; forwards: { address: string; minPort: number; maxPort: number }; trouble?: { reason: string; message: string } };
 
 /**
  * Connects VMs. Every verb is safe to do twice.
@@ -19,7 +19,7 @@ export type Network = {
   capabilities: () => NetworkCapabilities;
   /**
    * Makes a port ready and returns what QEMU needs. Faults: ForwardNotAllowed (outside of the agent's range, names the
-   * range), ForwardInUse (another VM or another process holds the port; names it). An interface that already holds its
+   * range), ForwardInUse (another VM or another process holds the port; names it), and that of `trouble`. An interface that already holds its
    * forwards gets the same answer again. Call it before a start, not for a machine that runs: that is `adopt`.
    */
   attach: (port: Port, signal: AbortSignal) => Promise<NicBackend>;

@@ -4,6 +4,7 @@ import { createServer, type Server } from 'node:net';
 import { describe, expect, test } from '@jest/globals';
 import { networkContract } from './contract.ts';
 import { networks } from './registry.ts';
+import { unguarded } from './user/guard.ts';
 
 const listenOn = async (port: number): Promise<Server> => {
   const server = createServer();
@@ -38,7 +39,7 @@ for (const [mode, make] of Object.entries(networks)) {
       if (foreign.delete(port) && server) await once(server.close(), 'close');
     };
     return {
-      network: make({ forwards: { address: '127.0.0.1', minPort: ports[0], maxPort: ports[1] } }),
+      network: make({ guard: unguarded, forwards: { address: '127.0.0.1', minPort: ports[0], maxPort: ports[1] } }),
       ports,
       takeForeign: async (port) => void foreign.set(port, await listenOn(port)),
       leaveForeign,
@@ -52,7 +53,7 @@ for (const [mode, make] of Object.entries(networks)) {
 describe('forwards on the node', () => {
   const uid = '00000000-0000-4000-8000-000000000001';
   const udp = (hostPort: number) => ({ uid, name: 'eth0', mac: '02:00:00:00:00:01', forwards: [{ name: 'dns', hostPort, port: 53, protocol: 'UDP' as const }] });
-  const make = () => networks.user({ forwards: { address: '127.0.0.1', minPort: 1024, maxPort: 65535 } });
+  const make = () => networks.user({ guard: unguarded, forwards: { address: '127.0.0.1', minPort: 1024, maxPort: 65535 } });
 
   test('a UDP port that a process holds is refused; TCP on the same number is another port', async () => {
     const socket = createSocket('udp4');

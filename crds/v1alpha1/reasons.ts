@@ -37,6 +37,7 @@ export const reasons = {
   StorageFailed: ['A file operation failed on the node.', 'See the message and the log of the agent.', 'DisksReady'],
   NetworkFailed: ['An interface could not be connected; it is tried again.', 'See the message and the log of the agent.', 'NetworkReady'],
   NetworkReady: ['All interfaces are connected.', 'Nothing.'],
+  GuestsUnguarded: ['The node can not keep guests in user mode from its own addresses, so that none is connected. Guests that run go on.', 'Install nftables on the node; see the message. Or allow it by guard_user_network = false of the agent.', 'NetworkReady'],
   ForwardConflict: ['Another VM of the node uses the port.', 'Choose another hostPort; the message names the VM.', 'NetworkReady'],
   ForwardNotAllowed: ["The port is outside of the agent's forward_ports.", 'Choose a port in the range that the message names.', 'NetworkReady'],
   ForwardInUse: ['Another process of the node uses the port.', 'Choose another hostPort, or end that process.', 'NetworkReady'],

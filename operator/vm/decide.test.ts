@@ -225,6 +225,7 @@ describe('a bound VM', () => {
     ['DiskDamaged', 'False DiskDamaged', 'Unknown Preparing'],
     ['ChecksumMismatch', 'False ChecksumMismatch', 'Unknown Preparing'],
     ['NetworkFailed', 'Unknown Preparing', 'False NetworkFailed'],
+    ['GuestsUnguarded', 'Unknown Preparing', 'False GuestsUnguarded'],
     ['StartFailed', 'Unknown Preparing', 'Unknown Preparing'],
   ])('in trouble by %s says which part of it is not well', (reason, disks, network) => {
     const { status } = decide(facts(vm, { report: report(vm, { state: 'preparing', trouble: { reason, message: 'm', final: false } }) }), now);

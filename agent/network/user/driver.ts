@@ -14,16 +14,21 @@ const probeMs = 5_000;
  * User-mode networking: QEMU itself binds the forwards, so that the node needs nothing. This driver keeps who holds
  * which port, in memory (after a restart the caller adopts what runs), and asks the node whether a port is free.
  */
-export const makeUserNetwork: MakeNetwork = ({ forwards: range }) => {
+export const makeUserNetwork: MakeNetwork = ({ forwards: range, guard }) => {
   let table: Table = new Map();
   const unbound = (port: Port, forward: Forward, cause: unknown): Fault =>
     Error.isError(cause) && 'code' in cause && cause.code === 'EADDRINUSE'
       ? inUse(port, forward, range, 'another process of the node', cause)
       : new Fault('ForwardNotAllowed', `interface ${port.name}: port ${forward.hostPort} on ${range.address} can not be bound: ${messageOf(cause)}`, { cause });
   return {
-    capabilities: () => ({ mode: 'user', forwards: range }),
+    capabilities: () => {
+      const trouble = guard.trouble();
+      return { mode: 'user', forwards: range, ...(trouble ? { trouble } : {}) };
+    },
     attach: async (port, signal) => {
       signal.throwIfAborted();
+      const trouble = guard.trouble();
+      if (trouble) throw new Fault(trouble.reason, `interface ${port.name}: ${trouble.message}`, { retry: 'later' });
       const before = table;
       const wanted = reserve(before, port, range);
       // Held from now on, so that nobody gets these ports while the node is asked.
