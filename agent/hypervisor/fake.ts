@@ -142,6 +142,8 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
     kill: async (uid) => {
       if (world.undying) throw new Fault('StillThere', `VM ${uid}: its lock is still held after SIGKILL`);
       endRun(world, uid, 'crashed', { signal: 'SIGKILL', code: 137 });
+      // What held its lock without being the run is gone too.
+      delete world.machines.get(uid)?.hangs;
     },
     forget: async (uid) => {
       if (world.machines.get(uid)?.run) throw new Fault('StillThere', `VM ${uid}: its machine is there; nothing of it is removed`);
