@@ -17,6 +17,7 @@ import { type Resource, resourceOf } from './kube/resource.ts';
 import { makeQueue, type Queue } from './loop/queue.ts';
 import { run } from './loop/run.ts';
 import { makeNodeReconciler } from './node/reconcile.ts';
+import { noteNewest, type Past } from './past.ts';
 import { endsOn, endUnparsable, reportUnparsable } from './unparsable.ts';
 import type { TimedStep } from './vm/guest.ts';
 import { machineUidOf } from './vm/identity.ts';
@@ -42,6 +43,8 @@ export type OperatorParts = {
   stepTaken: (step: TimedStep) => void;
   /** The cluster was restored to an older state: what this house knows is worth nothing any more. */
   onHistoryWentBack: () => void;
+  /** That it was, before this house; until every node has said what it holds. */
+  past: Past;
 };
 
 /** The running machinery. */
@@ -64,7 +67,7 @@ export const startOperator = (parts: OperatorParts) => {
   const watch = { kube, log, clock, chance, signal, onHistoryWentBack: parts.onHistoryWentBack };
 
   const vms = startInformer<VirtualMachine>({
-    ...watch, resource: resources.vm, parse: (raw) => virtualMachine.parse(raw),
+    ...watch, resource: resources.vm, since: parts.past.newest.get('vm'), parse: (raw) => virtualMachine.parse(raw),
     indexes: {
       machine: (vm) => [machineUidOf(vm)],
       image: ({ metadata, spec }) => spec.disks.flatMap(({ image }) => (image ? [`${metadata.namespace}/${image.name}`] : [])),
@@ -79,7 +82,7 @@ export const startOperator = (parts: OperatorParts) => {
     },
   });
   const images = startInformer({
-    ...watch, resource: resources.image, parse: (raw) => virtualMachineImage.parse(raw), indexes: { uid: ({ metadata }) => [metadata.uid] },
+    ...watch, resource: resources.image, since: parts.past.newest.get('image'), parse: (raw) => virtualMachineImage.parse(raw), indexes: { uid: ({ metadata }) => [metadata.uid] },
     onChange: (change) => {
       queues.image.add(change.key);
       for (const held of vms.by('image', change.key)) queues.vm.add(held.key);
@@ -88,7 +91,7 @@ export const startOperator = (parts: OperatorParts) => {
     },
   });
   const nodes = startInformer({
-    ...watch, resource: resources.node, parse: (raw) => hypervisorNode.parse(raw),
+    ...watch, resource: resources.node, since: parts.past.newest.get('node'), parse: (raw) => hypervisorNode.parse(raw),
     onChange: ({ key }) => {
       queues.node.add(key);
       wakeUnplaced(vms, queues.vm);
@@ -120,9 +123,11 @@ export const startOperator = (parts: OperatorParts) => {
   const statusWriter = (informer: Informer<unknown>, resource: Resource) => (object: Versioned, status: unknown) =>
     keep(informer, () => patchStatus(kube, resource, object, status, signal));
   const writeFinalizers = (vm: Versioned, finalizers: readonly string[]) => keep(vms, () => setFinalizers(kube, resources.vm, vm, finalizers, signal));
+  const { clusterId, past } = parts;
+  let inherited: ReadonlySet<string> = new Set();
   const reconcilers = {
     vm: makeVmReconciler({
-      clusterId: parts.clusterId, vms, images, nodes, fleet, now, monotonicMs, stepTaken: parts.stepTaken,
+      clusterId, inherited: (uid) => inherited.has(uid), historyWentBack: () => past.wentBack, vms, images, nodes, fleet, now, monotonicMs, stepTaken: parts.stepTaken,
       writeStatus: statusWriter(vms, resources.vm),
       writeFinalizers,
       secret: (namespace, name) => readSecret(kube, namespace, name, signal),
@@ -130,7 +135,7 @@ export const startOperator = (parts: OperatorParts) => {
     }),
     image: makeImageReconciler({ images, vms, fleet, now, writeStatus: statusWriter(images, resources.image) }),
     node: makeNodeReconciler({
-      nodes, vms, images, fleet, now, monotonicMs,
+      clusterId, nodes, vms, images, fleet, now, monotonicMs,
       writeStatus: statusWriter(nodes, resources.node),
     }),
   };
@@ -150,6 +155,7 @@ export const startOperator = (parts: OperatorParts) => {
   };
   const links = new Map<string, string>();
   const lookForSilence = () => {
+    if (past.wentBack && nodes.all().length > 0 && nodes.all().every(({ meta }) => fleet.hasListed(meta.name))) past.wentBack = false;
     for (const { meta: { name } } of nodes.all()) {
       const link = fleet.link(name);
       if (links.get(name) !== link) fleet.tellListeners((listener) => listener.node(name));
@@ -162,6 +168,8 @@ export const startOperator = (parts: OperatorParts) => {
     } catch {
       return;
     }
+    fleet.begin();
+    inherited = new Set(vms.list().flatMap(({ metadata, status }) => (status.nodeName === undefined ? [metadata.uid] : [])));
     const resync = setInterval(everything, resyncMs);
     const silence = setInterval(lookForSilence, silenceLookMs);
     const shared = { log, signal };
@@ -180,6 +188,10 @@ export const startOperator = (parts: OperatorParts) => {
   return {
     fleet, vms, images, nodes, synced,
     hasSynced: () => informers.every((each) => each.hasSynced()),
+    /** Has the next term know what this one has seen last. */
+    handOver: () => {
+      for (const [of, informer] of [['vm', vms], ['image', images], ['node', nodes]] as const) noteNewest(past, of, informer.newest());
+    },
     stopped: loops(),
   };
 };

@@ -13,6 +13,7 @@ import type { Kube, Lanes } from './kube/kube.ts';
 import { type Leadership, type LeaseOptions, takeLease } from './kube/lease.ts';
 import { ensureNode, judgeIdentity } from './node/admit.ts';
 import { type House, startOperator } from './operator.ts';
+import { noPast, noteNewest, noteWentBack, type Past } from './past.ts';
 import { awaitSchemas } from './schema.ts';
 import type { TimedStep } from './vm/guest.ts';
 
@@ -52,11 +53,12 @@ export type Term = {
 /**
  * One term: starts with empty caches and an empty memory of the fleet, follows, leads, and ends when the lead is lost, the cluster was
  * restored to an older state, or `signal` aborts. Nothing that it knew goes into the next term: what was wanted or doomed is decided
- * anew from the API, and a restored history never carries out a tombstone of the one before. Rejects only for what a new term would not mend.
+ * anew from the API, and a restored history never carries out a tombstone of the one before. But that there was another history (`past`) does:
+ * nodes may hold what the API has forgotten. Rejects only for what a new term would not mend.
  *
  *   starting -> following -> leading -> ended
  */
-export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined) => void): Promise<void> => {
+export const serveTerm = async (parts: TermParts, past: Past, tell: (term: Term | undefined) => void): Promise<void> => {
   const { kube, namespace, clock, chance, log } = parts;
   const ending = new AbortController();
   const signal = AbortSignal.any([parts.signal, ending.signal]);
@@ -67,27 +69,35 @@ export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined)
     ending.abort(new Fault('TermEnded', why));
   };
   let lease: Leadership | undefined;
+  let house: House | undefined;
+  /** What we know is of a history that is no more. */
+  let stale = false;
   let schemasFit = false;
   const led = Promise.withResolvers<void>();
   const leaderEpoch = (): number | undefined => (lease?.holds() === true && !signal.aborted ? lease.epoch() : undefined);
   try {
     const clusterId = await patiently(parts, signal, 'read the cluster id', () => readClusterId(kube, namespace, signal));
-    const house = startOperator({
+    const here = startOperator({
       kube, clusterId, instance: parts.instance, log, clock, chance, signal, leading: led.promise,
       mayWrite: () => leaderEpoch() !== undefined,
       stepTaken: parts.stepTaken ?? (() => {}),
-      onHistoryWentBack: () => end('the history of the cluster went back'),
+      past,
+      onHistoryWentBack: () => {
+        stale = true;
+        end('the history of the cluster went back');
+      },
     });
+    house = here;
     const beats = makeHeartbeats({ kube, namespace, clock });
     await using agents = await serveAgents({
-      fleet: house.fleet, monotonicMs: clock.monotonicMs, now: clock.now, log, tls: parts.tls, leads: () => leaderEpoch() !== undefined,
+      fleet: here.fleet, monotonicMs: clock.monotonicMs, now: clock.now, log, tls: parts.tls, leads: () => leaderEpoch() !== undefined,
       reviewToken: (token, left) => authenticate(parts.lanes.reviews, namespace, token, left ? AbortSignal.any([signal, left]) : signal),
       admit: async (hello, node) => {
         const admission = judgeIdentity(await ensureNode(kube, node, signal), hello.agentId);
         if (admission.is === 'conflict') return { refused: 'IdentityConflict', message: admission.message };
         const ours = leaderEpoch();
         if (ours === undefined || lease === undefined) return notLeader;
-        const { leaderEpoch: theirs, fence } = epochFor(house.fleet.member(node).spoke, hello, ours);
+        const { leaderEpoch: theirs, fence } = epochFor(here.fleet.member(node).spoke, hello, ours);
         if (fence) {
           await lease.confirm();
           log.warn({ node, leaderEpoch: theirs, ours }, 'the agent has seen a higher epoch than ours: it is commanded above it');
@@ -97,22 +107,35 @@ export const serveTerm = async (parts: TermParts, tell: (term: Term | undefined)
       heard: (node) => { beats.beat(node, signal).catch((error: unknown) => { if (!signal.aborted) log.warn({ node, why: messageOf(error) }, 'lease of the node not renewed'); }); },
     }, parts.agentListen);
     log.info({ port: agents.port }, 'serving agents');
-    tell({ house, port: agents.port, leaderEpoch, ready: () => schemasFit && house.hasSynced() });
-    await orAborted(house.synced, signal);
+    tell({ house: here, port: agents.port, leaderEpoch, ready: () => schemasFit && here.hasSynced() });
+    await orAborted(here.synced, signal);
     await awaitSchemas({ kube, clock, log, signal, onVerdict: (fit) => { schemasFit = fit; } });
     lease = await takeLease({
       kube: parts.lanes.lease, namespace, name: 'strato-operator', identity: parts.identity, clock, chance, log, signal, ...parts.leaseTimes,
       onLost: (why) => end(`leadership lost: ${why}`),
+      since: past.newest.get('lease'),
+      onHistoryWentBack: () => {
+        log.warn({}, 'the lease is older than it was: the cluster was restored to an older state');
+        // Before the lead our caches are of the restored history already.
+        if (lease === undefined) return noteWentBack(past);
+        stale = true;
+        end('the history of the cluster went back');
+      },
     });
     await using _lead = lease;
     log.info({ leaderEpoch: lease.epoch(), clusterId }, 'leading');
     led.resolve();
-    await house.stopped;
+    await here.stopped;
   } catch (thrown) {
     if (!signal.aborted) throw thrown;
   } finally {
     ending.abort(new Fault('TermEnded', 'over'));
     tell(undefined);
+    if (stale) noteWentBack(past);
+    else {
+      house?.handOver();
+      noteNewest(past, 'lease', lease?.version());
+    }
   }
 };
 
@@ -145,9 +168,10 @@ export type RunningOperator = {
 /** Runs one term after the other until `signal` aborts. */
 export const runOperator = (parts: TermParts): RunningOperator => {
   let term: Term | undefined;
+  const past = noPast();
   const run = async (): Promise<void> => {
     while (!parts.signal.aborted) {
-      await serveTerm(parts, (now) => { term = now; });
+      await serveTerm(parts, past, (now) => { term = now; });
       await parts.clock.sleep(250, parts.signal).catch(() => {}); // a term that ends at once must not spin
     }
   };

@@ -39,6 +39,9 @@ const adopted = z.object({ status: z.object({ machineUid: uidForm.optional().cat
 /** The uid under which nodes know the machine of such a VM: its own, or the one that it had adopted. Pure. */
 export const machineUidIn = ({ meta, raw }: Unparsable): string => adopted.parse(raw).status.machineUid ?? meta.uid;
 
+/** The node that such a VM is bound to, if that can be read. Pure. */
+export const boundIn = ({ raw }: Unparsable): string | undefined => ending.parse(raw).status.nodeName;
+
 const ending = z.object({
   spec: z.object({ deletionProtection: z.unknown() }).catch({ deletionProtection: undefined }),
   status: z.object({ nodeName: z.string().min(1).max(253).optional() }).catch({}),

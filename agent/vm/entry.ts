@@ -112,5 +112,6 @@ export const rememberedOf = (of: Entry): Remembered => ({
   epoch: of.kind === 'vm' ? (of.desired?.epoch ?? 0) : 1,
   digest: of.desired ? desireDigest(of.desired) : '',
   ending: of.ending,
+  ...(of.kind === 'vm' && of.desired ? { uuid: of.desired.uuid } : {}),
   ...of.order,
 });

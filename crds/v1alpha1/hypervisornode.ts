@@ -36,7 +36,7 @@ export const nodeStatus = z.object({
     namespace: z.string().max(63).describe('The namespace it had.'),
     name: z.string().max(253).describe('The name it had.'),
     state: z.string().max(32).describe('Its state as the agent reports it: running, paused, stopped ...; unknown while it says nothing of it.'),
-  })).max(512).describe('VMs that run here although the cluster does not know them. They keep running. The annotation strato.dev/adopt-orphan with the uid gives one to the VirtualMachine of its name; strato.dev/discard-orphan ends one for good.').optional(),
+  })).max(512).describe('VMs that are here although the cluster does not know them, or has bound them to another node. They keep running. The annotation strato.dev/adopt-orphan with the uid gives one to the VirtualMachine of its name; strato.dev/discard-orphan ends one for good.').optional(),
   conditions: conditions().optional(),
 }).describe('What is true. Written by the operator alone.');
 

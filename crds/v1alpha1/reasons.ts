@@ -22,6 +22,8 @@ export const reasons = {
   FeatureMissing: ['The node does not have what the VM asks for (any more).', 'See the message; install what it names, or place the VM elsewhere.'],
   FirmwareMissing: ['The variable store or the TPM state of the VM is gone from the node. It is never made anew silently.', 'Restore the file, or delete the VM.'],
   NameHeldByOrphan: ['An older VM of this name still lives on a node.', 'Have this VM adopt it, discard it, or wait until it is gone; the message says how.'],
+  WaitingForNodes: ['A node that may hold the VM has not said so yet, or is not connected.', 'Wait for the node that the message names; delete its HypervisorNode if it is gone for good.'],
+  HeldElsewhere: ['More than one node holds the VM, or another than the one that it is bound to; it may run twice. None of them is told anything more.', 'Look which copy is the right one; end the other by the annotation strato.dev/discard-orphan on its HypervisorNode. To keep the other one: delete the VM, apply it anew, and adopt the copy.'],
   BindingLost: ['The record of where this VM runs was lost.', 'Wait until every node has reported; then see the message.'],
   ImageNotFound: ['The image does not exist (yet).', 'Create the VirtualMachineImage.', 'DisksReady'],
   ImageNotReady: ['The image is not imported yet.', 'Wait; see the image.', 'DisksReady'],
@@ -106,7 +108,7 @@ export const reasons = {
   AcceleratorProved: ['A probe guest ran under hardware acceleration.', 'Nothing.'],
   SoftwareEmulation: ['Guests run under TCG, software emulation.', 'Enable hardware virtualisation for speed.'],
   IdentityConflict: ['Another agent claims the name of this node and is refused.', 'Stop the other agent; or accept it by the annotation strato.dev/accept-agent with its agentId, as the message says.'],
-  OrphansPresent: ['VMs run here that the cluster does not know.', 'Apply their objects anew and adopt each by the annotation strato.dev/adopt-orphan, or discard it by strato.dev/discard-orphan.'],
+  OrphansPresent: ['VMs are here that the cluster does not know, or has bound to another node.', 'Apply their objects anew and adopt each by the annotation strato.dev/adopt-orphan, or discard it by strato.dev/discard-orphan.'],
   NoOrphans: ['Every VM on the node is known.', 'Nothing.'],
   NodeTrouble: ['The agent reports a fault of the node.', 'See the message.'],
 } as const satisfies Record<string, readonly [meaning: string, remedy: string, part?: Part]>;

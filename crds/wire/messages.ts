@@ -32,6 +32,8 @@ export const held = z.object({
   epoch: z.int(),
   digest: z.string().max(64),
   ending: z.boolean(),
+  /** Of a VM: the SMBIOS UUID that it was given. Only who was given a VM of a name knows the UUID of that name, so that nobody can claim a name. */
+  uuid: uid.optional(),
 });
 
 /** No cluster changes its leader so often: an agent that claims more is refused, so that there is always a number above. */

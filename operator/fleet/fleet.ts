@@ -28,6 +28,8 @@ export type Member = {
   maxFrameBytes?: number;
   /** The last agent that was refused under the name of this node, and when. */
   rival?: { agentId: string; message: string; atMs: number };
+  /** Its agent has said, since the operator started, all that it holds: `view.told` is its word. */
+  listed?: boolean;
   /** The session that speaks for this node now; an older socket's end means nothing. */
   session?: { id: symbol; wake: () => void; close: (why: string) => void };
   view: AgentView;
@@ -48,6 +50,18 @@ export type Member = {
   images: Map<string, ObservedImage>;
 };
 
+/** That a node holds a machine, by its own word. `epoch` is the placement that it claims, within reason. */
+export type Claim = { node: string; uid: string; epoch: number; ending: boolean; uuid?: string };
+
+// What an agent claims is written into status and counted on from. No VM is placed so often.
+const maxPlacements = 1_000_000;
+
+const claimOf = (node: string, { uid, epoch, ending, uuid }: Held): Claim =>
+  ({ node, uid, ending, epoch: Math.min(Math.max(epoch, 1), maxPlacements), ...(uuid === undefined ? {} : { uuid }) });
+
+// An agent dials again within 30 s of the start of an operator; then it says what it holds.
+const settleMs = 45_000;
+
 /** Who wants to hear of changes. Handlers only enqueue. */
 export type FleetListener = { vm: (held: { uid: string; namespace: string; name: string } | { uid: string }) => void; image: (uid: string) => void; node: (node: string) => void };
 
@@ -56,7 +70,7 @@ export type FleetListener = { vm: (held: { uid: string; namespace: string; name:
  * holds the truth, and an agent says everything again when it connects.
  */
 export const makeFleet = (monotonicMs: () => number) => {
-  const startedMs = monotonicMs();
+  let startedMs = monotonicMs();
   const members = new Map<string, Member>();
   const listeners: FleetListener[] = [];
   const member = (node: string): Member => {
@@ -70,6 +84,8 @@ export const makeFleet = (monotonicMs: () => number) => {
   };
   const silent = ({ lastHeardMs }: Member) => monotonicMs() - lastHeardMs > silenceSeconds * 1000;
   return {
+    /** Agents can come from now on: who follows is dialled by nobody, and silence before this means nothing. */
+    begin: () => { startedMs = monotonicMs(); },
     member,
     members: (): readonly Member[] => [...members.values()],
     listen: (listener: FleetListener) => { listeners.push(listener); },
@@ -83,7 +99,7 @@ export const makeFleet = (monotonicMs: () => number) => {
       if (it.wanted.get(object.uid)?.held.digest === digest) return;
       const held: Held = {
         kind: object.kind, uid: object.uid, namespace: object.namespace, name: object.name, generation: object.generation,
-        epoch: object.kind === 'vm' ? object.epoch : 1, digest, ending: false,
+        epoch: object.kind === 'vm' ? object.epoch : 1, digest, ending: false, ...(object.kind === 'vm' ? { uuid: object.uuid } : {}),
       };
       it.wanted.set(object.uid, { object, held, frameBytes: Buffer.byteLength(JSON.stringify(object)) + envelopeBytes });
       it.session?.wake();
@@ -96,6 +112,8 @@ export const makeFleet = (monotonicMs: () => number) => {
       it.doomed.set(uid, kind);
       it.session?.wake();
     },
+    /** Tells nothing new of a uid there, and ends nothing. */
+    withhold: (node: string, uid: string) => { members.get(node)?.wanted.delete(uid); },
     /** No longer wants a uid there, and ends nothing. */
     release: (node: string, uid: string) => {
       const it = member(node);
@@ -125,18 +143,19 @@ export const makeFleet = (monotonicMs: () => number) => {
     isAbsent: (node: string, uid: string): boolean => members.get(node)?.absent.has(uid) ?? false,
     /** The node says that this uid has ended for ever, and we did not ask for it. */
     isEndedForEver: (node: string, uid: string): boolean => members.get(node)?.endedForEver.has(uid) ?? false,
-    /** The node that holds a uid, by its own word. */
-    holderOf: (uid: string): { node: string; epoch: number } | undefined => {
-      for (const { node, view } of members.values()) {
-        const told = view.told.get(uid);
-        if (told && !told.ending) return { node, epoch: told.epoch };
-      }
-      return undefined;
-    },
-    /** Every VM of this name under another uid that a node still holds. */
-    eldersOf: ({ namespace, name, uid }: { namespace: string; name: string; uid: string }): { node: string; uid: string; epoch: number; ending: boolean }[] =>
+    /** Whether a node has said, since the operator started, all that it holds. */
+    hasListed: (node: string): boolean => members.get(node)?.listed === true,
+    /** Whether the time in which a living agent comes and says so is over. */
+    hasSettled: (): boolean => monotonicMs() - startedMs > settleMs,
+    /** The nodes that hold a VM of this uid. */
+    claims: (uid: string): Claim[] => [...members.values()].flatMap(({ node, view }) => {
+      const told = view.told.get(uid);
+      return told?.kind === 'vm' ? [claimOf(node, told)] : [];
+    }),
+    /** What nodes hold under this name, with another uid. */
+    eldersOf: ({ namespace, name, uid }: { namespace: string; name: string; uid: string }): Claim[] =>
       [...members.values()].flatMap(({ node, view }) => [...view.told.values()].flatMap((told) =>
-        (told.kind === 'vm' && told.uid !== uid && told.namespace === namespace && told.name === name ? [{ node, uid: told.uid, epoch: told.epoch, ending: told.ending }] : []))),
+        (told.kind === 'vm' && told.uid !== uid && told.namespace === namespace && told.name === name ? [claimOf(node, told)] : []))),
   };
 };
 

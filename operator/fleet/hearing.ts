@@ -6,8 +6,8 @@ import type { Fleet, Member } from './fleet.ts';
 export type Hearing = {
   /** Whether it is for this node to say anything of a uid: it holds it, or it was told of it. */
   concerns: (uid: string) => boolean;
-  /** A list of what it holds is complete. `first`: of this connection. */
-  listed: (first: boolean) => void;
+  /** A list of what it holds is complete. `first`: of this connection; `before`: what it was known to hold. */
+  listed: (first: boolean, before: ReadonlyMap<string, Held>) => void;
   report: (observed: ObservedVm | ObservedImage) => void;
   absent: (uid: string, kind: Held['kind']) => void;
   facts: (facts: NodeFacts) => void;
@@ -37,9 +37,10 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
 
   return {
     concerns,
-    listed: (first) => {
+    listed: (first, before) => {
       const it = member();
       const holds = it.view.told;
+      it.listed = true;
       // A later list may be older than what was said meanwhile: what is gone is told by the first one alone.
       for (const reports of [it.vms, it.images]) {
         for (const uid of reports.keys()) if (first ? !holds.has(uid) : !concerns(uid)) reports.delete(uid);
@@ -50,6 +51,7 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
         listener.node(node);
         for (const held of holds.values()) if (held.kind === 'vm') listener.vm(held);
         for (const uid of it.wanted.keys()) listener.vm({ uid });
+        for (const { uid, kind } of before.values()) if (kind === 'vm' && !holds.has(uid)) listener.vm({ uid });
       });
     },
     report: (observed) => {

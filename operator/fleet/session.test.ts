@@ -166,10 +166,10 @@ describe('a session', () => {
     await first.say(hello, holding(heldVm), { type: 'report', observed });
     const second = connect();
     await second.say(hello);
-    expect([fleet.holderOf(uid)?.node, fleet.report('node-1', uid), fleet.link('node-1')]).toEqual(['node-1', observed, 'joining']);
+    expect([fleet.claims(uid)[0]?.node, fleet.report('node-1', uid), fleet.link('node-1')]).toEqual(['node-1', observed, 'joining']);
     const other = connect();
     await other.say({ ...hello, agentId: 'b' });
-    expect([fleet.holderOf(uid), fleet.report('node-1', uid)]).toEqual([undefined, undefined]);
+    expect([fleet.claims(uid), fleet.report('node-1', uid)]).toEqual([[], undefined]);
   });
 
   test.each([['while it joins', []], ['later', [holding()]]])('ends when the list of what an agent holds has no end, %s', async (_, before) => {

@@ -85,7 +85,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     const known = it.agentId === message.agentId;
     if (!known) for (const each of [it.vms, it.images, it.endedForEver]) each.clear();
     Object.assign(it, {
-      agentId: message.agentId, facts: message.facts, protocol, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
+      agentId: message.agentId, facts: message.facts, protocol, listed: known && it.listed === true, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
       view: known ? { is: 'joining', told: it.view.told } : joining, session: { id, wake: commands.sync, close: (why: string) => close(4001, why) },
     });
     it.spoke = { agentId: message.agentId, leaderEpoch: admitted.leaderEpoch };
@@ -100,7 +100,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     if (message.type === 'hello') return hello(message);
     if (!mine()) return refuse('BadFrame', `${message.type} before hello`);
     const it = member();
-    const first = it.view.is === 'joining';
+    const before = it.view;
     if (message.type === 'holding' && pending.length + message.held.length > maxHeld) return refuse('BadFrame', `a node holds at most ${maxHeld} objects; the agent lists more`);
     if (message.type === 'absent' && !hearing.concerns(message.uid)) return;
     if (message.type === 'report' && !hearing.concerns(message.observed.uid)) return;
@@ -109,7 +109,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     pending = next.pending;
     switch (message.type) {
       case 'holding':
-        return message.last ? hearing.listed(first) : undefined;
+        return message.last ? hearing.listed(before.is === 'joining', before.told) : undefined;
       case 'report':
         return hearing.report(message.observed);
       case 'absent':

@@ -14,7 +14,7 @@ const parse = (raw: unknown) => z.object({ metadata: z.looseObject({ name: z.str
 const config = (name: string, n: number | string = 1) => ({ metadata: { name }, data: { n: String(n) } });
 const short = (key: string): string => key.slice(3);
 
-const bed = (options: { onChange?: () => void; unstarted?: boolean } = {}) => {
+const bed = (options: { onChange?: () => void; since?: string } = {}) => {
   const clock = handClock();
   const kube = makeFakeKube(Object.values(fakeKinds), clock.now);
   const told: string[] = [];
@@ -25,7 +25,7 @@ const bed = (options: { onChange?: () => void; unstarted?: boolean } = {}) => {
   const log: Log = { ...quiet, info: line, warn: line, error: line };
   const stop = new AbortController();
   const start = () => startInformer({
-    kube, resource: kind.resource, parse, log, clock, chance: () => 0.5, signal: stop.signal,
+    kube, resource: kind.resource, since: options.since, parse, log, clock, chance: () => 0.5, signal: stop.signal,
     indexes: { parity: ({ data }) => [data.n % 2 === 0 ? 'even' : 'odd'] },
     onChange: (change: Change<unknown>) => {
       told.push(`${change.is} ${short(change.key)} ${change.seenBy}`);
@@ -275,6 +275,12 @@ describe('an informer in bad weather', () => {
     await it.clock.advance(2_000);
     expect([it.names(it.informer), it.wentBack.length, it.informer.hasSynced()]).toEqual([['a1', 'b1'], 1, true]);
     expect([it.told, it.goneByList]).toEqual([['gone c history', 'present a history', 'present b history'], [['history', 'c']]]);
+  });
+
+  test.each([['9000', 1], ['1', 0]])('history went back is seen by a first list too, when an earlier informer of the process had come to %s', async (since, times) => {
+    const it = await watching({ since });
+    expect([it.wentBack.length, it.informer.hasSynced(), it.names(it.informer)]).toEqual([times, true, ['a1', 'b1']]);
+    expect(it.informer.newest()).not.toBe('9000');
   });
 
   test.each([

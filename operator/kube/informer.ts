@@ -25,6 +25,8 @@ export type InformerOptions<T> = {
   /** Parses one object, managedFields dropped; when it throws the object is kept as unparsable. */
   parse: (raw: unknown) => T;
   indexes?: Indexes<T>;
+  /** The newest version that this process has ever seen of the resource: a list that is older is of a history that went back. */
+  since?: string | undefined;
   /** Told of each change after the cache has it. It only enqueues; what it throws is logged. */
   onChange: (change: Change<T>) => void;
   /** Told, before any `onChange` of it, of all that vanished between two lists. */
@@ -53,6 +55,8 @@ export type Informer<T> = {
   accept: (raw: unknown) => boolean;
   /** Whether the cache is a complete list. False again, with the old content, while history that went back is being read. */
   hasSynced: () => boolean;
+  /** The newest version that anything told us of. */
+  newest: () => string | undefined;
   /** Resolves at the first complete list; never rejects. */
   synced: Promise<void>;
   /** Synced, and a frame came within the last 150 s (bookmarks come each minute). */
@@ -78,7 +82,7 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
   /** Where a watch can go on. */
   let position: string | undefined;
   /** The newest version that anything told us of; a newest list must reach it. */
-  let newest: string | undefined;
+  let newest = options.since;
   let lastFrameMs = Number.NEGATIVE_INFINITY;
   let trouble: string | undefined;
   let incoming = new Map<string, Held<T>>();
@@ -229,6 +233,7 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
       return true;
     },
     hasSynced: () => synced,
+    newest: () => newest,
     synced: firstSync.promise,
     healthy: () => synced && clock.monotonicMs() - lastFrameMs < silenceMs,
     stopped,

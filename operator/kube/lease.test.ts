@@ -129,6 +129,31 @@ describe('leadership', () => {
     await expect(mine.confirm()).rejects.toMatchObject({ code: 'LeaseLost' });
   });
 
+  test('an older Lease than the one that was known tells that the cluster was restored: before the lead, and in it', async () => {
+    const it = bed();
+    const wentBack: string[] = [];
+    const take = (identity: string, since?: string) => takeLease({
+      kube: it.kube, namespace: 'ns', name: 'leader', identity, clock: it.clock, chance: () => 0.5, log: quiet, signal: it.stop.signal, since,
+      onLost: (why) => it.lost.push(why), onHistoryWentBack: () => wentBack.push(identity),
+    });
+    const first = await take('a');
+    const restore = it.kube.snapshot();
+    await it.clock.advance(20_000);
+    expect([first.holds(), wentBack]).toEqual([true, []]);
+    const known = first.version();
+    await it.patch({ metadata: { annotations: { note: 'somebody' } } });
+    await it.clock.advance(5_000);
+    restore();
+    await it.clock.advance(5_000);
+    expect(wentBack).toEqual(['a']);
+    await first.release();
+    await (await take('b', known)).release();
+    expect(wentBack).toEqual(['a', 'b']);
+    await it.clock.advance(60_000);
+    await (await take('c', (await it.read()).version)).release();
+    expect(wentBack).toEqual(['a', 'b']);
+  });
+
   test('released, the next one need not wait, and no timer stays', async () => {
     const it = bed();
     await (await it.take('a')).release();

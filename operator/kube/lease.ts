@@ -5,7 +5,7 @@ import { Fault, messageOf } from '#crds/kit/fault.ts';
 import type { Log } from '#crds/kit/log.ts';
 import { isConflict, isNotFound, type Kube } from './kube.ts';
 import { microTime } from './microtime.ts';
-import { leases, pathOf } from './resource.ts';
+import { compareVersions, leases, pathOf } from './resource.ts';
 
 /** The part of a Lease that an election reads. */
 export type LeaseView = { version: string; holder: string; transitions: number; durationMs: number };
@@ -56,12 +56,18 @@ export type LeaseOptions = {
   renewDeadlineMs?: number;
   /** Called once when the leadership is lost: stop commanding at once. */
   onLost?: (why: string) => void;
+  /** The version of the Lease that this process last knew. */
+  since?: string | undefined;
+  /** The Lease is older than one that we knew: the cluster was restored to an older state. */
+  onHistoryWentBack?: () => void;
 };
 
 /** A held Lease. */
 export type Leadership = AsyncDisposable & {
   /** The leaderEpoch: the Lease's transition count, raised at every acquisition. Nothing else changes it. */
   epoch: () => number;
+  /** The version that the Lease has by our last update. */
+  version: () => string;
   /** Whether it is held at this very moment, by the clock: ask before each command, timers may be late. */
   holds: () => boolean;
   /** Aborted when the Lease is lost or released. */
@@ -90,12 +96,15 @@ export const takeLease = async (options: LeaseOptions): Promise<Leadership> => {
   let seen: LeaseView | undefined;
   let seenAtMs = 0;
   let trouble: string | undefined;
+  let { since } = options;
   for (;;) {
     signal.throwIfAborted();
     const beganMs = clock.monotonicMs();
     try {
       const now = await readLease(kube, path, signal);
       if (now === undefined) return keep(options, path, beganMs, await create(options, durationMs));
+      if (since !== undefined && compareVersions(now.version, since) < 0) options.onHistoryWentBack?.();
+      since = now.version;
       if (seen?.version !== now.version) {
         if (seen?.holder !== now.holder) log.info({ lease: name, holder: now.holder }, 'waiting for the lease');
         seen = now;
@@ -139,7 +148,7 @@ const create = async ({ kube, namespace, name, identity, clock, signal }: LeaseO
   return parseLease(await kube.request('POST', pathOf(leases, { namespace }), { body, signal, deadlineMs: requestMs }));
 };
 
-const keep = ({ kube, name, identity, clock, log, onLost, renewMs = 5_000, renewDeadlineMs = 10_000 }: LeaseOptions, path: string, beganMs: number, taken: LeaseView): Leadership => {
+const keep = ({ kube, name, identity, clock, log, onLost, onHistoryWentBack, renewMs = 5_000, renewDeadlineMs = 10_000 }: LeaseOptions, path: string, beganMs: number, taken: LeaseView): Leadership => {
   const over = new AbortController();
   let held = taken;
   // Counted from before the request: the server may have stored it at once and the others' wait begun.
@@ -173,6 +182,7 @@ const keep = ({ kube, name, identity, clock, log, onLost, renewMs = 5_000, renew
         if (isNotFound(thrown)) lose('it was deleted');
         if (!isConflict(thrown) || attempt > 0) throw thrown;
         const now = await readLease(kube, path, over.signal);
+        if (now !== undefined && compareVersions(now.version, held.version) < 0) onHistoryWentBack?.();
         // Somebody may have annotated it; ours it is only while holder and count are as we left them.
         if (now === undefined) lose('it was deleted');
         else if (now.holder !== identity || now.transitions !== held.transitions) lose(`${now.holder || 'nobody'} holds it`);
@@ -209,6 +219,7 @@ const keep = ({ kube, name, identity, clock, log, onLost, renewMs = 5_000, renew
   };
   return {
     epoch: () => held.transitions,
+    version: () => held.version,
     holds: () => !over.signal.aborted && clock.monotonicMs() - renewedMs < renewDeadlineMs,
     signal: over.signal,
     confirm: () => (confirming ??= inTurn(() => {

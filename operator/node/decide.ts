@@ -81,7 +81,7 @@ const verdicts = ({ link, agent, adopt, rival }: NodeFacts, orphans: NonNullable
     : { type: 'AcceleratorAvailable', status: 'True', reason: 'AcceleratorProved', message: `a probe guest ran under ${best}` }];
   const awaited = orphans.filter(({ uid }) => adopt.includes(uid)).map(({ uid, namespace, name }) => (name === '' ? `${uid} can not be adopted: its record on the node is damaged` : `${uid} waits for a VirtualMachine ${namespace}/${name} without a node`));
   const lost: Verdict = orphans.length > 0
-    ? { type: 'OrphansPresent', status: 'True', reason: 'OrphansPresent', message: [`${orphans.length} VMs run here that the cluster does not know; see status.orphans`, ...awaited].join('; ') }
+    ? { type: 'OrphansPresent', status: 'True', reason: 'OrphansPresent', message: [`${orphans.length} VMs are here that the cluster does not know or has bound elsewhere; see status.orphans`, ...awaited].join('; ') }
     : { type: 'OrphansPresent', status: 'False', reason: 'NoOrphans', message: 'every VM on the node is known' };
   const refused: Verdict[] = rival ? [{ type: 'AgentRefused', status: 'True', reason: 'IdentityConflict', message: `agent ${rival.agentId} is refused: ${rival.message}` }] : [];
   return [ready, connected, ...refused, ...accelerator, ...storageVerdict(link, agent), lost];

@@ -17,7 +17,7 @@ const lab = (told: Held[], hasSynced = true) => {
   Object.assign(fleet.member('node-1'), { agentId: 'mine', view: { is: 'joined', told: new Map(told.map((each) => [each.uid, each])) } });
   const node = hypervisorNode.parse({ metadata: { name: 'node-1', uid: 'n', resourceVersion: '1' } });
   const images = { ...fakeCache<VirtualMachineImage>(() => []), hasSynced: () => hasSynced };
-  return { time, member: fleet.member('node-1'), look: () => observe(node, { vms: fakeCache<VirtualMachine>(() => []), images, fleet, monotonicMs: () => time.ms }) };
+  return { time, member: fleet.member('node-1'), look: () => observe(node, { clusterId: 'c', nodes: fakeCache(() => [node]), vms: fakeCache<VirtualMachine>(() => []), images, fleet, monotonicMs: () => time.ms }) };
 };
 
 test('an orphan has the state that its node reports, and none that is ending is one', () => {

@@ -6,11 +6,14 @@ import type { Cache } from '../cache.ts';
 import type { Fleet, Member } from '../fleet/fleet.ts';
 import { orphansOf } from '../fleet/orphans.ts';
 import { takenOn } from '../vm/candidates.ts';
-import { machineUids } from '../vm/machines.ts';
+import { isProved } from '../vm/holders.ts';
+import { belongs, machinesOf } from '../vm/machines.ts';
 import type { NodeFacts } from './decide.ts';
 
 /** Where the facts about nodes come from. */
 export type NodeSources = {
+  clusterId: string;
+  nodes: Cache<HypervisorNode>;
   vms: Cache<VirtualMachine>;
   /** Whether every image object is in `images`: only then one that is not is gone. */
   images: Cache<VirtualMachineImage> & { hasSynced: () => boolean };
@@ -21,12 +24,18 @@ export type NodeSources = {
 /** How long a rival is told of after its last attempt; it makes one each 30 s. */
 const rivalMs = 300_000;
 
+/** The name of what a node can't prove to have been given: a name that nobody gave it would stand in the way of those who have it. */
+const nobody = { namespace: '', name: '' };
+
 /** Reads everything that a decision about a node needs. */
-export const observe = (node: HypervisorNode, { fleet, vms, images, monotonicMs }: NodeSources): NodeFacts => {
+export const observe = (node: HypervisorNode, sources: NodeSources): NodeFacts => {
+  const { fleet, vms, images, monotonicMs } = sources;
   const { name } = node.metadata;
   const member = fleet.members().find((each) => each.node === name);
   const { cpus, memoryMiB, count } = takenOn(name, vms.list(), member);
-  const orphans = member && orphansOf(member, machineUids(vms))?.filter(({ ending }) => !ending).map((each) => ({ ...each, state: member.vms.get(each.uid)?.state ?? 'unknown' as const }));
+  const machines = machinesOf(vms);
+  const orphans = member && orphansOf(member, (uid) => belongs(uid, name, machines, sources))?.filter(({ ending }) => !ending)
+    .map((each) => ({ ...each, ...(isProved(each.uuid, each, sources.clusterId) ? {} : nobody), state: member.vms.get(each.uid)?.state ?? 'unknown' as const }));
   const rival = member?.rival && member.rival.agentId !== member.agentId && monotonicMs() - member.rival.atMs < rivalMs ? member.rival : undefined;
   return {
     node,

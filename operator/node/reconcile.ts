@@ -7,7 +7,6 @@ import { type NodeSources, observe } from './observe.ts';
 
 /** What a node's reconciler may do. */
 export type NodeHands = NodeSources & {
-  nodes: Cache<HypervisorNode>;
   writeStatus: (node: HypervisorNode, status: NodeStatus) => Promise<void>;
   now: () => Date;
 };

@@ -5,6 +5,7 @@ import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts'
 import type { Held } from '#crds/wire/messages.ts';
 import { fakeCache } from '../fakecache.ts';
 import { makeFleet } from '../fleet/fleet.ts';
+import { machineUuid } from './identity.ts';
 import { observe } from './observe.ts';
 
 const uidOf = (digit: number) => `11111111-2222-4333-8444-00000000000${digit}`;
@@ -13,17 +14,17 @@ const machine = (status?: object): VirtualMachine => virtualMachine.parse({
   spec: { cpu: { cores: 1 }, memory: { size: '256Mi' }, disks: [{ name: 'root', image: { name: 'guest' } }] }, ...(status ? { status } : {}),
 });
 const held = (digit: number, over: Partial<Held> = {}): Held =>
-  ({ kind: 'vm', uid: uidOf(digit), namespace: 'default', name: 'web', generation: 1, epoch: 4, digest: 'd', ending: false, ...over });
+  ({ kind: 'vm', uid: uidOf(digit), namespace: 'default', name: 'web', generation: 1, epoch: 4, digest: 'd', ending: false, uuid: machineUuid('c', 'default', 'web'), ...over });
 
 /** What is seen of the VM `web` when nodes hold these machines and carry these annotations. */
 const look = (nodes: Record<string, { holds: Held[]; adopt?: string; away?: boolean }>, vm = machine()) => {
   const time = { ms: 0 };
   const fleet = makeFleet(() => time.ms);
   for (const [name, { holds, away }] of Object.entries(nodes)) {
-    Object.assign(fleet.member(name), { view: { is: away ? 'joining' : 'joined', told: new Map(holds.map((each) => [each.uid, each])) }, ...(away ? {} : { session: { id: 1, wake: () => {}, close: () => {} } }) });
+    Object.assign(fleet.member(name), { listed: true, view: { is: away ? 'joining' : 'joined', told: new Map(holds.map((each) => [each.uid, each])) }, ...(away ? {} : { session: { id: 1, wake: () => {}, close: () => {} } }) });
   }
   const objects = Object.entries(nodes).map(([name, { adopt }]) => hypervisorNode.parse({ metadata: { name, uid: name, resourceVersion: '1', annotations: adopt === undefined ? {} : { 'strato.dev/adopt-orphan': adopt } } }));
-  return observe(vm, { clusterId: 'c', vms: fakeCache(() => [vm]), images: fakeCache<VirtualMachineImage>(() => []), nodes: fakeCache(() => objects), fleet });
+  return observe(vm, { clusterId: 'c', inherited: () => false, historyWentBack: () => false, vms: fakeCache(() => [vm]), images: fakeCache<VirtualMachineImage>(() => []), nodes: fakeCache(() => objects), fleet });
 };
 
 describe('a machine of the name that is still on a node', () => {
@@ -39,7 +40,7 @@ describe('a machine of the name that is still on a node', () => {
     expect(look(nodes).elder).toEqual({ node: 'node-1', uid: uidOf(2), epoch: 4, ending: nodes['node-1'].holds[0]?.ending, adopt });
   });
 
-  test.each([['another name', { name: 'db' }], ['another namespace', { namespace: 'other' }], ['a name that can not be read', { namespace: '', name: '' }]])('of %s is none', (_, over) => {
+  test.each([['another name', { name: 'db' }], ['another namespace', { namespace: 'other' }], ['a name that can not be read', { namespace: '', name: '' }], ['a name that its node can not prove to have been given', { uuid: uidOf(5) }], ['a name of another cluster', { uuid: machineUuid('d', 'default', 'web') }]])('of %s is none', (_, over) => {
     expect(look({ 'node-1': { holds: [held(2, over)], adopt: uidOf(2) } }).elder).toBeUndefined();
   });
 

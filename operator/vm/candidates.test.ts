@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
+import { type HypervisorNode, hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
@@ -27,7 +27,7 @@ const cluster = (told: Held[], readable: VirtualMachine[], unreadable: { vms?: n
   const view = { is: 'joined' as const, told: new Map(told.map((each) => [each.uid, each])) };
   Object.assign(fleet.member('node-1'), { facts, view, session: { id: 1, wake: () => {}, close: () => {} } });
   return {
-    fleet, clusterId: 'c',
+    fleet, clusterId: 'c', inherited: () => false, historyWentBack: () => false,
     vms: fakeCache(() => readable, (unreadable.vms ?? []).map((digit) => ({ ...vm(digit).metadata }))),
     nodes: fakeCache(() => [node], (unreadable.nodes ?? []).map((name) => ({ ...node.metadata, name }))),
     images: fakeCache<VirtualMachineImage>(() => []),
@@ -40,13 +40,15 @@ describe('a node is kept free of new VMs', () => {
     ['by an orphan', cluster([held(1)], []), 'holds 1 orphans of unknown size; discard them first'],
     ['by an orphan until nothing is left of it', cluster([held(1, { ending: true })], []), 'holds 1 orphans of unknown size; discard them first'],
     ['by a VM whose object can not be read: that is no orphan', cluster([held(1)], [], { vms: [1] }), 'holds VM default/vm-1 of unknown size: its object can not be read'],
+    ['by a VM that is bound to another node', cluster([held(1)], [vm(1, { nodeName: 'node-2', epoch: 2 })]), 'holds 1 orphans of unknown size; discard them first'],
     ['not by an image', cluster([held(1, { kind: 'image' })], []), undefined],
   ])('%s', (_, sources, trouble) => {
     expect(candidates(sources).map((each) => each.trouble)).toEqual([trouble]);
   });
 });
 
-test('not every node has reported while one is silent, although its object can not be read', () => {
+test('not every node has reported while one is silent, although its object can not be read; nor when there is none', () => {
   expect(observe(vm(1), cluster([], [])).everyNodeReported).toBe(true);
   expect(observe(vm(1), cluster([], [], { nodes: ['node-2'] })).everyNodeReported).toBe(false);
+  expect(observe(vm(1), { ...cluster([], []), nodes: fakeCache<HypervisorNode>(() => []) }).everyNodeReported).toBe(false);
 });

@@ -5,8 +5,7 @@ import type { NodeFacts } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
 import type { Fleet, Member } from '../fleet/fleet.ts';
 import { orphansOf } from '../fleet/orphans.ts';
-import { machineUidOf } from './identity.ts';
-import { machineUids } from './machines.ts';
+import { belongs, type Machine, machinesOf } from './machines.ts';
 import { skillsOf } from './needs.ts';
 import { extraMiB, memoryOnNodeMiB, reservedFor } from './overhead.ts';
 import type { Candidate } from './place.ts';
@@ -32,10 +31,8 @@ export const takenOn = (node: string, vms: readonly VirtualMachine[], member: Me
   return { cpus, memoryMiB, ports, count: bound.length };
 };
 
-/** All VMs of the cluster: those that our schema understands, the uids of their machines, and those of all machines. */
-type Everyone = { vms: readonly VirtualMachine[]; readable: ReadonlySet<string>; known: ReadonlySet<string> };
-
-const candidateOf = (node: HypervisorNode, { vms, readable, known }: Everyone, fleet: Fleet): Candidate => {
+const candidateOf = (node: HypervisorNode, machines: ReadonlyMap<string, Machine>, sources: NodeSources): Candidate => {
+  const { fleet } = sources;
   const { name } = node.metadata;
   const member = fleet.members().find((each) => each.node === name);
   const facts = member?.facts;
@@ -45,12 +42,14 @@ const candidateOf = (node: HypervisorNode, { vms, readable, known }: Everyone, f
       taken: { cpus: 0, memoryMiB: 0 }, ports: { min: 0, max: 0, used: new Map() },
     };
   }
-  const taken = takenOn(name, vms, member);
+  const taken = takenOn(name, sources.vms.list(), member);
+  const orphans = orphansOf(member, (uid) => belongs(uid, name, machines, sources)) ?? [];
+  const unread = [...member.view.told.values()].filter(({ uid }) => machines.get(uid)?.readable === false);
   return {
     name,
     connected: fleet.link(name) === 'connected',
     schedulable: node.spec.schedulable,
-    ...troubleOf(facts, orphansOf(member, readable) ?? [], known),
+    ...troubleOf(facts, orphans.length, unread),
     accelerator: facts.accelerators[0] ?? 'tcg',
     skills: skillsOf(facts),
     capacity: { cpus: facts.capacity.cpus, memoryMiB: facts.capacity.memoryMiB },
@@ -60,16 +59,15 @@ const candidateOf = (node: HypervisorNode, { vms, readable, known }: Everyone, f
 };
 
 /** What is of unknown size keeps new VMs away: a ledger that can't be read hides some; so do an orphan, and a VM whose object can't be read. */
-const troubleOf = ({ troubles: [trouble] }: NodeFacts, strangers: readonly Held[], known: ReadonlySet<string>): Pick<Candidate, 'trouble'> => {
+const troubleOf = ({ troubles: [trouble] }: NodeFacts, orphans: number, unread: readonly Held[]): Pick<Candidate, 'trouble'> => {
   if (trouble) return { trouble: `${trouble.reason}: ${trouble.message}` };
-  const unread = strangers.filter(({ uid }) => known.has(uid));
-  if (unread.length < strangers.length) return { trouble: `holds ${strangers.length - unread.length} orphans of unknown size; discard them first` };
+  if (orphans > 0) return { trouble: `holds ${orphans} orphans of unknown size; discard them first` };
   return unread.length > 0 ? { trouble: `holds VM ${unread.map(({ namespace, name }) => `${namespace}/${name}`).slice(0, 3).join(', ')} of unknown size: its object can not be read` } : {};
 };
 
 /** Every node as placement sees it. */
-export const candidates = ({ vms, nodes, fleet }: NodeSources): Candidate[] => {
-  const all = { vms: vms.list(), readable: new Set(vms.list().map(machineUidOf)), known: machineUids(vms) };
-  return nodes.list().map((node) => candidateOf(node, all, fleet));
+export const candidates = (sources: NodeSources): Candidate[] => {
+  const machines = machinesOf(sources.vms);
+  return sources.nodes.list().map((node) => candidateOf(node, machines, sources));
 };
 

@@ -7,6 +7,7 @@ import type { ObservedVm } from '#crds/wire/observed.ts';
 import { decide } from './decide.ts';
 import { desireOf } from './desire.ts';
 import type { VmFacts } from './facts.ts';
+import type { Holder } from './holders.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
 import { boardOf, skillsOf } from './needs.ts';
 import { type Candidate, place } from './place.ts';
@@ -30,7 +31,7 @@ const machine = ({ spec, metadata, status }: Over = {}): VirtualMachine => virtu
 
 const facts = (vm: VirtualMachine, over: Partial<VmFacts> = {}): VmFacts => ({
   vm, clusterId: 'c', candidates: [candidate()], link: 'connected', absent: false, endedForEver: false,
-  images: new Map([['guest', { name: 'guest', uid: imageUid }]]), everyNodeReported: true, ...over,
+  images: new Map([['guest', { name: 'guest', uid: imageUid }]]), holders: [], everyNodeReported: true, ...over,
 });
 
 const placed = { metadata: { finalizers: [vmFinalizer] }, status: { nodeName: 'node-1', epoch: 1 } };
@@ -40,6 +41,8 @@ const report = (vm: VirtualMachine, over: Partial<ObservedVm> = {}): ObservedVm 
   if ('missing' in desire) throw new Error('the test needs a complete desire');
   return { kind: 'vm', uid, generation: 3, epoch: 1, digest: desireDigest(desire), state: 'running', disks: [], forwards: [], ...over };
 };
+
+const holder = (node: string, over: Partial<Holder> = {}): Holder => ({ node, epoch: 4, ending: false, said: true, ...over });
 
 const ready = (status: VmStatus | undefined) => {
   const found = conditionOf(status?.conditions, 'Ready');
@@ -85,22 +88,45 @@ describe('a binding', () => {
   });
 
   test('that is its own comes before one that could be adopted', () => {
-    const { status } = decide(facts(machine(), { heldBy: { node: 'node-7', epoch: 4 }, elder: { ...elder, adopt: true } }), now);
+    const { status } = decide(facts(machine(), { holders: [holder('node-7')], elder: { ...elder, adopt: true } }), now);
     expect([status?.nodeName, status?.machineUid]).toEqual(['node-7', undefined]);
   });
 
   test('of a VM that shall be stopped is made all the same where a node holds it: it may run there', () => {
-    expect(decide(facts(machine({ spec: { powerState: 'Stopped' } }), { heldBy: { node: 'node-7', epoch: 4 } }), now)).toMatchObject({ binds: true, status: { nodeName: 'node-7' } });
+    expect(decide(facts(machine({ spec: { powerState: 'Stopped' } }), { holders: [holder('node-7')] }), now)).toMatchObject({ binds: true, status: { nodeName: 'node-7' } });
   });
 
   test('goes to the node that holds the uid already, whatever fits better', () => {
-    expect(decide(facts(machine(), { heldBy: { node: 'node-7', epoch: 4 } }), now).status).toMatchObject({ nodeName: 'node-7', epoch: 4 });
+    expect(decide(facts(machine(), { holders: [holder('node-7')] }), now).status).toMatchObject({ nodeName: 'node-7', epoch: 4 });
   });
 
   test.each([[false, false], [true, true]])('that was lost is never made anew (all reported: %s)', (everyNodeReported, stalled) => {
     const { status, binds, tell } = decide(facts(machine({ metadata: { finalizers: [vmFinalizer] } }), { everyNodeReported }), now);
     expect([binds, tell.is, ready(status), status?.phase]).toEqual([false, 'keep', 'Unknown BindingLost', 'Unknown']);
     expect(conditionOf(status?.conditions, 'Stalled') !== undefined).toBe(stalled);
+  });
+
+  test.each<[string, Partial<VmFacts>, string]>([
+    ['held by two nodes', { holders: [holder('a'), holder('b')] }, 'Unknown HeldElsewhere'],
+    ['held by two nodes, one of which is ending it', { holders: [holder('a', { ending: true }), holder('b')] }, 'Unknown HeldElsewhere'],
+    ['still being ended by a node', { holders: [holder('a', { ending: true })] }, 'False WaitingForNodes'],
+    ['recorded as held by a node that is not connected', { holders: [holder('a', { said: false, epoch: 0 })] }, 'False WaitingForNodes'],
+  ])('is made nowhere while the VM is %s', (_, over, expected) => {
+    const { status, binds } = decide(facts(machine(), over), now);
+    expect([ready(status), binds]).toEqual([expected, false]);
+    const lost = decide(facts(machine({ metadata: { finalizers: [vmFinalizer], deletionTimestamp: '2030-01-01T00:00:00Z' } }), over), now);
+    expect([lost.binds, lost.finalizer]).toEqual([false, undefined]);
+  });
+
+  test('waits for a node that has not said what it holds; what was said of the VM stands for a moment, and not for long', () => {
+    const soon = { unheard: { node: 'node-7', forLong: false } };
+    const fresh = decide(facts(machine(), soon), now);
+    expect([ready(fresh.status), fresh.binds, fresh.passing]).toEqual(['False WaitingForNodes', false, true]);
+    const told = machine({ status: { observedGeneration: 3, phase: 'Pending' } });
+    expect(decide(facts(told, soon), now)).toMatchObject({ binds: false, tell: { is: 'keep' } });
+    expect(decide(facts(told, soon), now).status).toBeUndefined();
+    const { status, binds } = decide(facts(told, { unheard: { node: 'node-7', forLong: true } }), now);
+    expect([ready(status), binds, conditionOf(status?.conditions, 'Ready')?.message]).toEqual(['False WaitingForNodes', false, expect.stringContaining('kubectl delete hvn node-7')]);
   });
 
   test('whose finalizer was stripped gets it back and tears nothing down', () => {
@@ -140,6 +166,26 @@ describe('a node that keeps no new intents', () => {
     ['nothing of what it holds', { report: report(vm) }, 'True Running'],
   ])('is the reason %s', (_, over, expected) => {
     expect(ready(decide(facts(vm, { refuses: full, ...over }), now).status)).toBe(expected);
+  });
+});
+
+describe('a VM that another node than its own holds', () => {
+  const vm = machine(placed);
+  test.each<[string, Partial<VmFacts>]>([
+    ['although its own runs it', { report: report(vm) }], ['although its own is silent', { link: 'silent' }], ['while that one ends it', { holders: [holder('node-7', { ending: true })] }],
+    ['by what was last recorded of that one', { holders: [holder('node-7', { said: false })] }],
+  ])('is told to nobody any more, and says so, %s', (_, over) => {
+    const { status, tell } = decide(facts(vm, { holders: [holder('node-7')], ...over }), now);
+    expect([ready(status), status?.nodeName, tell.is, conditionOf(status?.conditions, 'Stalled')?.reason]).toEqual(['Unknown HeldElsewhere', 'node-1', 'withhold', 'HeldElsewhere']);
+  });
+
+  test('says how to end the copy', () => {
+    expect(conditionOf(decide(facts(vm, { holders: [holder('node-7')] }), now).status?.conditions, 'Ready')?.message)
+      .toBe(`bound to node-1 and held by node-7 too: it may run there, and nothing more is told to any of them; to end a copy for good, its disks too: kubectl annotate hvn node-7 --overwrite strato.dev/discard-orphan=${uid}`);
+  });
+
+  test('that is deleted is ended on its own', () => {
+    expect(decide(facts(machine({ ...placed, metadata: { finalizers: [vmFinalizer], deletionTimestamp: '2030-01-01T00:00:00Z' } }), { holders: [holder('node-7')] }), now).tell.is).toBe('end');
   });
 });
 

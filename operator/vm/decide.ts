@@ -8,6 +8,8 @@ import { maxFrameBytes } from '#crds/wire/messages.ts';
 import { desireOf } from './desire.ts';
 import type { VmFacts } from './facts.ts';
 import { guestVerdicts } from './guest.ts';
+import type { Holder } from './holders.ts';
+import { machineUidOf } from './identity.ts';
 import { boardOf, imageArchitecture } from './needs.ts';
 import { extraMiB, reservedFor } from './overhead.ts';
 import { place } from './place.ts';
@@ -25,8 +27,8 @@ export type Decision = {
   /** The status records a new binding: write it at once, and look again. */
   binds: boolean;
   finalizer?: 'add' | 'remove';
-  /** What the bound node shall be told. `keep`: say nothing new and end nothing. */
-  tell: { is: 'desire'; vm: DesiredVm } | { is: 'end' } | { is: 'keep' };
+  /** What the bound node shall be told. `keep`: say nothing new and end nothing. `withhold`: nor repeat what was said. */
+  tell: { is: 'desire'; vm: DesiredVm } | { is: 'end' } | { is: 'keep' } | { is: 'withhold' };
   /** A progress status may wait a moment for a better one. */
   passing: boolean;
   outcome: Outcome;
@@ -58,12 +60,20 @@ const unbound = (facts: VmFacts, now: Date): Decision => {
     ({ ...nothing, status: statusOf(facts, standing, verdicts, now), outcome });
   const pending = (reason: Verdict['reason'], message: string) =>
     pause({ phase: 'Pending', ready: 'False', reason, message, progress: 'reconciling' }, notScheduled(reason, message), waiting(message, 30_000));
-  if (facts.heldBy) return bind(facts, facts.heldBy.node, facts.heldBy.epoch, now);
+  const [holder] = facts.holders;
+  if (holder) return held(facts, holder, now) ?? pending('WaitingForNodes', waitMessage(holder));
   if (facts.elder?.adopt) return adopt(facts, facts.elder, now);
   if (facts.elder) return pending('NameHeldByOrphan', heldMessage(facts.elder));
   if (spec.powerState === 'Stopped') {
     const message = 'a stopped VM that never ran needs no node';
     return pause({ phase: 'Stopped', ready: 'True', reason: 'Stopped', message: 'the machine is stopped' }, notScheduled('NotNeeded', message), settled);
+  }
+  if (facts.unheard) {
+    const { node, forLong } = facts.unheard;
+    const outcome = waiting('nodes to say what they hold', 2_000);
+    // An operator that has just started: the last status stands for a moment, unless there is none.
+    if (!forLong && status.observedGeneration === facts.vm.metadata.generation) return { ...nothing, outcome };
+    return { ...pending('WaitingForNodes', `node ${node} has not said yet what it holds, and this VM may be there${forLong ? `; ${forget(node)}` : ''}`), passing: true, outcome };
   }
   const architecture = imageArchitecture(facts.vm, facts.images);
   if (architecture.is === 'missing') return pending('ImageNotFound', `image ${architecture.name} does not exist; it tells the architecture of the guest`);
@@ -80,6 +90,32 @@ const heldMessage = ({ node, uid, ending }: Elder): string => (ending
   ? `node ${node} is still ending the VM that had this name, uid ${uid}`
   : `node ${node} holds a VM of this name, uid ${uid}, that the cluster does not know; to take it over as it is: kubectl annotate hvn ${node} --overwrite ${adoptOrphanAnnotation}=${uid}; to end it for good, its disks too: ${discardOrphanAnnotation}=${uid}`);
 
+const forget = (node: string): string => `if that node is gone for good: kubectl delete hvn ${node}`;
+
+const waitMessage = ({ node, ending }: Holder): string =>
+  (ending ? `node ${node} is still ending this VM` : `node ${node} held this VM when it was last heard, and is not connected; ${forget(node)}`);
+
+/** A VM without a node that is held somewhere: it belongs where it is. Undefined when that can't be told now. */
+const held = (facts: VmFacts, holder: Holder, now: Date): Decision | undefined => {
+  if (facts.holders.length > 1) return heldTwice(facts, now);
+  return holder.said && !holder.ending ? bind(facts, holder.node, Math.max(holder.epoch, facts.vm.status.epoch ?? 1), now) : undefined;
+};
+
+/**
+ * More than one node holds it, or another than the one that it is bound to; it may run on each, with a disk of its own. Which is the right one
+ * nobody can tell but a person: nothing more is said to any of them, so that at least no further one starts.
+ */
+const heldTwice = (facts: VmFacts, now: Date): Decision => {
+  const { nodeName } = facts.vm.status;
+  const names = facts.holders.map(({ node, ending }) => (ending ? `${node} (which is ending it)` : node)).join(', ');
+  const copy = facts.holders.find(({ ending }) => !ending);
+  const remedy = copy ? `; to end a copy for good, its disks too: kubectl annotate hvn ${copy.node} --overwrite ${discardOrphanAnnotation}=${machineUidOf(facts.vm)}` : '';
+  const message = `${nodeName === undefined ? `held by ${names}` : `bound to ${nodeName} and held by ${names} too`}: it may run there, and nothing more is told to any of them${remedy}`;
+  const standing: Standing = { phase: 'Unknown', ready: 'Unknown', reason: 'HeldElsewhere', message, progress: 'stalled' };
+  const verdicts = nodeName === undefined ? notScheduled('HeldElsewhere', message) : linkVerdicts(facts);
+  return { ...nothing, tell: { is: 'withhold' }, status: statusOf(facts, standing, verdicts, now), outcome: waiting(message, 30_000) };
+};
+
 /** The machine stays what and where it is, under the uid that it has; only whose it is changes. */
 const adopt = (facts: VmFacts, { node, uid, epoch }: Elder, now: Date): Decision => bind(facts, node, epoch, now, uid);
 
@@ -93,11 +129,13 @@ const bind = (facts: VmFacts, nodeName: string, epoch: number, now: Date, machin
 /** A finalizer without a node: where it runs was recorded and is lost. It is never placed anew. */
 const bindingLost = (facts: VmFacts, now: Date): Decision => {
   const deleting = facts.vm.metadata.deletionTimestamp !== undefined;
-  if (facts.heldBy) return bind(facts, facts.heldBy.node, facts.heldBy.epoch, now);
+  const [holder] = facts.holders;
+  const bound = holder && held(facts, holder, now);
+  if (bound) return bound;
   if (facts.elder?.adopt && !deleting) return adopt(facts, facts.elder, now);
-  if (facts.everyNodeReported && deleting) return { ...nothing, finalizer: 'remove' };
-  const message = facts.elder ? heldMessage(facts.elder) : facts.everyNodeReported ? 'no node holds this VM any more; delete it to start anew' : 'waiting until every node has reported what it holds';
-  const standing: Standing = { phase: 'Unknown', ready: 'Unknown', reason: 'BindingLost', message, ...(facts.everyNodeReported ? { progress: 'stalled' as const } : {}) };
+  if (facts.everyNodeReported && deleting && !holder) return { ...nothing, finalizer: 'remove' };
+  const message = holder ? waitMessage(holder) : facts.elder ? heldMessage(facts.elder) : facts.everyNodeReported ? 'no node holds this VM any more; delete it to start anew' : 'waiting until every node has reported what it holds';
+  const standing: Standing = { phase: 'Unknown', ready: 'Unknown', reason: 'BindingLost', message, ...(facts.everyNodeReported && !holder ? { progress: 'stalled' as const } : {}) };
   return { ...nothing, status: statusOf(facts, standing, notScheduled('BindingLost', message), now), outcome: waiting(message, 30_000) };
 };
 
@@ -110,6 +148,7 @@ const end = (facts: VmFacts, now: Date): Decision => {
 };
 
 const bound = (facts: VmFacts, now: Date): Decision => {
+  if (facts.holders.length > 0) return heldTwice(facts, now);
   const desire = desireOf(facts);
   const tell: Decision['tell'] = 'missing' in desire ? { is: 'keep' } : { is: 'desire', vm: desire };
   const write = (standing: Standing, verdicts: Verdict[], outcome: Outcome): Decision => ({

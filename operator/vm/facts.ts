@@ -1,6 +1,7 @@
 import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
+import type { Holder } from './holders.ts';
 import type { Candidate } from './place.ts';
 import type { Architecture } from './needs.ts';
 import type { SecretFact } from './secrets.ts';
@@ -41,13 +42,15 @@ export type VmFacts = {
   images: ReadonlyMap<string, ImageFact>;
   /** Secrets that cloud-init refers to, by name; undefined when the guest has been given them. */
   secrets?: ReadonlyMap<string, SecretFact>;
-  /** A node that says it holds this uid, whatever the status says. */
-  heldBy?: { node: string; epoch: number };
+  /** Nodes that hold this uid, other than the bound one. */
+  holders: readonly Holder[];
   /**
    * Another uid of this namespace and name that still lives on a node. `adopt`: its administrator wants this VM to take it over, it is the only
    * one, it is not ending, and its node is connected.
    */
   elder?: { node: string; uid: string; epoch: number; ending: boolean; adopt: boolean };
-  /** Every HypervisorNode has a joined session, so nothing is hidden from us. */
+  /** A node that has not said yet what it holds, and that this VM without a node has to wait for; `forLong`: until it speaks, not only for a moment. */
+  unheard?: { node: string; forLong: boolean };
+  /** There is a HypervisorNode, and every one has a joined session, so nothing is hidden from us. */
   everyNodeReported: boolean;
 };

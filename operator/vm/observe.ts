@@ -1,16 +1,23 @@
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
-import { adoptOrphanAnnotation, uidsIn } from '#crds/v1alpha1/names.ts';
 import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
 import { candidates, type NodeSources } from './candidates.ts';
 import type { ImageFact, VmFacts } from './facts.ts';
+import { elderOf, holdersOf } from './holders.ts';
 import { machineUidOf } from './identity.ts';
 
 /** Where the facts about VMs come from. */
-export type VmSources = NodeSources & { clusterId: string; images: Cache<VirtualMachineImage> };
+export type VmSources = NodeSources & {
+  clusterId: string;
+  images: Cache<VirtualMachineImage>;
+  /** Whether the VM was there when this operator began to decide: a history that is no more may have given it to a node. */
+  inherited: (uid: string) => boolean;
+  /** Whether it is known that there was such a history. */
+  historyWentBack: () => boolean;
+};
 
 const imageFact = ({ metadata, spec, status }: VirtualMachineImage): ImageFact => {
   const stalled = conditionOf(status.conditions, 'Stalled');
@@ -31,12 +38,14 @@ const refusalOf = (troubles: NodeFacts['troubles']): Pick<VmFacts, 'refuses'> =>
   return {};
 };
 
-/** The machine of this VM's name that stands in its way, or that it shall take over. */
-const elderOf = ({ metadata }: VirtualMachine, { fleet, nodes }: VmSources): VmFacts['elder'] => {
-  const [elder, ...more] = fleet.eldersOf(metadata);
-  if (!elder) return undefined;
-  const wanted = uidsIn(nodes.get(elder.node)?.metadata.annotations, adoptOrphanAnnotation).includes(elder.uid);
-  return { ...elder, adopt: wanted && more.length === 0 && !elder.ending && fleet.link(elder.node) === 'connected' };
+/**
+ * The node that a VM which was there before this operator has to wait for. In a history that is known to be no more it may have been given to any node;
+ * else only a node that is about to speak is waited for: time is no evidence that a node is dead, but without any sign of a lost history none holds it.
+ */
+const unheardOf = (names: readonly string[], { fleet, historyWentBack }: VmSources): Pick<VmFacts, 'unheard'> => {
+  const forLong = fleet.hasSettled();
+  const node = forLong && !historyWentBack() ? undefined : names.find((name) => !fleet.hasListed(name));
+  return node === undefined ? {} : { unheard: { node, forLong } };
 };
 
 /** Reads everything that one decision needs. */
@@ -47,8 +56,8 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const uid = machineUidOf(vm);
   const report = nodeName === undefined ? undefined : fleet.report(nodeName, uid);
   const oversize = nodeName === undefined ? undefined : fleet.oversize(nodeName, uid);
-  const heldBy = nodeName === undefined ? fleet.holderOf(uid) : undefined;
   const elder = nodeName === undefined ? elderOf(vm, sources) : undefined;
+  const names = nodes.all().map(({ meta }) => meta.name);
   const wanted = vm.spec.disks.flatMap(({ image }) => (image ? images.get(`${namespace}/${image.name}`) ?? [] : []));
   return {
     vm,
@@ -62,8 +71,9 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),
     endedForEver: nodeName !== undefined && fleet.isEndedForEver(nodeName, uid),
     images: new Map(wanted.map((image) => [image.metadata.name, imageFact(image)])),
-    ...(heldBy ? { heldBy } : {}),
+    holders: holdersOf(uid, sources).filter(({ node }) => node !== nodeName),
     ...(elder ? { elder } : {}),
-    everyNodeReported: nodes.all().every(({ meta }) => fleet.link(meta.name) === 'connected'),
+    ...(nodeName === undefined && sources.inherited(vm.metadata.uid) ? unheardOf(names, sources) : {}),
+    everyNodeReported: names.length > 0 && names.every((name) => fleet.link(name) === 'connected'),
   };
 };

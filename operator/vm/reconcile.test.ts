@@ -40,7 +40,7 @@ const lab = (...vms: VirtualMachine[]) => {
   });
   const put = (vm: VirtualMachine, change: Partial<VirtualMachine>) => { store.set(`default/${vm.metadata.name}`, { ...(store.get(`default/${vm.metadata.name}`) ?? vm), ...change }); };
   const hands: VmHands = {
-    clusterId: 'c', fleet, now: () => new Date(Date.UTC(2030, 0, 1) + time.ms), monotonicMs: () => time.ms,
+    clusterId: 'c', inherited: () => false, historyWentBack: () => false, fleet, now: () => new Date(Date.UTC(2030, 0, 1) + time.ms), monotonicMs: () => time.ms,
     vms: fakeCache(() => [...store.values()]),
     images: fakeCache(() => [image]),
     nodes: fakeCache(() => [node]),

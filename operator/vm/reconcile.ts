@@ -50,6 +50,7 @@ export const makeVmReconciler = (hands: VmHands) => {
     const { nodeName } = vm.status;
     if (nodeName === undefined) return;
     if (it.is === 'desire') hands.fleet.want(nodeName, it.vm);
+    if (it.is === 'withhold') hands.fleet.withhold(nodeName, machineUidOf(vm));
     if (it.is === 'end') hands.fleet.doom(nodeName, machineUidOf(vm), 'vm');
   };
 
