@@ -127,7 +127,7 @@ describe('the life of a VM', () => {
     expect(node.world.disks.get(uid)?.seed?.userData).toHaveLength(180_000);
     await me.deleteVm('big');
     await me.vmGone('big');
-  });
+  }, 30_000);
 
   test('an image whose object is gone is dropped from the node; the VM that was made from it runs on', async () => {
     const { metadata: { uid } } = await me.image('guest');
