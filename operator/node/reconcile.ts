@@ -1,7 +1,6 @@
 import { canonical } from '#crds/kit/digest.ts';
 import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
-import type { Cache } from '../cache.ts';
 import { decide } from './decide.ts';
 import { type NodeSources, observe } from './observe.ts';
 
