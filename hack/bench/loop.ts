@@ -7,7 +7,7 @@ export type Looped = { argv: readonly string[]; run: string };
 // Once QEMU has answered the launcher's first command there are two lines, and it hears what comes next.
 const cont = `
 for run in "$@"; do
-  while ! { read -r _ && read -r _; } <"$run/events" 2>/dev/null; do sleep 0.005; done
+  while ! { read -r _ && read -r _; } 2>/dev/null <"$run/events"; do sleep 0.005; done
   echo '{"execute":"cont"}' >"$run/qmp.in"
 done`;
 
