@@ -8,11 +8,25 @@ export type Architecture = 'amd64' | 'arm64';
 /** What executes guest code. */
 export type Accelerator = 'kvm' | 'hvf' | 'tcg';
 
+/** What a guest may do with a disk in a second, reading and writing together. */
+export type DiskLimits = { iops?: number | undefined; mibPerSecond?: number | undefined };
+
 /**
  * One disk of a machine. `file` and `base`, the qcow2 that it is an overlay on, are relative to the VM's directory; the
- * guest sees `name` as the serial number.
+ * guest sees `name` as the serial number. `slot` is the root port of a device of its own, kept for the life of the VM; on
+ * bus sata, that of no root port, `port` is that of the controller. `cache`: none goes past the node's page cache, writethrough
+ * is on the node's disk before the guest is told that it is written.
  */
-export type MachineDisk = { name: string; file: string; format: 'qcow2' | 'raw'; base?: string; readOnly: boolean; slot: number; bootIndex?: number };
+export type MachineDisk = {
+  name: string; file: string; format: 'qcow2' | 'raw'; base?: string; readOnly: boolean; slot: number; bus: DiskBus; port: number;
+  cache: 'writeback' | 'none' | 'writethrough'; limits: DiskLimits; bootIndex?: number;
+};
+
+/** How a guest sees a disk. */
+export type DiskBus = 'virtio' | 'scsi' | 'sata' | 'nvme';
+
+/** A disk as every one was before there was a choice. */
+export const plainDisk = { bus: 'virtio', port: 0, cache: 'writeback', limits: {}, readOnly: false } as const satisfies Partial<MachineDisk>;
 
 /** One network card of a machine. `slot` is its root port, kept for the life of the VM. */
 export type MachineNic = { name: string; mac: string; slot: number; backend: NicBackend };
@@ -98,6 +112,7 @@ export type Sight =
  *   memory    plugs or asks back memory above what the machine started with. Giving back is up to the guest
  *   addNic    plugs a network card               removeNic   asks the guest to release it, and waits until it did
  *   addDisk   plugs a disk                       removeDisk  asks the guest to release it, and waits until it did; then QEMU has closed its files
+ *   limits    sets what a guest may do with a disk
  *   growDisk  makes a disk larger, up to a size, and tells the guest. One that is at least as large stays
  *   forwards  opens and closes ways into the guest through a card
  *   onReboot  what the guest's own reboot does: reset the machine, or end it (`RunEnd.cause` reset)
@@ -110,6 +125,7 @@ export type MachineChange =
   | { do: 'addDisk'; disk: MachineDisk }
   | { do: 'removeDisk'; slot: number }
   | { do: 'growDisk'; slot: number; sizeMiB: number }
+  | { do: 'limits'; slot: number; limits: DiskLimits }
   | { do: 'forwards'; slot: number; from: NicBackend['forwards']; to: NicBackend['forwards'] }
   | { do: 'onReboot'; action: 'reset' | 'shutdown' };
 

@@ -67,6 +67,11 @@ const applyTo = (run: Run, change: MachineChange): void => {
     case 'growDisk':
       run.sizes.set(change.slot, Math.max(change.sizeMiB, run.sizes.get(change.slot) ?? 0));
       return;
+    case 'limits': {
+      const disk = run.disks.get(change.slot);
+      if (disk) run.disks.set(change.slot, { ...disk, limits: change.limits });
+      return;
+    }
     case 'forwards': {
       const nic = run.nics.get(change.slot);
       if (nic) run.nics.set(change.slot, { ...nic, backend: { ...nic.backend, forwards: change.to } });

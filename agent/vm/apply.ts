@@ -8,6 +8,7 @@ import type { Step } from './facts.ts';
 import { afterRetry } from './halted.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { machineSpec } from './machine.ts';
+import { withSlots } from './places.ts';
 import { afterEnd } from './restart.ts';
 import { rivalOf } from './rival.ts';
 
@@ -131,7 +132,7 @@ const intend = ({ hands, scratch, entry, uid }: Work, startId: string): Promise<
   const desired = desiredOf(entry);
   return hands.ledger.change(uid, (mine) => ({
     ...mine, disks: [...new Set([...mine.disks, ...desired.disks.map(({ name }) => name)])], seeded: true, run: { startId, ran: false }, stopping: null,
-    applied: { ...hardwareOf(desired), disks: disksAsMade(desired.disks, scratch.places) }, plugging: [],
+    applied: { ...hardwareOf(desired), disks: disksAsMade(desired.disks, scratch.places) }, plugging: [], slots: withSlots(mine.slots, hardwareOf(desired)),
     ended: false, restarts: { ...mine.restarts, count: mine.restarts.count + (mine.ended ? 1 : 0), dueMs: null, dueTime: null }, restartToken: desired.restartToken ?? null, times: { prepared: hands.now().toISOString(), running: null, guestReady: null },
   }));
 };

@@ -52,6 +52,7 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
     case 'plugDisk':
     case 'unplugDisk':
     case 'growDisk':
+    case 'limits':
       await changeDisk(hands, scratch, entry, change, signal);
       break;
   }

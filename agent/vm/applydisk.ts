@@ -1,7 +1,7 @@
 import { Fault } from '#crds/kit/fault.ts';
 import type { Hardware } from '#crds/wire/desired.ts';
 import { appliedOf, hardwareOf } from './change.ts';
-import type { DiskChange } from './diskchange.ts';
+import { asPlugged, type DiskChange } from './diskchange.ts';
 import type { VmEntry } from './entry.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { machineDisk } from './machine.ts';
@@ -45,16 +45,20 @@ export const changeDisk = async (hands: Hands, scratch: Scratch, entry: VmEntry,
   if (slot === undefined || slot >= slotCount) {
     throw new Fault('ChangeRefused', `disk ${change.name} has no free slot in the machine; it gets one when another device is gone`);
   }
+  const wanted = entry.desired?.disks.find(({ name }) => name === change.name);
   switch (change.is) {
     case 'growDisk':
       return hands.hypervisor.change(uid, { do: 'growDisk', slot, sizeMiB: change.sizeMiB }, signal);
     case 'unplugDisk':
       return hands.hypervisor.change(uid, { do: 'removeDisk', slot }, signal);
+    case 'limits':
+      return hands.hypervisor.change(uid, { do: 'limits', slot, limits: wanted?.limits ?? {} }, signal);
     case 'plugDisk': {
       const place = scratch.places.get(change.name);
-      if (!place) throw new Fault('ChangeRefused', `disk ${change.name} was not made ready`);
+      const disk = wanted && place && machineDisk(wanted, place, entry.slots);
+      if (!disk) throw new Fault('ChangeRefused', `disk ${change.name} was not made ready`);
       await recordPlug(hands, uid, change.name, scratch);
-      await hands.hypervisor.change(uid, { do: 'addDisk', disk: machineDisk(change.name, place, slot) }, signal);
+      await hands.hypervisor.change(uid, { do: 'addDisk', disk }, signal);
       return hands.ledger.change(uid, (mine) => ({ ...mine, plugging: mine.plugging.filter((each) => each !== change.name) }));
     }
   }
@@ -69,7 +73,7 @@ const recordPlug = (hands: Hands, uid: string, name: string, { places }: Scratch
     const applied = appliedOf(mine);
     const disk = mine.desired?.disks.find((each) => each.name === name);
     if (!applied || !disk) return mine;
-    const next = { ...applied, disks: [...applied.disks.filter((each) => each.name !== name), ...disksAsMade([disk], places)] };
+    const next = { ...applied, disks: [...applied.disks.filter((each) => each.name !== name), ...disksAsMade([asPlugged(disk)], places)] };
     return {
       ...mine, applied: next, plugging: [...new Set([...mine.plugging, name])], disks: [...new Set([...mine.disks, name])],
       slots: withSlots(mine.slots, mine.desired ? hardwareOf(mine.desired) : next, next),

@@ -123,6 +123,7 @@ export const withChange = (applied: Hardware, desired: Hardware, change: LiveCha
     case 'plugDisk':
     case 'unplugDisk':
     case 'growDisk':
+    case 'limits':
       return { ...applied, disks: disksAfter(applied.disks, desired.disks, change) };
   }
 };

@@ -1,54 +1,94 @@
 import type { Hardware } from '#crds/wire/desired.ts';
 import { fromMiB } from '#crds/kit/quantity.ts';
+import { bootNames } from './bootorder.ts';
 import type { Change } from './change.ts';
 
 /** What can be changed about disks while the guest runs. */
 export type DiskChange =
   | { is: 'plugDisk'; name: string }
   | { is: 'unplugDisk'; name: string }
-  | { is: 'growDisk'; name: string; sizeMiB: number };
+  | { is: 'growDisk'; name: string; sizeMiB: number }
+  | { is: 'limits'; name: string };
 
 type Disks = Hardware['disks'];
 type Disk = Disks[number];
 
 /** In what the disks of a run differ from those that are wanted. Pure. `plugging`: those of the run that QEMU may not have. */
 export const diskChanges = (applied: Disks, desired: Disks, plugging: readonly string[]): Change[] => {
-  const wanted = new Map(desired.map((disk) => [disk.name, disk]));
+  const wanted = new Set(desired.map(({ name }) => name));
   const there = new Map(applied.map((disk) => [disk.name, disk]));
+  const boots = bootNames(applied);
   return [
-    ...applied.filter(({ name }) => !wanted.has(name)).map((disk) => removal(disk, disk === applied[0])),
+    ...applied.filter(({ name }) => !wanted.has(name)).map((disk) => removal(disk, boots.includes(disk.name))),
     ...desired.flatMap((disk) => {
       const now = there.get(disk.name);
-      return now && !plugging.includes(disk.name) ? growth(now, disk) : [{ path: pathOf(disk), current: 'absent', desired: 'present', live: { is: 'plugDisk' as const, name: disk.name } }];
+      return now && !plugging.includes(disk.name) ? [...growth(now, disk), ...limits(now, disk), ...staged(now, disk)] : [addition(disk)];
     }),
+    ...order(boots, bootNames(desired)),
   ];
 };
 
 const pathOf = ({ name }: Disk): string => `disks[${name}]`;
+const busOf = ({ bus = 'virtio' }: Disk): NonNullable<Disk['bus']> => bus;
+
+/** QEMU's SATA controller takes and gives no disks while it runs. */
+const plugs = (disk: Disk): boolean => busOf(disk) !== 'sata';
+/** A guest sees a new size on these; the others' devices forbid it. */
+const grows = (disk: Disk): boolean => busOf(disk) === 'virtio' || busOf(disk) === 'scsi';
+
+const addition = (disk: Disk): Change => ({
+  path: pathOf(disk), current: 'absent', desired: 'present', ...(plugs(disk) ? { live: { is: 'plugDisk', name: disk.name } } : {}),
+});
 
 /** What the guest runs from is not pulled from under it. */
 const removal = (disk: Disk, boots: boolean): Change => ({
-  path: pathOf(disk), current: 'present', desired: 'absent', ...(boots ? {} : { live: { is: 'unplugDisk', name: disk.name } }),
+  path: pathOf(disk), current: 'present', desired: 'absent', ...(boots || !plugs(disk) ? {} : { live: { is: 'unplugDisk', name: disk.name } }),
 });
 
 const growth = (now: Disk, { name, sizeMiB }: Disk): Change[] => {
   if (sizeMiB === undefined || sizeMiB === now.sizeMiB) return [];
   const change = { path: `disks[${name}].size`, current: now.sizeMiB === undefined ? 'unknown' : fromMiB(now.sizeMiB), desired: fromMiB(sizeMiB) };
+  if (now.sizeMiB !== undefined && now.sizeMiB > sizeMiB) return [{ ...change, held: 'a disk never shrinks: give at least the size that it has, or none' }];
   // One that is not known, of an older record, is looked up by who grows it.
-  if (now.sizeMiB === undefined || now.sizeMiB < sizeMiB) return [{ ...change, live: { is: 'growDisk', name, sizeMiB } }];
-  return [{ ...change, held: 'a disk never shrinks: give at least the size that it has, or none' }];
+  return [grows(now) ? { ...change, live: { is: 'growDisk', name, sizeMiB } } : change];
 };
+
+const limits = (now: Disk, disk: Disk): Change[] =>
+  limitsText(now) === limitsText(disk) ? [] : [{ path: `${pathOf(disk)}.limits`, current: limitsText(now), desired: limitsText(disk), live: { is: 'limits', name: disk.name } }];
+
+const limitsText = ({ limits: { iops, mibPerSecond } = {} }: Disk): string =>
+  [...(iops === undefined ? [] : [`${iops} iops`]), ...(mibPerSecond === undefined ? [] : [`${fromMiB(mibPerSecond)}/s`])].join(', ') || 'none';
+
+/** What a device is made with. */
+const staged = (now: Disk, disk: Disk): Change[] => {
+  const fields: [string, string, string][] = [
+    ['bus', busOf(now), busOf(disk)],
+    ['readOnly', String(now.readOnly ?? false), String(disk.readOnly ?? false)],
+    ['cache', now.cache ?? 'writeback', disk.cache ?? 'writeback'],
+  ];
+  return fields.flatMap(([field, current, desired]) => (current === desired ? [] : [{ path: `${pathOf(disk)}.${field}`, current, desired }]));
+};
+
+const order = (now: readonly string[], wanted: readonly string[]): Change[] => {
+  const text = (names: readonly string[]): string => names.join(', ') || 'none';
+  return text(now) === text(wanted) ? [] : [{ path: 'disks[].bootOrder', current: text(now), desired: text(wanted) }];
+};
+
+/** A disk that was plugged while the guest ran: firmware does not try it before the next start. Pure. */
+export const asPlugged = ({ bootOrder: _, ...disk }: Disk): Disk => disk;
 
 /** The disks of a run after one live change. Pure. */
 export const disksAfter = (applied: Disks, desired: Disks, change: DiskChange): Disks => {
+  const disk = desired.find(({ name }) => name === change.name);
   switch (change.is) {
     case 'unplugDisk':
       return applied.filter(({ name }) => name !== change.name);
     case 'growDisk':
-      return applied.map((disk) => (disk.name === change.name ? { ...disk, sizeMiB: change.sizeMiB } : disk));
-    case 'plugDisk': {
-      const disk = desired.find(({ name }) => name === change.name);
-      return [...applied.filter(({ name }) => name !== change.name), ...(disk ? [disk] : [])];
-    }
+      return applied.map((each) => (each.name === change.name ? { ...each, sizeMiB: change.sizeMiB } : each));
+    case 'limits':
+      return applied.map(({ limits: old, ...each }) => (each.name !== change.name ? { ...each, ...(old ? { limits: old } : {}) } : { ...each, ...(disk?.limits ? { limits: disk.limits } : {}) }));
+    case 'plugDisk':
+      // Who plugged it has written it down before, with the size that it turned out to have.
+      return applied.some(({ name }) => name === change.name) || !disk ? applied : [...applied, asPlugged(disk)];
   }
 };

@@ -106,7 +106,9 @@ describe('a disk that an edit takes away', () => {
 
   test('and from which the guest booted stays until the next power cycle, the guest\'s own too', async () => {
     const { world, bench, machine, files } = await running();
-    expect(await want(bench, edited(2, [data], ['root']))).toMatchObject({ applied: { pending: [{ path: 'disks[root]', restart: true }] } });
+    expect(await want(bench, edited(2, [data], ['root']))).toMatchObject({
+      applied: { pending: [{ path: 'disks[root]', restart: true }, { path: 'disks[].bootOrder', current: 'root', desired: 'data', restart: true }] },
+    });
     expect([machine(), files()]).toEqual([['root', 'data'], ['root', 'data']]);
     rebootGuest(world.machine, uid);
     expect(await bench.rest(uid)).toMatchObject(upToDate(2));
@@ -161,6 +163,82 @@ describe('the size of a disk', () => {
     endRun(world.machine, uid, 'guest');
     await bench.rest(uid);
     expect(await want(bench, edited(3, [root, { ...data, sizeMiB: 99 }]))).toMatchObject({ ...upToDate(3), disks: [{}, { name: 'data', sizeMiB: 99 }] });
+  });
+});
+
+describe('what a disk is made with', () => {
+  const there = (world: Awaited<ReturnType<typeof running>>['world'], name: string) => [...(world.machine.machines.get(uid)?.run?.disks.values() ?? [])].find((disk) => disk.name === name);
+
+  test.each<[string, Partial<DesiredVm['disks'][number]>, object]>([
+    ['bus', { bus: 'scsi' }, { path: 'disks[data].bus', current: 'virtio', desired: 'scsi', restart: true }],
+    ['readOnly', { readOnly: true }, { path: 'disks[data].readOnly', current: 'false', desired: 'true', restart: true }],
+    ['cache', { cache: 'none' }, { path: 'disks[data].cache', current: 'writeback', desired: 'none', restart: true }],
+  ])('waits for a restart: %s', async (_, member, pending) => {
+    const { world, bench } = await running();
+    expect(await want(bench, edited(2, [root, { ...data, ...member }]))).toMatchObject({ state: 'running', applied: { pending: [pending] } });
+    rebootGuest(world.machine, uid);
+    expect(await bench.rest(uid)).toMatchObject(upToDate(2));
+    expect(there(world, 'data')).toMatchObject(member);
+  });
+
+  test('its limits change at once, and are lifted', async () => {
+    const { world, bench } = await running();
+    expect(await want(bench, edited(2, [root, { ...data, limits: { iops: 100, mibPerSecond: 2 } }]))).toMatchObject(upToDate(2));
+    expect(there(world, 'data')?.limits).toEqual({ iops: 100, mibPerSecond: 2 });
+    expect(await want(bench, edited(3, [root, data]))).toMatchObject(upToDate(3));
+    expect(there(world, 'data')?.limits).toEqual({});
+  });
+
+  test.each<[NonNullable<DesiredVm['disks'][number]['bus']>, boolean, boolean]>([['virtio', true, true], ['scsi', true, true], ['nvme', true, false], ['sata', false, false]])(
+    'on bus %s it is plugged while the guest runs: %s, and grown: %s', async (bus, plugs, grows) => {
+      const { world, bench, machine } = await running();
+      const disk = { ...more, bus };
+      expect((await want(bench, edited(2, [root, data, disk])))?.applied?.pending.map(({ restart }) => restart)).toEqual(plugs ? [] : [true]);
+      if (!plugs) rebootGuest(world.machine, uid);
+      await bench.rest(uid);
+      expect([machine(), there(world, 'more')?.bus]).toEqual([['root', 'data', 'more'], bus]);
+      expect((await want(bench, edited(3, [root, data, { ...disk, sizeMiB: 40 }])))?.applied?.pending).toEqual(grows ? [] : [{ path: 'disks[more].size', current: '20Mi', desired: '40Mi', restart: true }]);
+      if (!grows) rebootGuest(world.machine, uid);
+      expect(await bench.rest(uid)).toMatchObject({ ...upToDate(3), disks: [{}, {}, { name: 'more', sizeMiB: 40 }] });
+      expect((await want(bench, edited(4, [root, data], ['more'])))?.applied?.pending.map(({ restart }) => restart)).toEqual(plugs ? [] : [true]);
+    });
+
+  test('SATA ports are kept apart from root ports: six of them, the lowest that is free', async () => {
+    const { world, bench } = await running();
+    const sata = (...names: string[]) => names.map((name) => ({ name, sizeMiB: 1, bus: 'sata' as const }));
+    const again = async (generation: number, disks: DesiredVm['disks'], removed: string[] = []) => {
+      await want(bench, edited(generation, disks, removed));
+      rebootGuest(world.machine, uid);
+      await bench.rest(uid);
+      return [...(world.machine.machines.get(uid)?.run?.disks.values() ?? [])].filter(({ bus }) => bus === 'sata').map(({ name, port }) => `${name} ${port}`);
+    };
+    expect(await again(2, [root, ...sata('a', 'b', 'c', 'd', 'e', 'f')], ['data'])).toEqual(['a 0', 'b 1', 'c 2', 'd 3', 'e 4', 'f 5']);
+    expect(await again(3, [root, ...sata('b', 'f', 'g')], ['a', 'c', 'd', 'e'])).toEqual(['b 1', 'f 5', 'g 0']);
+  });
+});
+
+describe('what a machine boots from', () => {
+  const order = (world: Awaited<ReturnType<typeof running>>['world']) =>
+    [...(world.machine.machines.get(uid)?.run?.disks.values() ?? [])].filter(({ bootIndex }) => bootIndex !== undefined).toSorted((a, b) => (a.bootIndex ?? 0) - (b.bootIndex ?? 0)).map(({ name }) => name);
+
+  test('is the first disk, or those with a bootOrder; a new order waits for a restart', async () => {
+    const { world, bench } = await running();
+    expect(order(world)).toEqual(['root']);
+    const pending = [{ path: 'disks[].bootOrder', current: 'root', desired: 'data, root', restart: true }];
+    expect(await want(bench, edited(2, [{ ...root, bootOrder: 7 }, { ...data, bootOrder: 3 }]))).toMatchObject({ applied: { pending } });
+    rebootGuest(world.machine, uid);
+    expect(await bench.rest(uid)).toMatchObject(upToDate(2));
+    expect(order(world)).toEqual(['data', 'root']);
+  });
+
+  test('a disk that is plugged is not among them before the next start', async () => {
+    const { world, bench, machine } = await running();
+    const pending = [{ path: 'disks[].bootOrder', current: 'root', desired: 'more', restart: true }];
+    expect(await want(bench, edited(2, [root, data, { ...more, bootOrder: 1 }]))).toMatchObject({ applied: { pending } });
+    expect([machine(), order(world)]).toEqual([['root', 'data', 'more'], ['root']]);
+    rebootGuest(world.machine, uid);
+    expect(await bench.rest(uid)).toMatchObject(upToDate(2));
+    expect(order(world)).toEqual(['more']);
   });
 });
 

@@ -1,7 +1,8 @@
 import type { DesiredVm } from '#crds/wire/desired.ts';
-import { type MachineDisk, type MachineSpec, plainHardware } from '../hypervisor/driver.ts';
+import { type MachineDisk, type MachineSpec, plainDisk, plainHardware } from '../hypervisor/driver.ts';
 import type { NicBackend } from '../network/driver.ts';
 import type { DiskPlace } from '../storage/driver.ts';
+import { bootNames } from './bootorder.ts';
 import { maxCpusOf, maxMemoryOf } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import { seedSlot } from './places.ts';
@@ -44,17 +45,28 @@ const boardOf = ({ architecture, firmware, cpuModel, devices }: DesiredVm): Pick
 });
 
 /** A disk as a machine takes it. Pure. */
-export const machineDisk = (name: string, { file, format, base }: DiskPlace, slot: number): MachineDisk => ({
-  name, file, format, ...(base === undefined ? {} : { base }), readOnly: false, slot,
-});
+export const machineDisk = (
+  { name, bus, cache, readOnly, limits }: DesiredVm['disks'][number],
+  { file, format, base }: DiskPlace,
+  slots: VmEntry['slots'],
+): MachineDisk | undefined => {
+  const slot = slots[`disk/${name}`];
+  if (slot === undefined) return undefined;
+  return {
+    name, file, format, ...(base === undefined ? {} : { base }), slot, port: slots[`sata/${name}`] ?? plainDisk.port,
+    bus: bus ?? plainDisk.bus, cache: cache ?? plainDisk.cache, readOnly: readOnly ?? plainDisk.readOnly, limits: limits ?? plainDisk.limits,
+  };
+};
 
 const disksOf = ({ slots }: VmEntry, desired: DesiredVm, places: ReadonlyMap<string, DiskPlace>): MachineDisk[] => {
-  const own = desired.disks.flatMap(({ name }, at): MachineDisk[] => {
-    const place = places.get(name);
-    const slot = slots[`disk/${name}`];
-    if (!place || slot === undefined) return [];
-    return [{ ...machineDisk(name, place, slot), ...(at === 0 ? { bootIndex: 0 } : {}) }];
+  const boots = bootNames(desired.disks);
+  const own = desired.disks.flatMap((wanted): MachineDisk[] => {
+    const place = places.get(wanted.name);
+    const disk = place && machineDisk(wanted, place, slots);
+    if (!disk) return [];
+    const bootIndex = boots.indexOf(wanted.name);
+    return [bootIndex < 0 ? disk : { ...disk, bootIndex }];
   });
   const slot = slots[seedSlot];
-  return slot === undefined ? own : [...own, { name: seedName, file: 'seed.img', format: 'raw', readOnly: true, slot }];
+  return slot === undefined ? own : [...own, { ...plainDisk, name: seedName, file: 'seed.img', format: 'raw', readOnly: true, slot }];
 };

@@ -15,11 +15,19 @@ export const desiredForward = z.strictObject({
   protocol: z.enum(['TCP', 'UDP']),
 });
 
-/** One disk, as it is wanted. `imageUid` names a desired image; without it the disk starts empty. Sizes in MiB. */
+/**
+ * One disk, as it is wanted. `imageUid` names a desired image; without it the disk starts empty. Sizes in MiB. Absent: bus virtio, cache
+ * writeback, writable, without limits. The disks with a `bootOrder` are tried in that order; the first of the list when none has one.
+ */
 export const desiredDisk = z.strictObject({
   name: deviceName,
   imageUid: uid.optional(),
   sizeMiB: z.int().min(1).optional(),
+  bus: z.enum(['virtio', 'scsi', 'sata', 'nvme']).optional(),
+  cache: z.enum(['writeback', 'none', 'writethrough']).optional(),
+  readOnly: z.literal(true).optional(),
+  bootOrder: z.int().min(1).max(64).optional(),
+  limits: z.strictObject({ iops: z.int().min(1).optional(), mibPerSecond: z.int().min(1).optional() }).optional(),
 });
 
 /** One network card, as it is wanted. */

@@ -1,7 +1,7 @@
 import { toMiB } from '#crds/kit/quantity.ts';
 import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
-import { removedDisks } from './disks.ts';
+import { desiredDisk, removedDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { probeOf } from './guest.ts';
 import { interfaceMac, machineUidOf, machineUuid } from './identity.ts';
@@ -40,10 +40,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
     memoryMiB: toMiB(spec.memory.size),
     ...(spec.memory.max === undefined ? {} : { maxMemoryMiB: toMiB(spec.memory.max) }),
     architecture, firmware, ...(cpuModel === undefined ? {} : { cpuModel }), devices: spec.devices,
-    disks: spec.disks.map(({ name: disk, size }) => {
-      const imageUid = resolved.get(disk)?.uid;
-      return { name: disk, ...(imageUid === undefined ? {} : { imageUid }), ...(size === undefined ? {} : { sizeMiB: toMiB(size) }) };
-    }),
+    disks: spec.disks.map((disk) => desiredDisk(disk, resolved.get(disk.name)?.uid)),
     interfaces: (spec.interfaces ?? []).map(({ name: nic, user }) => ({
       name: nic,
       mac: interfaceMac(clusterId, namespace, name, nic),

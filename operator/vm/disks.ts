@@ -1,7 +1,22 @@
-import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
+import type { VmSpec, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
-import { fromMiB } from '#crds/kit/quantity.ts';
+import { fromMiB, toMiB } from '#crds/kit/quantity.ts';
 import type { VmFacts } from './facts.ts';
+
+/** One disk as its node is told; `imageUid` is what it starts from. Pure. */
+export const desiredDisk = ({ name, size, bus, bootOrder, readOnly, cache, limits }: VmSpec['disks'][number], imageUid: string | undefined): DesiredVm['disks'][number] => ({
+  name,
+  ...(imageUid === undefined ? {} : { imageUid }),
+  ...(size === undefined ? {} : { sizeMiB: toMiB(size) }),
+  ...(bus === undefined ? {} : { bus }),
+  ...(bootOrder === undefined ? {} : { bootOrder }),
+  ...(readOnly === true ? { readOnly } : {}),
+  ...(cache === undefined ? {} : { cache }),
+  ...(limits === undefined ? {} : { limits: {
+    ...(limits.iops === undefined ? {} : { iops: limits.iops }),
+    ...(limits.bytesPerSecond === undefined ? {} : { mibPerSecond: toMiB(limits.bytesPerSecond) }),
+  } }),
+});
 
 type DiskFacts = Pick<VmFacts, 'vm' | 'report' | 'toldDisks'>;
 

@@ -1,13 +1,13 @@
 import { describe, expect, test } from '@jest/globals';
-import { type MachineSpec, plainHardware } from '../driver.ts';
+import { type MachineDisk, type MachineSpec, plainDisk, plainHardware } from '../driver.ts';
 import { cpuModelOf, qemuArgs } from './args.ts';
 
 const uid = '00000000-0000-4000-8000-000000000001';
 const spec: MachineSpec = {
   ...plainHardware, uid, startId: 's', epoch: 1, uuid: '00000000-0000-8000-8000-000000000002', cpus: 3, maxCpus: 4, memoryMiB: 512, maxMemoryMiB: 512, unixId: 200_000,
   disks: [
-    { name: 'root', file: 'disks/root.qcow2', base: 'disks/root.base', format: 'qcow2', readOnly: false, slot: 0, bootIndex: 0 },
-    { name: 'seed_', file: 'seed.img', format: 'raw', readOnly: true, slot: 5 },
+    { ...plainDisk, name: 'root', file: 'disks/root.qcow2', base: 'disks/root.base', format: 'qcow2', readOnly: false, slot: 0, bootIndex: 0 },
+    { ...plainDisk, name: 'seed_', file: 'seed.img', format: 'raw', readOnly: true, slot: 5 },
   ],
   nics: [{ name: 'net0', mac: '02:00:00:00:00:01', slot: 1, backend: { kind: 'user', forwards: [{ protocol: 'UDP', address: '127.0.0.1', hostPort: 5353, port: 53 }] } }],
 };
@@ -54,12 +54,12 @@ describe('the arguments of QEMU', () => {
       backing: { driver: 'qcow2', 'read-only': true, file: { driver: 'file', filename: 'disks/root.base', 'read-only': true }, backing: null },
     });
     expect(valuesOf(args(), '-device')).toContainEqual({
-      driver: 'virtio-blk-pci', id: 'blk0', bus: 'port0', drive: 'throttle0', serial: 'root', werror: 'stop', rerror: 'stop', bootindex: 0,
+      driver: 'virtio-blk-pci', id: 'blk0', bus: 'port0', drive: 'throttle0', serial: 'root', 'write-cache': 'on', werror: 'stop', rerror: 'stop', bootindex: 0,
     });
   });
 
   test('a disk without an image has no chain at all', () => {
-    const [blank] = valuesOf(args({ disks: [{ name: 'data', file: 'disks/data.qcow2', format: 'qcow2', readOnly: false, slot: 0 }] }), '-blockdev');
+    const [blank] = valuesOf(args({ disks: [{ ...plainDisk, name: 'data', file: 'disks/data.qcow2', format: 'qcow2', readOnly: false, slot: 0 }] }), '-blockdev');
     expect(blank).toMatchObject({ backing: null });
   });
 
@@ -131,8 +131,42 @@ describe('the arguments of QEMU', () => {
 
   test('the name of a disk can not leave its JSON', () => {
     const name = 'a",file=/etc/passwd,\n-device x';
-    const all = args({ disks: [{ name, file: 'disks/x.qcow2', format: 'qcow2', readOnly: false, slot: 0 }] });
+    const all = args({ disks: [{ ...plainDisk, name, file: 'disks/x.qcow2', format: 'qcow2', readOnly: false, slot: 0 }] });
     expect(all.length).toBe(args({ disks: spec.disks.slice(0, 1) }).length);
-    expect(all.filter((each) => each.includes('passwd'))).toEqual([JSON.stringify({ driver: 'virtio-blk-pci', id: 'blk0', bus: 'port0', drive: 'throttle0', serial: name, werror: 'stop', rerror: 'stop' })]);
+    expect(all.filter((each) => each.includes('passwd'))).toEqual([JSON.stringify({ driver: 'virtio-blk-pci', bus: 'port0', id: 'blk0', drive: 'throttle0', serial: name, 'write-cache': 'on', werror: 'stop', rerror: 'stop' })]);
+  });
+
+  const disk = (over: Partial<MachineDisk>) => args({ disks: [{ ...plainDisk, name: 'data', file: 'disks/data.qcow2', format: 'qcow2', slot: 3, ...over }] });
+  test.each<[MachineDisk['bus'], object[]]>([
+    ['virtio', [{ driver: 'virtio-blk-pci', bus: 'port3', id: 'blk3', serial: 'data', werror: 'stop' }]],
+    ['scsi', [{ driver: 'virtio-scsi-pci', id: 'scsi3', bus: 'port3' }, { driver: 'scsi-hd', bus: 'scsi3.0', id: 'blk3', serial: 'data', werror: 'stop' }]],
+    ['sata', [{ driver: 'ide-hd', bus: 'ide.4', id: 'blk3', serial: 'data', werror: 'stop' }]],
+    ['nvme', [{ driver: 'nvme', bus: 'port3', id: 'blk3', serial: 'data' }]],
+  ])('a disk on bus %s', (bus, devices) => {
+    for (const device of devices) expect(valuesOf(disk({ bus, port: 4 }), '-device')).toContainEqual(expect.objectContaining(device));
+  });
+
+  test('a board without SATA gets a controller, when a disk needs it', () => {
+    const arm = (over: Partial<MachineDisk>) => valuesOf(qemuArgs({ ...spec, architecture: 'arm64', disks: [{ ...plainDisk, name: 'd', file: 'f', format: 'raw', slot: 3, ...over }] }, build), '-device');
+    expect(arm({ bus: 'sata', port: 2 })).toEqual(expect.arrayContaining([expect.objectContaining({ driver: 'ich9-ahci', id: 'sata' }), expect.objectContaining({ driver: 'ide-hd', bus: 'sata.2' })]));
+    expect(arm({})).not.toContainEqual(expect.objectContaining({ driver: 'ich9-ahci' }));
+  });
+
+  test.each<[MachineDisk['cache'], object, string]>([
+    ['writeback', {}, 'on'], ['writethrough', {}, 'off'], ['none', { cache: { direct: true } }, 'on'],
+  ])('cache %s', (cache, node, writeCache) => {
+    const [format] = valuesOf(disk({ cache, base: 'disks/data.base' }), '-blockdev');
+    const file = (filename: string) => ({ driver: 'file', filename, ...node });
+    expect(format).toEqual(expect.objectContaining({ ...node, file: expect.objectContaining(file('disks/data.qcow2')), backing: expect.objectContaining({ file: expect.objectContaining(file('disks/data.base')) }) }));
+    if (cache !== 'none') expect(JSON.stringify(format)).not.toContain('direct');
+    expect(valuesOf(disk({ cache }), '-device')).toContainEqual(expect.objectContaining({ 'write-cache': writeCache }));
+  });
+
+  test.each([
+    [{}, { 'iops-total': 0, 'bps-total': 0 }],
+    [{ iops: 50 }, { 'iops-total': 50, 'bps-total': 0 }],
+    [{ iops: 50, mibPerSecond: 2 }, { 'iops-total': 50, 'bps-total': 2_097_152 }],
+  ])('limits %j', (limits, expected) => {
+    expect(valuesOf(disk({ limits }), '-object')).toContainEqual({ 'qom-type': 'throttle-group', id: 'limits3', limits: expected });
   });
 });

@@ -1,7 +1,8 @@
 import { platform } from '../../host/platform.ts';
 import type { Accelerator, MachineDisk, MachineNic, MachineSpec } from '../driver.ts';
 import { boards } from './board.ts';
-import { diskParts, memoryBlockMiB, memoryDevice, nicParts } from './devices.ts';
+import { memoryBlockMiB, memoryDevice, nicParts } from './devices.ts';
+import { diskParts } from './diskparts.ts';
 import { variablesFile } from './firmware.ts';
 
 /** What the node adds to a machine's own data. `sockets` is a directory of our own making; its path has no comma. */
@@ -63,7 +64,8 @@ export const qemuArgs = (spec: MachineSpec, build: Build): string[] => {
     '-chardev', serialPort, ...board.serial(serialId),
     ...ports(),
     ...further(spec, build),
-    ...spec.disks.flatMap(disk),
+    ...(spec.disks.some(({ bus }) => bus === 'sata') ? board.sata.controller.flatMap((each) => device(each)) : []),
+    ...spec.disks.flatMap((each) => disk(each, board.sata.bus)),
     ...spec.nics.flatMap(nic),
   ];
 };
@@ -131,9 +133,9 @@ const memory = ({ memoryMiB, maxMemoryMiB }: MachineSpec): string[] => {
   ];
 };
 
-const disk = (of: MachineDisk): string[] => {
-  const { group, nodes, device: seen } = diskParts(of);
-  return [...object(group), ...nodes.flatMap(blockdev), ...device(seen)];
+const disk = (of: MachineDisk, sataBus: (port: number) => string): string[] => {
+  const { group, nodes, devices } = diskParts(of, sataBus);
+  return [...object(group), ...nodes.flatMap(blockdev), ...devices.flatMap(device)];
 };
 
 const nic = (of: MachineNic): string[] => {

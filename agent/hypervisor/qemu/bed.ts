@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { until } from '#hack/bed/until.ts';
 import { type Paths, paths as pathsOf } from '../../host/paths.ts';
 import { quiet } from '../../vm/bed.ts';
-import { type Hypervisor, type MachineSpec, plainHardware } from '../driver.ts';
+import { type Hypervisor, type MachineSpec, plainDisk, plainHardware } from '../driver.ts';
 import { testGuest, testGuestReady } from '../testguest.ts';
 import { makeQemu } from './driver.ts';
 
@@ -56,7 +56,7 @@ export const openQemuBed = async (): Promise<QemuBed> => {
       await chown(file, unixId, unixId);
       return {
         ...plainHardware, uid, startId: randomUUID(), epoch: 1, uuid: uid, cpus: 2, maxCpus: 2, memoryMiB: 32, maxMemoryMiB: 32, unixId, nics: [],
-        disks: [{ name: 'root', file: 'disks/root.raw', format: 'raw', readOnly: false, slot: 0, bootIndex: 0 }],
+        disks: [{ ...plainDisk, name: 'root', file: 'disks/root.raw', format: 'raw', readOnly: false, slot: 0, bootIndex: 0 }],
       };
     },
     powerOff: async (uid) => {

@@ -19,9 +19,11 @@ export type Board = {
   graphics: readonly Record<string, unknown>[];
   /** The device of a TPM. */
   tpm: string;
+  /** Devices that make a SATA controller of six ports where the board has none, and the bus of a port. */
+  sata: { controller: readonly Record<string, unknown>[]; bus: (port: number) => string };
 };
 
-const addresses = { graphics: '0x1', keyboard: '0xe', pointer: '0xf' };
+const addresses = { graphics: '0x1', keyboard: '0xe', pointer: '0xf', sata: '0x10' };
 
 /** The boards, by architecture of the guest. Source: QEMU docs/system/i386/pc, docs/system/arm/virt. */
 export const boards: Readonly<Record<Architecture, Board>> = {
@@ -36,6 +38,8 @@ export const boards: Readonly<Record<Architecture, Board>> = {
     // Keyboard and pointer are part of the board (PS/2).
     graphics: [{ driver: 'VGA', bus: 'pcie.0', addr: addresses.graphics }],
     tpm: 'tpm-crb',
+    // Its own, ICH9.
+    sata: { controller: [], bus: (port) => `ide.${port}` },
   },
   arm64: {
     program: 'qemu-system-aarch64', qemuName: 'aarch64',
@@ -52,5 +56,6 @@ export const boards: Readonly<Record<Architecture, Board>> = {
       { driver: 'virtio-tablet-pci', bus: 'pcie.0', addr: addresses.pointer },
     ],
     tpm: 'tpm-tis-device',
+    sata: { controller: [{ driver: 'ich9-ahci', id: 'sata', bus: 'pcie.0', addr: addresses.sata }], bus: (port) => `sata.${port}` },
   },
 };

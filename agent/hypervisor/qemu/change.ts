@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { Fault } from '#crds/kit/fault.ts';
 import type { MachineChange, MachineNic } from '../driver.ts';
 import { forwardFrom, idsOf, memoryDevice, nicParts } from './devices.ts';
-import { addDisk, growDisk, removeDisk } from './diskchange.ts';
+import { addDisk, growDisk, removeDisk, setLimits } from './diskchange.ts';
 import { deviceIds, reached, release, unlessRefused } from './peripherals.ts';
 import type { Qmp } from './qmp.ts';
 
@@ -27,6 +27,8 @@ export const changeMachine = async (qmp: Qmp, change: MachineChange, signal: Abo
       return removeDisk(qmp, change.slot, signal);
     case 'growDisk':
       return growDisk(qmp, change.slot, change.sizeMiB, signal);
+    case 'limits':
+      return setLimits(qmp, change.slot, change.limits, signal);
     case 'forwards':
       return changeForwards(qmp, change, signal);
     case 'onReboot':

@@ -1,6 +1,8 @@
 import { z } from 'zod';
-import type { MachineDisk } from '../driver.ts';
-import { diskParts, idsOf } from './devices.ts';
+import { Fault } from '#crds/kit/fault.ts';
+import type { DiskLimits, MachineDisk } from '../driver.ts';
+import { idsOf } from './devices.ts';
+import { diskParts, limitsOf } from './diskparts.ts';
 import { deviceIds, release, unlessRefused } from './peripherals.ts';
 import type { Qmp } from './qmp.ts';
 
@@ -9,19 +11,30 @@ const mebibyte = 1024 * 1024;
 
 /** Plugs a disk. What an attempt that was cut off left behind is cleared first: without a device it is in nobody's way. */
 export const addDisk = async (qmp: Qmp, disk: MachineDisk, signal: AbortSignal): Promise<void> => {
-  const { group, nodes, device } = diskParts(disk);
-  if ((await deviceIds(qmp, signal)).has(idsOf(disk.slot).disk)) return;
+  const { group, nodes, devices } = diskParts(disk, noSata);
+  const there = await deviceIds(qmp, signal);
+  if (there.has(idsOf(disk.slot).disk)) return;
+  // A controller without its disk.
+  if (there.has(idsOf(disk.slot).scsi)) await removeDisk(qmp, disk.slot, signal);
   await dropNodes(qmp, disk.slot, signal);
   await qmp.execute('object-add', nothing, signal, group);
   for (const node of nodes) await qmp.execute('blockdev-add', nothing, signal, node);
-  // The order in which firmware tries disks is made at a start.
-  const { bootindex: _, ...plugged } = device;
-  await qmp.execute('device_add', nothing, signal, plugged);
+  for (const device of devices) {
+    // The order in which firmware tries disks is made at a start.
+    const { bootindex: _, ...plugged } = device;
+    await qmp.execute('device_add', nothing, signal, plugged);
+  }
+};
+
+const noSata = (): never => {
+  throw new Fault('ChangeRefused', 'a SATA disk can not be plugged while the guest runs');
 };
 
 /** Has the guest release a disk, and closes its files. */
 export const removeDisk = async (qmp: Qmp, slot: number, signal: AbortSignal): Promise<void> => {
-  await release(qmp, idsOf(slot).disk, `the disk in slot ${slot}`, signal);
+  const { scsi, disk } = idsOf(slot);
+  // With its controller a SCSI disk goes too.
+  await release(qmp, (await deviceIds(qmp, signal)).has(scsi) ? scsi : disk, `the disk in slot ${slot}`, signal);
   await dropNodes(qmp, slot, signal);
 };
 
@@ -35,6 +48,11 @@ export const growDisk = async (qmp: Qmp, slot: number, sizeMiB: number, signal: 
   // block_resize shrinks without complaint.
   const has = nodes.find((node) => node['node-name'] === ids.node)?.image['virtual-size'] ?? 0;
   if (has < size) await qmp.execute('block_resize', nothing, signal, { 'node-name': ids.throttle, size });
+};
+
+/** Sets what a guest may do with a disk; what is not limited any more is lifted. */
+export const setLimits = async (qmp: Qmp, slot: number, limits: DiskLimits, signal: AbortSignal): Promise<void> => {
+  await qmp.execute('qom-set', nothing, signal, { path: `/objects/${idsOf(slot).group}`, property: 'limits', value: limitsOf(limits) });
 };
 
 const dropNodes = async (qmp: Qmp, slot: number, signal: AbortSignal): Promise<void> => {

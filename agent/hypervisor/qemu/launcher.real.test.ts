@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { until } from '#hack/bed/until.ts';
-import { plainHardware } from '../driver.ts';
+import { plainDisk, plainHardware } from '../driver.ts';
 import { openQemuBed, type QemuBed } from './bed.ts';
 import { runBound, serialBound } from './bound.ts';
 import { lockIsFree } from './lock.ts';
@@ -135,7 +135,7 @@ describe('a machine under its launcher', () => {
 
   const respec = async (of: string) => ({
     ...plainHardware, uid: of, startId: '', epoch: 1, uuid: of, cpus: 1, maxCpus: 1, memoryMiB: 32, maxMemoryMiB: 32, unixId: 240_000, nics: [],
-    disks: [{ name: 'root', file: 'disks/root.raw', format: 'raw' as const, readOnly: false, slot: 0, bootIndex: 0 }],
+    disks: [{ ...plainDisk, name: 'root', file: 'disks/root.raw', format: 'raw' as const, readOnly: false, slot: 0, bootIndex: 0 }],
   });
 });
 
