@@ -1,4 +1,5 @@
 import { orAborted } from '#crds/kit/aborted.ts';
+import { imageOf } from '#crds/v1alpha1/disks.ts';
 import type { Clock } from '#crds/kit/clock.ts';
 import { Fault } from '#crds/kit/fault.ts';
 import type { Log } from '#crds/kit/log.ts';
@@ -70,14 +71,14 @@ export const startOperator = (parts: OperatorParts) => {
     ...watch, resource: resources.vm, since: parts.past.newest.get('vm'), parse: (raw) => virtualMachine.parse(raw),
     indexes: {
       machine: (vm) => [machineUidOf(vm)],
-      image: ({ metadata, spec }) => spec.disks.flatMap(({ image }) => (image ? [`${metadata.namespace}/${image.name}`] : [])),
+      image: ({ metadata, spec }) => imagesOf(metadata.namespace, spec),
       node: ({ status }) => (status.nodeName === undefined ? [] : [status.nodeName]),
     },
     onChange: ({ key }) => {
       queues.vm.add(key);
       const held = vms.held(key);
       if (held?.is !== 'object') return;
-      for (const { image } of held.object.spec.disks) if (image) queues.image.add(`${held.object.metadata.namespace}/${image.name}`);
+      for (const image of imagesOf(held.object.metadata.namespace, held.object.spec)) queues.image.add(image);
       if (held.object.status.nodeName !== undefined) queues.node.add(held.object.status.nodeName);
     },
   });
@@ -195,6 +196,10 @@ export const startOperator = (parts: OperatorParts) => {
     stopped: loops(),
   };
 };
+
+/** Keys of the images that the disks of a VM refer to. */
+const imagesOf = (namespace: string, { disks }: VirtualMachine['spec']): string[] =>
+  disks.flatMap((disk) => { const name = imageOf(disk); return name === undefined ? [] : [`${namespace}/${name}`]; });
 
 /** A change of a node may make room: every VM without one is looked at again. */
 const wakeUnplaced = (vms: Informer<VirtualMachine>, queue: Queue): void => {

@@ -18,6 +18,7 @@ export type Folders = { stateDir: string; imageCacheDir: string; socketDir: stri
  *     run                       id of the start that has the lock, or had it last
  *     disks/NAME.qcow2          overlay or blank disk, owned by unixId, 0600
  *     disks/NAME.base           hard link to the image, root, 0444
+ *     disks/NAME.UID.medium     what lies in a CD drive: hard link to the image, root, 0444
  *     seed.img                  cloud-init NoCloud seed
  *     serial.log, serial.in     record of the serial console since power-on; FIFO of its input (serial.out is /dev/null)
  *     runs/STARTID/             one start: start.json, events, exit, stderr
@@ -41,6 +42,7 @@ export const paths = (folders: Folders) => {
     /** Relative to the VM's directory, as QEMU is given it. */
     diskFile: (name: string) => `disks/${name}.qcow2`,
     baseFile: (name: string) => `disks/${name}.base`,
+    mediumFile: (name: string, image: string) => `disks/${name}.${image}.medium`,
     seedFile: 'seed.img',
     serialLog: (uid: string) => join(vm(uid), 'serial.log'),
     serialInput: (uid: string) => join(vm(uid), 'serial.in'),

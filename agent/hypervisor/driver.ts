@@ -28,6 +28,9 @@ export type DiskBus = 'virtio' | 'scsi' | 'sata' | 'nvme';
 /** A disk as every one was before there was a choice. */
 export const plainDisk = { bus: 'virtio', port: 0, cache: 'writeback', limits: {}, readOnly: false } as const satisfies Partial<MachineDisk>;
 
+/** One CD drive of a machine. `medium`, a qcow2 that is only read, is relative to the VM's directory; without it the drive is empty. */
+export type MachineDrive = { name: string; slot: number; bus: 'scsi' | 'sata'; port: number; medium?: string; bootIndex?: number };
+
 /** One network card of a machine. `slot` is its root port, kept for the life of the VM. */
 export type MachineNic = { name: string; mac: string; slot: number; backend: NicBackend };
 
@@ -54,6 +57,7 @@ export type MachineSpec = {
   /** Most memory that can be plugged while it runs. */
   maxMemoryMiB: number;
   disks: readonly MachineDisk[];
+  drives: readonly MachineDrive[];
   nics: readonly MachineNic[];
   /** The Unix user and group that the process runs as. */
   unixId: number;
@@ -70,6 +74,7 @@ export type MachineFacts = {
 export const plainHardware = {
   architecture: 'amd64', firmware: { type: 'bios', secureBoot: false, tpm: false }, firmwareMade: false,
   devices: { watchdog: false, rng: true, panic: true, graphics: false, vsock: false, guestAgent: true },
+  drives: [],
 } as const satisfies Partial<MachineSpec>;
 
 /** How a run ended, read from what is on disk. No `code` when the node went down with it. */
@@ -111,7 +116,8 @@ export type Sight =
  *   cpus      plugs virtual CPUs until there are that many; there are never fewer
  *   memory    plugs or asks back memory above what the machine started with. Giving back is up to the guest
  *   addNic    plugs a network card               removeNic   asks the guest to release it, and waits until it did
- *   addDisk   plugs a disk                       removeDisk  asks the guest to release it, and waits until it did; then QEMU has closed its files
+ *   addDisk   plugs a disk                       removeDisk  asks the guest to release it or a drive, and waits until it did; then QEMU has closed its files
+ *   addDrive  plugs a CD drive with its medium   medium      changes what lies in it, or takes it out; waits until the guest lets go of it
  *   limits    sets what a guest may do with a disk
  *   growDisk  makes a disk larger, up to a size, and tells the guest. One that is at least as large stays
  *   forwards  opens and closes ways into the guest through a card
@@ -125,6 +131,8 @@ export type MachineChange =
   | { do: 'addDisk'; disk: MachineDisk }
   | { do: 'removeDisk'; slot: number }
   | { do: 'growDisk'; slot: number; sizeMiB: number }
+  | { do: 'addDrive'; drive: MachineDrive }
+  | { do: 'medium'; slot: number; medium?: string }
   | { do: 'limits'; slot: number; limits: DiskLimits }
   | { do: 'forwards'; slot: number; from: NicBackend['forwards']; to: NicBackend['forwards'] }
   | { do: 'onReboot'; action: 'reset' | 'shutdown' };

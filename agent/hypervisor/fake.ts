@@ -1,9 +1,9 @@
 import { Fault } from '#crds/kit/fault.ts';
-import type { Hypervisor, IoError, MachineChange, MachineDisk, MachineFacts, MachineNic, RunEnd, Sight, Unready } from './driver.ts';
+import type { Hypervisor, IoError, MachineChange, MachineDisk, MachineDrive, MachineFacts, MachineNic, RunEnd, Sight, Unready } from './driver.ts';
 
 type Run = {
   startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts; panicked?: boolean; ioError?: IoError;
-  cpus: number; maxCpus: number; memoryMiB: number; nics: Map<number, MachineNic>; disks: Map<number, MachineDisk>; sizes: Map<number, number>; onReboot: 'reset' | 'shutdown';
+  cpus: number; maxCpus: number; memoryMiB: number; nics: Map<number, MachineNic>; disks: Map<number, MachineDisk>; drives: Map<number, MachineDrive>; sizes: Map<number, number>; onReboot: 'reset' | 'shutdown';
 };
 type Machine = { run?: Run; last?: RunEnd; hangs?: boolean; broken?: boolean };
 
@@ -62,11 +62,22 @@ const applyTo = (run: Run, change: MachineChange): void => {
       return;
     case 'removeDisk':
       run.disks.delete(change.slot);
+      run.drives.delete(change.slot);
       run.sizes.delete(change.slot);
       return;
     case 'growDisk':
       run.sizes.set(change.slot, Math.max(change.sizeMiB, run.sizes.get(change.slot) ?? 0));
       return;
+    case 'addDrive':
+      run.drives.set(change.drive.slot, change.drive);
+      return;
+    case 'medium': {
+      const there = run.drives.get(change.slot);
+      if (!there) return;
+      const { medium: _, ...drive } = there;
+      run.drives.set(change.slot, change.medium === undefined ? drive : { ...drive, medium: change.medium });
+      return;
+    }
     case 'limits': {
       const disk = run.disks.get(change.slot);
       if (disk) run.disks.set(change.slot, { ...disk, limits: change.limits });
@@ -114,7 +125,7 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
       if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1, ...(it.run.panicked ? { panicked: true as const } : {}), ...(it.run.guest === 'io-error' && it.run.ioError ? { ioError: it.run.ioError } : {}) };
       return { is: 'gone', ...(it?.last ? { last: it.last } : {}) };
     },
-    start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, maxCpus, memoryMiB, nics, disks }, signal) => {
+    start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, maxCpus, memoryMiB, nics, disks, drives }, signal) => {
       signal.throwIfAborted();
       if (world.unready) throw new Fault(world.unready.reason, world.unready.message, { retry: 'later' });
       const it = machine(uid);
@@ -129,7 +140,7 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
       world.starts.push({ uid, startId });
       it.run = {
         startId, guest: 'prelaunch', ran: false, facts: { type, cpuModel: 'max', accelerator: 'tcg', cpus, memoryMiB },
-        cpus, maxCpus, memoryMiB, nics: new Map(nics.map((nic) => [nic.slot, nic])), disks: new Map(disks.map((disk) => [disk.slot, disk])), sizes: new Map(), onReboot: 'reset',
+        cpus, maxCpus, memoryMiB, nics: new Map(nics.map((nic) => [nic.slot, nic])), disks: new Map(disks.map((disk) => [disk.slot, disk])), drives: new Map(drives.map((drive) => [drive.slot, drive])), sizes: new Map(), onReboot: 'reset',
       };
     },
     resume: async (uid) => void Object.assign(running(uid), { guest: 'running', ran: true }),

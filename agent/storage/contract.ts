@@ -87,6 +87,24 @@ export const storageContract = (name: string, make: () => Promise<StorageBench>)
       await bench.storage.drop(other, 'data', signal);
     });
 
+    test('a CD drive has the medium that it was given, whole and alone, after a restart too', async () => {
+      const [first, second] = ['00000000-0000-4000-8000-0000000000c1', '00000000-0000-4000-8000-0000000000c2'] as const;
+      const medium = (imageUid: string) => ({ is: 'ready', file: `disks/cd.${imageUid}.medium`, format: 'qcow2', sizeMiB: bench.image.virtualSizeMiB });
+      expect(await bench.storage.drive(uid, 'cd', first, signal)).toEqual({ medium: { is: 'absent' }, stale: false });
+      expect(await bench.storage.insert({ uid, name: 'cd', imageUid: first, image: bench.image, unixId: bench.unixId }, signal)).toEqual(medium(first));
+      await bench.storage.insert({ uid, name: 'cd', imageUid: first, image: bench.image, unixId: bench.unixId }, signal);
+      expect(await bench.reopen().drive(uid, 'cd', first, signal)).toEqual({ medium: medium(first), stale: false });
+      await bench.storage.insert({ uid, name: 'cd', imageUid: second, image: bench.image, unixId: bench.unixId }, signal);
+      await bench.storage.create(spec({ name: 'cd-2', sizeMiB: 10 }), signal);
+      expect(await bench.storage.drive(uid, 'cd', second, signal)).toEqual({ medium: medium(second), stale: true });
+      await bench.storage.tidy(uid, 'cd', second, signal);
+      expect(await bench.storage.drive(uid, 'cd', first, signal)).toEqual({ medium: { is: 'absent' }, stale: true });
+      expect(await bench.storage.drive(uid, 'cd', second, signal)).toEqual({ medium: medium(second), stale: false });
+      await bench.storage.drop(uid, 'cd', signal);
+      expect(await bench.storage.drive(uid, 'cd', undefined, signal)).toEqual({ medium: { is: 'absent' }, stale: false });
+      expect(await bench.storage.observe(uid, 'cd-2', signal)).toMatchObject({ is: 'ready' });
+    });
+
     test('removing a VM takes all of its disks and no others, and may be done twice', async () => {
       await bench.storage.create(spec({ image: bench.image }), signal);
       await bench.storage.create(spec({ name: 'data', sizeMiB: 10 }), signal);

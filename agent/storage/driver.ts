@@ -3,6 +3,9 @@ import type { ReadyImage } from '../image/store.ts';
 /** One disk of one VM, as it is wanted. `image` is the base; without it the disk starts empty and needs a size. */
 export type DiskSpec = { uid: string; name: string; image?: ReadyImage; sizeMiB?: number; unixId: number };
 
+/** The medium of a CD drive of one VM. */
+export type DriveMedium = { uid: string; name: string; imageUid: string; image: ReadyImage; unixId: number };
+
 /** Where a disk lies, relative to the directory of its VM. `base` is the file, qcow2, that it is an overlay on. */
 export type DiskPlace = { file: string; format: 'qcow2'; base?: string };
 
@@ -11,6 +14,9 @@ export type ReadyDisk = { is: 'ready'; sizeMiB: number } & DiskPlace;
 
 /** What is there of one disk. */
 export type DiskSight = ReadyDisk | { is: 'absent' };
+
+/** What is there of a CD drive: the medium that was asked for, and whether others lie beside it. */
+export type DriveSight = { medium: DiskSight; stale: boolean };
 
 /** What the guest's first boot is told by cloud-init NoCloud. */
 export type Seed = { instanceId: string; hostname: string; userData?: string | undefined; networkData?: string | undefined; sshAuthorizedKeys: readonly string[] };
@@ -27,7 +33,13 @@ export type Storage = {
    * Faults: DiskMissing, NoSpace, StorageFailed.
    */
   grow: (uid: string, name: string, sizeMiB: number, signal: AbortSignal) => Promise<ReadyDisk>;
-  /** Removes the files of one disk that no process has. */
+  /** Looks at a CD drive whose medium, if it has one, is the image of this uid. */
+  drive: (uid: string, name: string, imageUid: string | undefined, signal: AbortSignal) => Promise<DriveSight>;
+  /** Gives a drive its medium: a hard link to the image. */
+  insert: (medium: DriveMedium, signal: AbortSignal) => Promise<ReadyDisk>;
+  /** Removes the media of a drive but this one. */
+  tidy: (uid: string, name: string, imageUid: string | undefined, signal: AbortSignal) => Promise<void>;
+  /** Removes the files of one disk or drive that no process has. */
   drop: (uid: string, name: string, signal: AbortSignal) => Promise<void>;
   /** Writes the seed disk (`seed.img`, raw, read only). Replaces an older one. */
   seed: (uid: string, seed: Seed, unixId: number, signal: AbortSignal) => Promise<void>;

@@ -1,14 +1,14 @@
 import { Fault } from '#crds/kit/fault.ts';
-import type { DiskSight, Seed, Storage } from './driver.ts';
+import type { DiskSight, ReadyDisk, Seed, Storage } from './driver.ts';
 import { sizeOf } from './size.ts';
 
 /** Verbs of a storage that a test can make fail. */
-export type StorageVerb = 'observe' | 'create' | 'grow' | 'drop' | 'seed' | 'remove' | 'space';
+export type StorageVerb = 'observe' | 'create' | 'grow' | 'drop' | 'drive' | 'insert' | 'tidy' | 'seed' | 'remove' | 'space';
 
 /** What lies on the pretend disk. It outlives the driver, as files outlive an agent. */
 export type DiskWorld = Map<string, VmFiles>;
 
-type VmFiles = { disks: Map<string, { sizeMiB: number; image?: string }>; seed?: Seed; unixId: number };
+type VmFiles = { disks: Map<string, { sizeMiB: number; image?: string }>; media: Map<string, Map<string, number>>; seed?: Seed; unixId: number };
 
 /** A pretend storage with handles for tests. */
 export type FakeStorage = Storage & {
@@ -21,6 +21,8 @@ export type FakeStorage = Storage & {
   setSpace: (space: { sizeMiB: number; freeMiB: number }) => void;
 };
 
+const medium = (name: string, imageUid: string, sizeMiB: number): ReadyDisk => ({ is: 'ready', file: `disks/${name}.${imageUid}.medium`, format: 'qcow2', sizeMiB });
+
 /** A storage in memory. Give the same `world` to a second one to play a restart of the agent. */
 export const makeFakeStorage = (world: DiskWorld = new Map()): FakeStorage => {
   const faults = new Map<StorageVerb, Fault[]>();
@@ -31,7 +33,7 @@ export const makeFakeStorage = (world: DiskWorld = new Map()): FakeStorage => {
     if (fault) throw fault;
   };
   const vm = (uid: string, unixId: number): VmFiles => {
-    const found: VmFiles = world.get(uid) ?? { disks: new Map(), unixId };
+    const found: VmFiles = world.get(uid) ?? { disks: new Map(), media: new Map(), unixId };
     world.set(uid, found);
     return found;
   };
@@ -65,6 +67,24 @@ export const makeFakeStorage = (world: DiskWorld = new Map()): FakeStorage => {
     drop: async (uid, name, signal) => {
       enter('drop', signal);
       world.get(uid)?.disks.delete(name);
+      world.get(uid)?.media.delete(name);
+    },
+    drive: async (uid, name, imageUid, signal) => {
+      enter('drive', signal);
+      const there = world.get(uid)?.media.get(name) ?? new Map<string, number>();
+      const sizeMiB = imageUid === undefined ? undefined : there.get(imageUid);
+      return { medium: sizeMiB === undefined || imageUid === undefined ? { is: 'absent' } : medium(name, imageUid, sizeMiB), stale: [...there.keys()].some((each) => each !== imageUid) };
+    },
+    insert: async ({ uid, name, imageUid, image, unixId }, signal) => {
+      enter('insert', signal);
+      const { media } = vm(uid, unixId);
+      media.set(name, new Map(media.get(name)).set(imageUid, image.virtualSizeMiB));
+      return medium(name, imageUid, image.virtualSizeMiB);
+    },
+    tidy: async (uid, name, imageUid, signal) => {
+      enter('tidy', signal);
+      const media = world.get(uid)?.media;
+      media?.set(name, new Map([...(media.get(name) ?? [])].filter(([each]) => each === imageUid)));
     },
     seed: async (uid, seed, unixId, signal) => {
       enter('seed', signal);

@@ -1,5 +1,4 @@
-import { constants } from 'node:fs';
-import { chown, copyFile, link, lstat, open, rename, rm } from 'node:fs/promises';
+import { lstat, rm } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { Paths } from '../host/paths.ts';
@@ -8,13 +7,14 @@ import { ensureVmDirectory, removeVmDirectory, spaceOf } from './directory.ts';
 import type { DiskPlace, DiskSight, DiskSpec, ReadyDisk, Storage } from './driver.ts';
 import { errnoOf, syncDirectory, writeWhole } from './durable.ts';
 import { growDisk } from './grow.ts';
+import { readHeader } from './header.ts';
+import { linkImage } from './link.ts';
+import { makeMedia } from './media.ts';
 import { emptyQcow2 } from './qcow2.ts';
 import { seedImage } from './seed.ts';
 import { sizeOf } from './size.ts';
 
 const mebibyte = 1024 * 1024;
-// Our own headers end far below this, and QEMU never moves them.
-const headerRead = 65_536;
 
 /** What the file storage needs. */
 export type FileStorageOptions = { paths: Paths; log: Pick<Logger, 'info' | 'warn'> };
@@ -26,6 +26,7 @@ export type FileStorageOptions = { paths: Paths; log: Pick<Logger, 'info' | 'war
  */
 export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => {
   const overlay = (uid: string, name: string) => `${paths.vm(uid)}/${paths.diskFile(name)}`;
+  const media = makeMedia(paths, log);
   const base = (uid: string, name: string) => `${paths.disks(uid)}/${baseName(name)}`;
 
   const placeOf = (name: string, onBase: boolean): DiskPlace => ({
@@ -52,7 +53,7 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
     const sizeMiB = sizeOf(disk);
     await ensureVmDirectory(paths, uid, unixId);
     signal.throwIfAborted();
-    if (image) await linkBase(image.file, base(uid, name), log);
+    if (image) await linkImage(image.file, base(uid, name), log);
     const content = emptyQcow2(sizeMiB * mebibyte, image && baseName(name));
     await writeWhole(overlay(uid, name), { mode: 0o600, uid: unixId, gid: unixId }, async (handle) => {
       await handle.truncate(content.fileBytes);
@@ -75,6 +76,7 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
       await rm(file, { force: true });
       await rm(`${file}.new`, { force: true });
     }
+    await media.tidy(uid, name, undefined);
     await syncDirectory(paths.disks(uid)).catch((thrown: unknown) => {
       if (errnoOf(thrown) !== 'ENOENT') throw thrown;
     });
@@ -82,6 +84,9 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
 
   return {
     grow: (uid, name, sizeMiB, signal) => guarded(signal, `growing disk ${name}`, () => grow(uid, name, sizeMiB, signal)),
+    drive: (uid, name, imageUid, signal) => guarded(signal, `looking at CD drive ${name}`, () => media.drive(uid, name, imageUid)),
+    insert: (medium, signal) => guarded(signal, `the medium of CD drive ${medium.name}`, () => media.insert(medium)),
+    tidy: (uid, name, imageUid, signal) => guarded(signal, `removing old media of CD drive ${name}`, () => media.tidy(uid, name, imageUid)),
     drop: (uid, name, signal) => guarded(signal, `removing disk ${name}`, () => drop(uid, name)),
     observe: (uid, name, signal) => guarded(signal, `looking at disk ${name}`, () => observe(uid, name)),
     create: (disk, signal) => guarded(signal, `making disk ${disk.name}`, () => create(disk, signal)),
@@ -119,47 +124,3 @@ const isFile = async (file: string): Promise<boolean> =>
     if (errnoOf(thrown) !== 'ENOENT') throw thrown;
     return false;
   });
-
-const readHeader = async (file: string): Promise<{ head: Uint8Array; fileBytes: number } | undefined> => {
-  const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((thrown: unknown) => {
-    if (errnoOf(thrown) !== 'ENOENT') throw thrown;
-    return undefined;
-  });
-  if (!handle) return undefined;
-  try {
-    const { size } = await handle.stat();
-    const head = Buffer.alloc(Math.min(headerRead, size));
-    const { bytesRead } = await handle.read(head, 0, head.byteLength, 0);
-    return { head: head.subarray(0, bytesRead), fileBytes: size };
-  } finally {
-    await handle.close();
-  }
-};
-
-/**
- * Gives a VM its base. What a half-made attempt left behind is replaced: there is no overlay on it yet. The name
- * becomes durable with that of the overlay, in the same directory.
- */
-const linkBase = async (image: string, target: string, log: FileStorageOptions['log']): Promise<void> => {
-  const attempt = `${target}.new`;
-  await rm(attempt, { force: true });
-  try {
-    await link(image, attempt);
-  } catch (thrown) {
-    const code = errnoOf(thrown);
-    if (code !== 'EXDEV' && code !== 'EMLINK' && code !== 'EPERM') throw thrown;
-    log.warn({ image, target, code }, 'the image can not be linked into the directory of the VM: it is copied, which takes time and space');
-    await copyFile(image, attempt, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
-    await chown(attempt, rootId(), rootId());
-    const handle = await open(attempt, constants.O_RDONLY);
-    try {
-      await handle.chmod(0o444);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  }
-  // rename does nothing when both names are links to one file, so the older name goes first.
-  await rm(target, { force: true });
-  await rename(attempt, target);
-};

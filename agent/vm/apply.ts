@@ -1,7 +1,7 @@
 import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import { applyChange } from './applychange.ts';
-import { createDisk, disksAsMade, dropDisk, growDisk } from './applydisk.ts';
+import { createDisk, disksAsMade, dropDisk, growDisk, mustBeThere, tidyDrive } from './applydisk.ts';
 import { hardwareOf } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import type { Step } from './facts.ts';
@@ -21,6 +21,7 @@ export const deadlineMs = (step: Step['do']): number => {
     case 'createDisk':
     case 'growDisk':
     case 'dropDisk':
+    case 'tidyDrive':
     case 'removeFiles':
       return 60_000;
     case 'start':
@@ -79,6 +80,8 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
       return growDisk(hands, scratch, entry, step.name, step.sizeMiB, signal);
     case 'dropDisk':
       return dropDisk(hands, scratch, entry, step.name, signal);
+    case 'tidyDrive':
+      return tidyDrive(hands, entry, step.name, signal);
     case 'seed':
       return seed(work);
     case 'attach':
@@ -131,7 +134,7 @@ const unixIdOf = ({ unixId, uid }: VmEntry): number => {
 const intend = ({ hands, scratch, entry, uid }: Work, startId: string): Promise<void> => {
   const desired = desiredOf(entry);
   return hands.ledger.change(uid, (mine) => ({
-    ...mine, disks: [...new Set([...mine.disks, ...desired.disks.map(({ name }) => name)])], seeded: true, run: { startId, ran: false }, stopping: null,
+    ...mine, disks: mustBeThere(mine.disks, desired.disks), seeded: true, run: { startId, ran: false }, stopping: null,
     applied: { ...hardwareOf(desired), disks: disksAsMade(desired.disks, scratch.places) }, plugging: [], slots: withSlots(mine.slots, hardwareOf(desired)),
     ended: false, restarts: { ...mine.restarts, count: mine.restarts.count + (mine.ended ? 1 : 0), dueMs: null, dueTime: null }, restartToken: desired.restartToken ?? null, times: { prepared: hands.now().toISOString(), running: null, guestReady: null },
   }));

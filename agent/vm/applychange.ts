@@ -53,6 +53,7 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
     case 'unplugDisk':
     case 'growDisk':
     case 'limits':
+    case 'medium':
       await changeDisk(hands, scratch, entry, change, signal);
       break;
   }

@@ -1,19 +1,25 @@
 import { Fault } from '#crds/kit/fault.ts';
 import type { Hardware } from '#crds/wire/desired.ts';
+import type { MachineChange } from '../hypervisor/driver.ts';
+import type { ReadyDisk } from '../storage/driver.ts';
 import { appliedOf, hardwareOf } from './change.ts';
 import { asPlugged, type DiskChange } from './diskchange.ts';
 import type { VmEntry } from './entry.ts';
 import type { Hands, Scratch } from './hands.ts';
-import { machineDisk } from './machine.ts';
+import { machineDisk, machineDrive } from './machine.ts';
 import { slotCount, withSlots } from './places.ts';
 
-/** Makes a disk that was never made. Faults: ImageNotReady, those of the storage. */
+/** Makes a disk that was never made, or gives a CD drive its medium. Faults: ImageNotReady, those of the storage. */
 export const createDisk = async (hands: Hands, scratch: Scratch, { uid, unixId, desired }: VmEntry, name: string, signal: AbortSignal): Promise<void> => {
   const disk = desired?.disks.find((each) => each.name === name);
   if (!disk) return;
   if (unixId === null) throw new Fault('NoUnixId', `VM ${uid} has no Unix id yet`);
   const image = disk.imageUid === undefined ? undefined : hands.images.ready(disk.imageUid);
   if (disk.imageUid !== undefined && !image) throw new Fault('ImageNotReady', `disk ${name}: its image is not on the node any more`);
+  if (disk.cdrom) {
+    if (image && disk.imageUid !== undefined) scratch.places.set(name, await hands.storage.insert({ uid, name, imageUid: disk.imageUid, image, unixId }, signal));
+    return;
+  }
   const sight = await hands.storage.create({ uid, name, unixId, ...(image ? { image } : {}), ...(disk.sizeMiB === undefined ? {} : { sizeMiB: disk.sizeMiB }) }, signal);
   if (sight.is === 'ready') scratch.places.set(name, sight);
 };
@@ -31,9 +37,20 @@ export const dropDisk = async (hands: Hands, scratch: Scratch, { uid, desired }:
   await hands.ledger.change(uid, (mine) => ({ ...mine, disks: mine.disks.filter((each) => each !== name) }));
 };
 
+/** Removes the media that lie beside that of a CD drive, which no machine has any more. */
+export const tidyDrive = async (hands: Hands, { uid, desired }: VmEntry, name: string, signal: AbortSignal): Promise<void> => {
+  const drive = desired?.disks.find((each) => each.name === name);
+  if (drive?.cdrom) await hands.storage.tidy(uid, name, drive.imageUid, signal);
+};
+
+/** Names of disks whose files must be there from now on; a medium can be had anew. Pure. */
+export const mustBeThere = (made: readonly string[], disks: Hardware['disks']): string[] =>
+  [...new Set([...made, ...disks.flatMap(({ name, cdrom }) => (cdrom ? [] : [name]))])];
+
 /** The disks of a run that starts now, with the sizes that they turned out to have. Pure. */
 export const disksAsMade = (disks: Hardware['disks'], places: Scratch['places']): Hardware['disks'] =>
   disks.map((disk) => {
+    if (disk.cdrom) return disk;
     const sizeMiB = places.get(disk.name)?.sizeMiB ?? disk.sizeMiB;
     return sizeMiB === undefined ? disk : { ...disk, sizeMiB };
   });
@@ -51,17 +68,30 @@ export const changeDisk = async (hands: Hands, scratch: Scratch, entry: VmEntry,
       return hands.hypervisor.change(uid, { do: 'growDisk', slot, sizeMiB: change.sizeMiB }, signal);
     case 'unplugDisk':
       return hands.hypervisor.change(uid, { do: 'removeDisk', slot }, signal);
+    case 'medium': {
+      const drive = wanted && machineDrive(wanted, scratch.places.get(change.name), entry.slots);
+      if (!drive) throw new Fault('ChangeRefused', `the medium of CD drive ${change.name} was not made ready`);
+      return hands.hypervisor.change(uid, { do: 'medium', slot, ...(drive.medium === undefined ? {} : { medium: drive.medium }) }, signal);
+    }
     case 'limits':
       return hands.hypervisor.change(uid, { do: 'limits', slot, limits: wanted?.limits ?? {} }, signal);
     case 'plugDisk': {
-      const place = scratch.places.get(change.name);
-      const disk = wanted && place && machineDisk(wanted, place, entry.slots);
-      if (!disk) throw new Fault('ChangeRefused', `disk ${change.name} was not made ready`);
+      const addition = wanted && additionOf(wanted, scratch.places.get(change.name), entry.slots);
+      if (!addition) throw new Fault('ChangeRefused', `disk ${change.name} was not made ready`);
       await recordPlug(hands, uid, change.name, scratch);
-      await hands.hypervisor.change(uid, { do: 'addDisk', disk }, signal);
+      await hands.hypervisor.change(uid, addition, signal);
       return hands.ledger.change(uid, (mine) => ({ ...mine, plugging: mine.plugging.filter((each) => each !== change.name) }));
     }
   }
+};
+
+const additionOf = (disk: Hardware['disks'][number], place: ReadyDisk | undefined, slots: VmEntry['slots']): MachineChange | undefined => {
+  if (disk.cdrom) {
+    const drive = machineDrive(disk, place, slots);
+    return drive && { do: 'addDrive', drive };
+  }
+  const made = place && machineDisk(disk, place, slots);
+  return made && { do: 'addDisk', disk: made };
 };
 
 /**
@@ -75,7 +105,7 @@ const recordPlug = (hands: Hands, uid: string, name: string, { places }: Scratch
     if (!applied || !disk) return mine;
     const next = { ...applied, disks: [...applied.disks.filter((each) => each.name !== name), ...disksAsMade([asPlugged(disk)], places)] };
     return {
-      ...mine, applied: next, plugging: [...new Set([...mine.plugging, name])], disks: [...new Set([...mine.disks, name])],
+      ...mine, applied: next, plugging: [...new Set([...mine.plugging, name])], disks: mustBeThere(mine.disks, [disk]),
       slots: withSlots(mine.slots, mine.desired ? hardwareOf(mine.desired) : next, next),
     };
   });

@@ -124,6 +124,7 @@ export const withChange = (applied: Hardware, desired: Hardware, change: LiveCha
     case 'unplugDisk':
     case 'growDisk':
     case 'limits':
+    case 'medium':
       return { ...applied, disks: disksAfter(applied.disks, desired.disks, change) };
   }
 };

@@ -8,7 +8,8 @@ export type DiskChange =
   | { is: 'plugDisk'; name: string }
   | { is: 'unplugDisk'; name: string }
   | { is: 'growDisk'; name: string; sizeMiB: number }
-  | { is: 'limits'; name: string };
+  | { is: 'limits'; name: string }
+  | { is: 'medium'; name: string };
 
 type Disks = Hardware['disks'];
 type Disk = Disks[number];
@@ -19,22 +20,33 @@ export const diskChanges = (applied: Disks, desired: Disks, plugging: readonly s
   const there = new Map(applied.map((disk) => [disk.name, disk]));
   const boots = bootNames(applied);
   return [
-    ...applied.filter(({ name }) => !wanted.has(name)).map((disk) => removal(disk, boots.includes(disk.name))),
+    ...applied.filter(({ name }) => !wanted.has(name)).map((disk) => removal(disk, !disk.cdrom && boots.includes(disk.name))),
     ...desired.flatMap((disk) => {
       const now = there.get(disk.name);
-      return now && !plugging.includes(disk.name) ? [...growth(now, disk), ...limits(now, disk), ...staged(now, disk)] : [addition(disk)];
+      return now && !plugging.includes(disk.name) ? difference(now, disk) : [addition(disk)];
     }),
-    ...order(boots, bootNames(desired)),
+    // A drive that is taken away at once is out of that order at once.
+    ...order(boots.filter((name) => wanted.has(name) || !there.get(name)?.cdrom), bootNames(desired)),
   ];
 };
 
 const pathOf = ({ name }: Disk): string => `disks[${name}]`;
-const busOf = ({ bus = 'virtio' }: Disk): NonNullable<Disk['bus']> => bus;
+const busOf = ({ cdrom, bus = cdrom ? 'scsi' : 'virtio' }: Disk): NonNullable<Disk['bus']> => bus;
 
 /** QEMU's SATA controller takes and gives no disks while it runs. */
 const plugs = (disk: Disk): boolean => busOf(disk) !== 'sata';
 /** A guest sees a new size on these; the others' devices forbid it. */
 const grows = (disk: Disk): boolean => busOf(disk) === 'virtio' || busOf(disk) === 'scsi';
+
+const difference = (now: Disk, disk: Disk): Change[] => {
+  if ((now.cdrom ?? false) !== (disk.cdrom ?? false)) return [{ path: pathOf(disk), current: kindOf(now), desired: kindOf(disk) }];
+  return disk.cdrom ? [...medium(now, disk), ...staged(now, disk)] : [...growth(now, disk), ...limits(now, disk), ...staged(now, disk)];
+};
+
+const kindOf = ({ cdrom }: Disk): string => (cdrom ? 'cdrom' : 'disk');
+
+const medium = (now: Disk, disk: Disk): Change[] =>
+  now.imageUid === disk.imageUid ? [] : [{ path: `${pathOf(disk)}.cdrom.image`, current: now.imageUid ?? 'none', desired: disk.imageUid ?? 'none', live: { is: 'medium', name: disk.name } }];
 
 const addition = (disk: Disk): Change => ({
   path: pathOf(disk), current: 'absent', desired: 'present', ...(plugs(disk) ? { live: { is: 'plugDisk', name: disk.name } } : {}),
@@ -87,6 +99,8 @@ export const disksAfter = (applied: Disks, desired: Disks, change: DiskChange): 
       return applied.map((each) => (each.name === change.name ? { ...each, sizeMiB: change.sizeMiB } : each));
     case 'limits':
       return applied.map(({ limits: old, ...each }) => (each.name !== change.name ? { ...each, ...(old ? { limits: old } : {}) } : { ...each, ...(disk?.limits ? { limits: disk.limits } : {}) }));
+    case 'medium':
+      return applied.map(({ imageUid: old, ...each }) => (each.name !== change.name ? { ...each, ...(old === undefined ? {} : { imageUid: old }) } : { ...each, ...(disk?.imageUid === undefined ? {} : { imageUid: disk.imageUid }) }));
     case 'plugDisk':
       // Who plugged it has written it down before, with the size that it turned out to have.
       return applied.some(({ name }) => name === change.name) || !disk ? applied : [...applied, asPlugged(disk)];

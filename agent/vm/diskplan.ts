@@ -15,13 +15,15 @@ export const unclaimedDisks = ({ desired, disks }: VmEntry): string[] => {
   return disks.filter((name) => !known.has(name));
 };
 
-/** Removes the files of disks that an edit took away, once the machine does not have them any more. Pure. */
-export const dropSteps = ({ entry, sight, disks }: VmFacts): Step[] => {
+/** Removes the files of disks and media that an edit took away, once the machine does not have them any more. Pure. */
+export const dropSteps = ({ entry, sight, disks, staleDrives }: VmFacts): Step[] => {
   if (sight.is === 'unknown' || entry.ending) return [];
-  const used = new Set(appliedOf(entry)?.disks.map(({ name }) => name));
-  return (entry.desired?.removedDisks ?? [])
-    .filter(({ name }) => !used.has(name) && (entry.disks.includes(name) || disks.get(name)?.is === 'ready'))
-    .map(({ name }) => ({ do: 'dropDisk', name }));
+  const used = new Map(appliedOf(entry)?.disks.map((disk) => [disk.name, disk]));
+  const drops = (entry.desired?.removedDisks ?? [])
+    .filter(({ name }) => !used.has(name) && (entry.disks.includes(name) || disks.get(name)?.is === 'ready' || staleDrives.has(name)));
+  const tidied = (entry.desired?.disks ?? [])
+    .filter(({ name, cdrom, imageUid }) => cdrom && staleDrives.has(name) && (!used.has(name) || used.get(name)?.imageUid === imageUid));
+  return [...drops.map(({ name }) => ({ do: 'dropDisk' as const, name })), ...tidied.map(({ name }) => ({ do: 'tidyDrive' as const, name }))];
 };
 
 /** A change of a disk, with what keeps it from being made now. Pure. */
@@ -30,23 +32,24 @@ export const heldDisk = ({ entry, disks, images }: VmFacts, change: Change): Cha
   if (live?.is === 'unplugDisk' && unclaimedDisks(entry).includes(live.name)) {
     return { ...change, held: 'no edit took it away, so it is kept: this spec is older than the disk' };
   }
-  if (live?.is !== 'plugDisk') return change;
+  if (live?.is !== 'plugDisk' && live?.is !== 'medium') return change;
   const broken = lossOf(live.name, entry, disks.get(live.name));
   if (broken) return { ...change, held: broken };
   const imageUid = entry.desired?.disks.find(({ name }) => name === live.name)?.imageUid;
-  if (imageUid === undefined || disks.get(live.name)?.is === 'ready') return change;
+  if (imageUid === undefined || disks.get(live.name)?.is !== 'absent') return change;
   const image = images.get(imageUid);
   return image?.ready ? change : { ...change, held: image?.observed?.trouble?.message ?? 'its image is not on the node yet' };
 };
 
-/** Why a disk can not be used: it must be there and is not, or it can not be looked at. Pure. */
-export const lossOf = (name: string, { disks }: VmEntry, seen: DiskFact | undefined): string | undefined => {
+/** Why a disk can not be used: it must be there and is not, or it can not be looked at. A medium that is gone is had anew. Pure. */
+export const lossOf = (name: string, { disks, desired }: VmEntry, seen: DiskFact | undefined): string | undefined => {
   if (seen?.is === 'fault') return seen.fault.message;
-  return seen?.is !== 'ready' && disks.includes(name) ? `disk ${name}: its file is gone from the node; it is never made anew. Restore the file, or delete the VM` : undefined;
+  const isDrive = desired?.disks.some((disk) => disk.name === name && disk.cdrom);
+  return seen?.is === 'absent' && !isDrive && disks.includes(name) ? `disk ${name}: its file is gone from the node; it is never made anew. Restore the file, or delete the VM` : undefined;
 };
 
-/** What is done so that the machine gets a disk while it runs. Pure. */
-export const plugDiskSteps = ({ disks }: VmFacts, change: Extract<Change['live'], { is: 'plugDisk' }>): Step[] => [
-  ...(disks.get(change.name)?.is === 'ready' ? [] : [{ do: 'createDisk' as const, name: change.name, toPlug: true as const }]),
+/** What is done so that the machine gets a disk, a drive or a medium while it runs. Pure. */
+export const plugDiskSteps = ({ disks }: VmFacts, change: Extract<Change['live'], { is: 'plugDisk' | 'medium' }>): Step[] => [
+  ...(disks.get(change.name)?.is === 'absent' ? [{ do: 'createDisk' as const, name: change.name, forChange: change.is }] : []),
   { do: 'change', change },
 ];

@@ -242,6 +242,80 @@ describe('what a machine boots from', () => {
   });
 });
 
+describe('a CD drive', () => {
+  const cd = (imageUid?: string): DesiredVm['disks'][number] => ({ name: 'cd', cdrom: true, ...(imageUid === undefined ? {} : { imageUid }) });
+  const [first, second] = [uidOf(900), uidOf(902)];
+  const booted = async () => {
+    const it = await running();
+    const drives = () => [...(it.world.machine.machines.get(uid)?.run?.drives.values() ?? [])].map(({ name, medium }) => `${name} ${medium?.split('.')[1] ?? 'empty'}`);
+    const media = () => [...(it.world.disks.get(uid)?.media.get('cd')?.keys() ?? [])];
+    return { ...it, drives, media };
+  };
+  const another = async (world: Awaited<ReturnType<typeof running>>['world']) => {
+    world.images.want({ kind: 'image', uid: second, namespace: 'default', name: 'iso', generation: 1, url: 'http://images/iso.raw', format: 'raw' });
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+
+  test('is plugged with its medium, which is changed, taken out and put in while the guest runs; one file is kept', async () => {
+    const { world, bench, machine, drives, media } = await booted();
+    expect(await want(bench, edited(2, [root, data, cd(first)]))).toMatchObject({ ...upToDate(2), disks: [{}, {}, { name: 'cd', state: 'Ready', sizeMiB: 1024 }] });
+    expect([drives(), media(), machine()]).toEqual([[`cd ${first}`], [first], ['root', 'data']]);
+    await another(world);
+    expect(await want(bench, edited(3, [root, data, cd(second)]))).toMatchObject(upToDate(3));
+    expect([drives(), media()]).toEqual([[`cd ${second}`], [second]]);
+    expect(await want(bench, edited(4, [root, data, cd()]))).toMatchObject({ ...upToDate(4), disks: [{}, {}, { name: 'cd', state: 'Empty' }] });
+    expect([drives(), media()]).toEqual([['cd empty'], []]);
+    expect(await want(bench, edited(5, [root, data, cd(first)]))).toMatchObject(upToDate(5));
+    expect(await want(bench, edited(6, [root, data], ['cd']))).toMatchObject({ ...upToDate(6), disks: [{ name: 'root' }, { name: 'data' }] });
+    expect([drives(), media(), world.machine.starts.length]).toEqual([[], [], 1]);
+  });
+
+  test('keeps its medium while the guest holds it, or while the next one is not there yet, and says so', async () => {
+    const { world, bench, drives, media } = await booted();
+    await want(bench, edited(2, [root, data, cd(first)]));
+    const waits = { path: 'disks[cd].cdrom.image', current: first, desired: second, restart: false };
+    expect(await want(bench, edited(3, [root, data, cd(second)]))).toMatchObject({ applied: { pending: [{ ...waits, why: 'its image is not on the node yet' }] } });
+    world.machine.refuseChange = 'the guest holds the medium locked';
+    await another(world);
+    expect(await bench.rest(uid)).toMatchObject({ state: 'running', applied: { pending: [{ ...waits, why: 'the guest holds the medium locked' }] } });
+    expect([drives(), media()]).toEqual([[`cd ${first}`], [first, second]]);
+    endRun(world.machine, uid, 'guest');
+    delete world.machine.refuseChange;
+    expect(await want(bench, edited(4, [root, data, cd(second)], [], { restartToken: 'x' }))).toMatchObject(upToDate(4));
+    expect([drives(), media()]).toEqual([[`cd ${second}`], [second]]);
+  });
+
+  test('whose medium vanished from the node gets it anew: it is no disk that could be lost', async () => {
+    const { world, bench, drives } = await booted();
+    await want(bench, edited(2, [root, data, cd(first)]));
+    endRun(world.machine, uid, 'guest');
+    world.disks.get(uid)?.media.clear();
+    expect(await want(bench, edited(3, [root, data, cd(first)], [], { restartToken: 'x' }))).toMatchObject(upToDate(3));
+    expect(drives()).toEqual([`cd ${first}`]);
+  });
+
+  test('can be what the machine boots from', async () => {
+    const { world, bench } = await booted();
+    await want(bench, edited(2, [{ ...root, bootOrder: 2 }, data, { ...cd(first), bootOrder: 1 }]));
+    rebootGuest(world.machine, uid);
+    await bench.rest(uid);
+    const run = world.machine.machines.get(uid)?.run;
+    expect([[...(run?.drives.values() ?? [])][0]?.bootIndex, [...(run?.disks.values() ?? [])][0]?.bootIndex]).toEqual([0, 1]);
+    expect((await want(bench, edited(3, [{ ...root, bootOrder: 2 }, data], ['cd'])))?.applied?.pending).toEqual([]);
+  });
+
+  test.each(Array.from({ length: 10 }, (_, effects) => [effects]))('an agent that dies at effect %i of a change of medium ends with one medium, the new one', async (effects) => {
+    for (const after of [false, true]) {
+      const { world, bench, drives, media } = await booted();
+      await want(bench, edited(2, [root, data, cd(first)]));
+      await another(world);
+      const next = await dyingAt(world, effects, after, (dying) => want(dying, edited(3, [root, data, cd(second)])));
+      await want(next, edited(4, [root, data, cd(second)]));
+      expect([drives(), media()]).toEqual([[`cd ${second}`], [second]]);
+    }
+  });
+});
+
 /** An agent that dies at its n-th effect, before or after that has happened, and the next one on the same node. */
 const dyingAt = async (world: Parameters<typeof openBench>[0], effects: number, after: boolean, doing: (bench: Bench) => Promise<unknown>): Promise<Bench> => {
   let left = effects;

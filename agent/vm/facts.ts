@@ -7,8 +7,8 @@ import type { Change, LiveChange } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import type { Retried } from './halted.ts';
 
-/** What is seen of one disk; a fault when it could not be looked at. */
-export type DiskFact = DiskSight | { is: 'fault'; fault: Fault };
+/** What is seen of one disk, or of the medium of a CD drive (`empty` when it shall have none); a fault when it could not be looked at. */
+export type DiskFact = DiskSight | { is: 'fault'; fault: Fault } | { is: 'empty' };
 
 /** Everything that a decision about one VM rests on; read once, before it. */
 export type VmFacts = {
@@ -16,6 +16,8 @@ export type VmFacts = {
   sight: Sight;
   /** Wanted disks, and those that the VM still has, by name. */
   disks: ReadonlyMap<string, DiskFact>;
+  /** CD drives beside whose medium others lie; also such as nobody wants any more. */
+  staleDrives: ReadonlySet<string>;
   /** Images that wanted disks start from, by uid. */
   images: ReadonlyMap<string, { ready: boolean; observed?: ObservedImage }>;
   /** Interfaces that the network has made ready for a start. */
@@ -54,9 +56,10 @@ export type Step =
   | { do: 'noteReady'; time: string }
   | { do: 'settle'; exit: VmEntry['lastExit']; ended: boolean; failed?: string }
   | { do: 'needImage'; uid: string }
-  | { do: 'createDisk'; name: string; toPlug?: true }
+  | { do: 'createDisk'; name: string; forChange?: 'plugDisk' | 'medium' }
   | { do: 'growDisk'; name: string; sizeMiB: number }
   | { do: 'dropDisk'; name: string }
+  | { do: 'tidyDrive'; name: string }
   | { do: 'seed' }
   | { do: 'attach'; name: string }
   | { do: 'start'; startId: string }

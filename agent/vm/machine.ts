@@ -1,5 +1,5 @@
 import type { DesiredVm } from '#crds/wire/desired.ts';
-import { type MachineDisk, type MachineSpec, plainDisk, plainHardware } from '../hypervisor/driver.ts';
+import { type MachineDisk, type MachineDrive, type MachineSpec, plainDisk, plainHardware } from '../hypervisor/driver.ts';
 import type { NicBackend } from '../network/driver.ts';
 import type { DiskPlace } from '../storage/driver.ts';
 import { bootNames } from './bootorder.ts';
@@ -23,16 +23,17 @@ export const machineSpec = (
   const { desired, unixId, machine } = entry;
   if (!desired || unixId === null) return undefined;
   const disks = disksOf(entry, desired, places);
+  const drives = drivesOf(entry, desired, places);
   const nics = desired.interfaces.flatMap(({ name, mac }) => {
     const backend = backends.get(name);
     const slot = entry.slots[`nic/${name}`];
     return backend && slot !== undefined ? [{ name, mac, slot, backend }] : [];
   });
-  if (disks.length !== desired.disks.length + 1 || nics.length !== desired.interfaces.length) return undefined;
+  if (disks.length + drives.length !== desired.disks.length + 1 || nics.length !== desired.interfaces.length) return undefined;
   const { uid, epoch, uuid, cpus, memoryMiB } = desired;
   return {
     ...boardOf(desired), firmwareMade: entry.firmwareMade,
-    uid, startId, epoch, uuid, ...(machine ? { type: machine.type } : {}), cpus, maxCpus: maxCpusOf(desired), memoryMiB, maxMemoryMiB: maxMemoryOf(desired), disks, nics, unixId,
+    uid, startId, epoch, uuid, ...(machine ? { type: machine.type } : {}), cpus, maxCpus: maxCpusOf(desired), memoryMiB, maxMemoryMiB: maxMemoryOf(desired), disks, drives, nics, unixId,
   };
 };
 
@@ -58,9 +59,27 @@ export const machineDisk = (
   };
 };
 
+/** A CD drive as a machine takes it; undefined when it shall have a medium that was not made ready. Pure. */
+export const machineDrive = ({ name, imageUid, bus }: DesiredVm['disks'][number], place: DiskPlace | undefined, slots: VmEntry['slots']): MachineDrive | undefined => {
+  const slot = slots[`disk/${name}`];
+  if (slot === undefined || (imageUid !== undefined && !place)) return undefined;
+  const medium = imageUid === undefined || !place ? {} : { medium: place.file };
+  return { name, slot, bus: bus === 'sata' ? bus : 'scsi', port: slots[`sata/${name}`] ?? plainDisk.port, ...medium };
+};
+
+const drivesOf = ({ slots }: VmEntry, desired: DesiredVm, places: ReadonlyMap<string, DiskPlace>): MachineDrive[] => {
+  const boots = bootNames(desired.disks);
+  return desired.disks.filter(({ cdrom }) => cdrom).flatMap((wanted): MachineDrive[] => {
+    const drive = machineDrive(wanted, places.get(wanted.name), slots);
+    if (!drive) return [];
+    const bootIndex = boots.indexOf(wanted.name);
+    return [bootIndex < 0 ? drive : { ...drive, bootIndex }];
+  });
+};
+
 const disksOf = ({ slots }: VmEntry, desired: DesiredVm, places: ReadonlyMap<string, DiskPlace>): MachineDisk[] => {
   const boots = bootNames(desired.disks);
-  const own = desired.disks.flatMap((wanted): MachineDisk[] => {
+  const own = desired.disks.filter(({ cdrom }) => !cdrom).flatMap((wanted): MachineDisk[] => {
     const place = places.get(wanted.name);
     const disk = place && machineDisk(wanted, place, slots);
     if (!disk) return [];

@@ -1,10 +1,10 @@
-import { asFault, messageOf } from '#crds/kit/fault.ts';
+import { messageOf } from '#crds/kit/fault.ts';
 import type { GuestSight } from '../guest/driver.ts';
 import type { Sight } from '../hypervisor/driver.ts';
-import { disksInQuestion } from './diskplan.ts';
 import type { VmEntry } from './entry.ts';
-import type { DiskFact, VmFacts } from './facts.ts';
+import type { VmFacts } from './facts.ts';
 import type { Hands, Scratch } from './hands.ts';
+import { observeDisks } from './observedisks.ts';
 import { lookMs, within } from './within.ts';
 
 /**
@@ -15,22 +15,21 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
   const before = hands.ledger.vm(uid);
   if (!before) return undefined;
   const wanted = before.ending ? [] : (before.desired?.disks ?? []);
-  const names = before.ending ? [] : disksInQuestion(before);
-  const [sight, ...disks] = await Promise.all([
-    observeMachine(hands, uid, signal),
-    ...names.map(async (name) => [name, await observeDisk(hands, uid, name, signal)] as const),
-  ]);
+  const [sight, { disks, staleDrives }] = await Promise.all([observeMachine(hands, uid, signal), observeDisks(hands, before, signal)]);
   // What was remembered while we looked counts; a desire that came meanwhile may name disks that we have not seen.
   const entry = hands.ledger.vm(uid);
   if (!entry) return undefined;
   const freeMiB = sight.is === 'present' && sight.guest === 'io-error' ? await freeOf(hands, signal) : undefined;
   const { unready } = hands.hypervisor.capabilities();
   const guest = followGuest(hands, entry, sight);
-  for (const [name, seen] of disks) if (seen.is === 'ready') scratch.places.set(name, seen);
+  for (const [name, seen] of disks) {
+    if (seen.is === 'ready') scratch.places.set(name, seen);
+    else scratch.places.delete(name);
+  }
   return {
     entry: entry.desired === before.desired && entry.ending === before.ending ? entry : before,
     sight,
-    disks: new Map(disks),
+    disks, staleDrives,
     images: new Map(wanted.flatMap(({ imageUid }) => {
       if (imageUid === undefined) return [];
       const observed = hands.images.observe(imageUid);
@@ -76,11 +75,3 @@ const observeMachine = async ({ hypervisor }: Hands, uid: string, signal: AbortS
 
 const freeOf = ({ storage }: Hands, signal: AbortSignal): Promise<number | undefined> =>
   within(lookMs, signal, 'asking for the free space of the storage', () => storage.space()).then(({ freeMiB }) => freeMiB, () => undefined);
-
-const observeDisk = async ({ storage }: Hands, uid: string, name: string, signal: AbortSignal): Promise<DiskFact> => {
-  try {
-    return await within(lookMs, signal, `looking at disk ${name}`, (each) => storage.observe(uid, name, each));
-  } catch (thrown) {
-    return { is: 'fault', fault: asFault(thrown, 'StorageFailed', `disk ${name} can not be looked at`) };
-  }
-};

@@ -74,7 +74,7 @@ const rebootSteps = ({ onReboot }: VmFacts, pending: readonly Change[]): Step[] 
 const liveSteps = (facts: VmFacts, pending: readonly Change[]): Step[] =>
   pending.flatMap(({ live, held }): Step[] => {
     if (!live || held !== undefined) return [];
-    if (live.is === 'plugDisk') return plugDiskSteps(facts, live);
+    if (live.is === 'plugDisk' || live.is === 'medium') return plugDiskSteps(facts, live);
     return live.is === 'plugNic' && !facts.attached.has(live.name) ? [{ do: 'attach', name: live.name }, { do: 'change', change: live }] : [{ do: 'change', change: live }];
   });
 

@@ -12,7 +12,7 @@ export const planStart = (facts: VmFacts, desired: DesiredVm): Plan => {
   if (broken) return { state: 'preparing', steps: [], trouble: broken, ...(broken.final ? {} : { lookAfterMs: 5_000 }) };
   const waits = missingImage(facts, desired);
   if (waits) return { state: 'preparing', steps: [], ...(waits.trouble ? { trouble: waits.trouble } : {}) };
-  const absent = desired.disks.filter(({ name }) => facts.disks.get(name)?.is !== 'ready');
+  const absent = desired.disks.filter(({ name }) => facts.disks.get(name)?.is === 'absent');
   const made: Step[] = [
     ...(entry.unixId === null ? [{ do: 'allot' as const }] : []),
     ...absent.map(({ name }) => ({ do: 'createDisk' as const, name })),

@@ -47,13 +47,16 @@ export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: 
 };
 
 /** Disks that are wanted, and those that are still there. */
-const disksOf = ({ entry, disks }: VmFacts): ObservedVm['disks'] => {
+const disksOf = ({ entry, disks, staleDrives }: VmFacts): ObservedVm['disks'] => {
   const unclaimed = unclaimedDisks(entry);
   return disksInQuestion(entry).flatMap((name): ObservedVm['disks'] => {
     const seen = disks.get(name);
+    const wanted = entry.desired?.disks.find((each) => each.name === name);
+    // A drive that was taken away is told until its medium is gone.
+    if (seen?.is === 'empty' || (seen?.is === 'absent' && !wanted && staleDrives.has(name))) return [{ name, sizeMiB: 0, format: 'none', state: 'Empty' }];
     if (seen?.is === 'ready') return [{ name, sizeMiB: seen.sizeMiB, format: seen.format, state: unclaimed.includes(name) ? 'Unclaimed' : 'Ready' }];
-    const sizeMiB = entry.desired?.disks.find((each) => each.name === name)?.sizeMiB ?? 0;
-    return entry.disks.includes(name) && seen?.is === 'absent' ? [{ name, sizeMiB, format: 'qcow2', state: 'Missing' }] : [];
+    const sizeMiB = wanted?.sizeMiB ?? 0;
+    return entry.disks.includes(name) && seen?.is === 'absent' && !wanted?.cdrom ? [{ name, sizeMiB, format: 'qcow2', state: 'Missing' }] : [];
   }).slice(0, 24);
 };
 

@@ -22,7 +22,10 @@ const object = (members: Record<string, fc.Arbitrary<unknown>>, optional: readon
 const name = or(some('a', 'root', 'data-1', 'x'.repeat(15)), '', 'A', '-a', 'a-', 'a_b', 'x'.repeat(16), 'x'.repeat(21), 'ä', 7);
 const port = or(fc.integer({ min: 1, max: 65_535 }), 0, 65_536, -1, 1.5, '22', true);
 const size = (...good: string[]) => or(some(...good), '', '1', '0Mi', '1M', '1.5Gi', '-1Gi', '01Gi', '8193Gi', '10Ti', '1Ki', '1Mi ', 5, '99999999999Gi');
-const disk = object({ name, image: object({ name: or(some('guest', 'debian-12.qcow2'), '', 'Guest', '../x', 'x'.repeat(254)) }), blank: some({}), size: size('1Mi', '10Gi', '9Ti') }, ['image', 'blank', 'size'])
+const disk = object({ name, image: object({ name: or(some('guest', 'debian-12.qcow2'), '', 'Guest', '../x', 'x'.repeat(254)) }), blank: some({}), size: size('1Mi', '10Gi', '9Ti'),
+  bus: or(some('virtio', 'scsi', 'sata', 'nvme'), 'ide', ''), bootOrder: or(fc.integer({ min: 1, max: 9 }), 0, 65, '1'), readOnly: or(fc.boolean(), 'true'), cache: or(some('writeback', 'none', 'writethrough'), 'unsafe'),
+  limits: object({ iops: or(fc.integer({ min: 1, max: 9_999 }), 0, -1, '5'), bytesPerSecond: size('1Mi', '9Ti') }, ['iops', 'bytesPerSecond']),
+}, ['image', 'blank', 'size', 'bus', 'bootOrder', 'readOnly', 'cache', 'limits'])
   .map((each) => ('image' in each && 'blank' in each && JSON.stringify(each).length % 3 > 0 ? Object.fromEntries(Object.entries(each).filter(([key]) => key !== 'blank')) : each));
 const forward = object({ name, hostPort: port, port, protocol: or(some('TCP', 'UDP'), 'tcp', 'SCTP', '') }, ['protocol']);
 const face = object({ name, user: object({ forwards: fc.array(forward, { maxLength: 3 }) }, ['forwards']) });

@@ -115,9 +115,9 @@ export const vmStatus = z.object({
   })).max(7).describe('Network cards.').optional(),
   disks: z.array(z.object({
     name: z.string().max(20).describe('Name of the disk.'),
-    size: z.string().max(16).describe('Size the guest sees.'),
-    format: z.string().max(16).describe('Format on the node.'),
-    state: z.enum(['Ready', 'Missing', 'Unclaimed']).describe('Whether the file is there. Unclaimed: the node has it and the spec does not, without an edit that took it away (a restored cluster); it is kept. Put it into spec.disks again to use it.'),
+    size: z.string().max(16).describe('Size the guest sees.').optional(),
+    format: z.string().max(16).describe('Format on the node.').optional(),
+    state: z.enum(['Ready', 'Missing', 'Empty', 'Unclaimed']).describe('Whether the file is there. Empty: a CD drive without a medium. Unclaimed: the node has it and the spec does not, without an edit that took it away (a restored cluster); it is kept. Put it into spec.disks again to use it.'),
   })).max(24).describe('Disks, also those that an edit has taken away until they are gone.').optional(),
   lastExit: z.object({
     reason: exitReason.describe('What ended the run.'),

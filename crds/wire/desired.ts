@@ -17,11 +17,12 @@ export const desiredForward = z.strictObject({
 
 /**
  * One disk, as it is wanted. `imageUid` names a desired image; without it the disk starts empty. Sizes in MiB. Absent: bus virtio, cache
- * writeback, writable, without limits. The disks with a `bootOrder` are tried in that order; the first of the list when none has one.
+ * writeback, writable, without limits. `cdrom`: a drive, with the image as its medium or empty, on scsi when `bus` is absent. The disks with a `bootOrder` are tried in that order; the first of the list when none has one.
  */
 export const desiredDisk = z.strictObject({
   name: deviceName,
   imageUid: uid.optional(),
+  cdrom: z.literal(true).optional(),
   sizeMiB: z.int().min(1).optional(),
   bus: z.enum(['virtio', 'scsi', 'sata', 'nvme']).optional(),
   cache: z.enum(['writeback', 'none', 'writethrough']).optional(),

@@ -83,8 +83,8 @@ export const observedVm = z.object({
   restarts: z.object({ count: z.int(), at: z.string().max(40).optional() }).optional(),
   /** The restart token that was honoured last. */
   restartToken: z.string().max(63).optional(),
-  /** Unclaimed: it is there, and the desire neither wants it nor says that it was taken away. */
-  disks: z.array(z.object({ name: z.string().max(20), sizeMiB: z.int(), format: z.string().max(16), state: z.enum(['Ready', 'Missing', 'Unclaimed']) })).max(24),
+  /** Empty: a drive without a medium. Unclaimed: it is there, and the desire neither wants it nor says that it was taken away. */
+  disks: z.array(z.object({ name: z.string().max(20), sizeMiB: z.int(), format: z.string().max(16), state: z.enum(['Ready', 'Missing', 'Empty', 'Unclaimed']) })).max(24),
   forwards: z.array(z.object({
     interface: z.string().max(15),
     name: z.string().max(20),

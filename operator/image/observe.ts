@@ -1,3 +1,4 @@
+import { imageOf } from '#crds/v1alpha1/disks.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import type { Cache } from '../cache.ts';
@@ -10,7 +11,7 @@ export type ImageSources = { vms: Cache<VirtualMachine>; fleet: Fleet };
 /** Reads everything that a decision about an image needs. */
 export const observe = (image: VirtualMachineImage, { vms, fleet }: ImageSources): ImageFacts => {
   const { uid, name, namespace } = image.metadata;
-  const refers = ({ metadata, spec }: VirtualMachine) => metadata.namespace === namespace && spec.disks.some((disk) => disk.image?.name === name);
+  const refers = ({ metadata, spec }: VirtualMachine) => metadata.namespace === namespace && spec.disks.some((disk) => imageOf(disk) === name);
   const users = vms.list().filter(refers).flatMap(({ status }) => status.nodeName ?? []);
   const members = fleet.members();
   return {

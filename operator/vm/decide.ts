@@ -1,3 +1,4 @@
+import { imageOf } from '#crds/v1alpha1/disks.ts';
 import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import type { Verdict } from '#crds/v1alpha1/condition.ts';
 import { adoptOrphanAnnotation, discardOrphanAnnotation, vmFinalizer } from '#crds/v1alpha1/names.ts';
@@ -197,7 +198,7 @@ const tooLarge = ({ vm, report, oversize }: VmFacts): Standing | undefined => ov
 
 const failedImage = ({ images, vm, report }: VmFacts): Standing | undefined => {
   if (report !== undefined && report.state !== 'preparing') return undefined;
-  const failed = vm.spec.disks.flatMap(({ image }) => images.get(image?.name ?? '') ?? []).find((each) => each.failed !== undefined);
+  const failed = vm.spec.disks.flatMap((disk) => images.get(imageOf(disk) ?? '') ?? []).find((each) => each.failed !== undefined);
   return failed && { phase: 'Pending', ready: 'False', reason: 'ImageFailed', message: `image ${failed.name}: ${failed.failed}`, progress: 'stalled' };
 };
 

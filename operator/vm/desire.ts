@@ -1,3 +1,4 @@
+import { imageOf } from '#crds/v1alpha1/disks.ts';
 import { toMiB } from '#crds/kit/quantity.ts';
 import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
@@ -17,7 +18,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
   const { vm, clusterId } = facts;
   const { metadata: { namespace, name, generation }, spec, status } = vm;
   const resolved = resolveImages(facts);
-  const missing = spec.disks.flatMap(({ name: disk, image }) => (image && resolved.get(disk)?.uid === undefined ? [image.name] : []));
+  const missing = spec.disks.flatMap((disk) => (resolved.get(disk.name)?.uid === undefined ? imageOf(disk) ?? [] : []));
   if (missing.length > 0) return { missing: 'ImageNotFound', message: `image ${[...new Set(missing)].join(', ')} does not exist` };
   const removed = removedDisks(facts);
   const seed = cloudInitOf(name, spec, facts.secrets);

@@ -4,9 +4,10 @@ import { fromMiB, toMiB } from '#crds/kit/quantity.ts';
 import type { VmFacts } from './facts.ts';
 
 /** One disk as its node is told; `imageUid` is what it starts from. Pure. */
-export const desiredDisk = ({ name, size, bus, bootOrder, readOnly, cache, limits }: VmSpec['disks'][number], imageUid: string | undefined): DesiredVm['disks'][number] => ({
+export const desiredDisk = ({ name, cdrom, size, bus, bootOrder, readOnly, cache, limits }: VmSpec['disks'][number], imageUid: string | undefined): DesiredVm['disks'][number] => ({
   name,
   ...(imageUid === undefined ? {} : { imageUid }),
+  ...(cdrom === undefined ? {} : { cdrom: true }),
   ...(size === undefined ? {} : { sizeMiB: toMiB(size) }),
   ...(bus === undefined ? {} : { bus }),
   ...(bootOrder === undefined ? {} : { bootOrder }),
@@ -42,5 +43,7 @@ export const removedDisks = (facts: DiskFacts): NonNullable<DesiredVm['removedDi
 /** The disks of a VM as its node reports them; what a silent node said last stays. Pure. */
 export const disksOf = (facts: DiskFacts): VmStatus['disks'] => {
   const known = knownDisks(facts);
-  return facts.report?.disks.map(({ sizeMiB, state, ...disk }) => ({ ...disk, size: fromMiB(sizeMiB), state: known.has(disk.name) ? state : 'Unclaimed' })) ?? facts.vm.status.disks;
+  return facts.report?.disks.map(({ name, sizeMiB, format, state }) => ({
+    name, ...(state === 'Empty' ? {} : { size: fromMiB(sizeMiB), format }), state: known.has(name) ? state : 'Unclaimed',
+  })) ?? facts.vm.status.disks;
 };

@@ -1,3 +1,4 @@
+import { imageOf } from '#crds/v1alpha1/disks.ts';
 import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VmFacts } from './facts.ts';
 
@@ -6,18 +7,20 @@ export type ResolvedImage = NonNullable<NonNullable<VmStatus['resolved']>['image
 
 /**
  * What each disk with an image starts from; a disk is not in it when nobody knows. Pure. A disk that is there keeps the image that it was
- * made from, whatever has its name now; one that is still to be made takes the object of that name. An object that is gone is as it was.
+ * made from, whatever has its name now; one that is still to be made, and a CD drive, takes the object of that name. An object that is gone is as it was.
  */
 export const resolveImages = ({ vm: { spec, status }, images, report }: Pick<VmFacts, 'vm' | 'images' | 'report'>): ReadonlyMap<string, ResolvedImage> => {
   const made = new Set([...(report?.disks ?? []), ...(status.disks ?? [])].map(({ name }) => name));
   const recorded = status.resolved?.images ?? [];
-  return new Map(spec.disks.flatMap(({ name: disk, image }) => {
-    if (!image) return [];
-    const live = images.get(image.name);
+  return new Map(spec.disks.flatMap((of) => {
+    const { name: disk, cdrom } = of;
+    const name = imageOf(of);
+    if (name === undefined) return [];
+    const live = images.get(name);
     // Records of the first version name no disk.
-    const known = recorded.find((each) => each.disk === disk && each.name === image.name) ?? recorded.find((each) => each.disk === undefined && each.name === image.name);
-    const isLive = live !== undefined && (known?.uid === undefined || known.uid === live.uid || !made.has(disk));
-    if (isLive) return [[disk, { disk, name: image.name, uid: live.uid, ...(live.digest === undefined ? {} : { digest: live.digest }) }]];
+    const known = recorded.find((each) => each.disk === disk && each.name === name) ?? recorded.find((each) => each.disk === undefined && each.name === name);
+    const isLive = live !== undefined && (known?.uid === undefined || known.uid === live.uid || !made.has(disk) || cdrom !== undefined);
+    if (isLive) return [[disk, { disk, name, uid: live.uid, ...(live.digest === undefined ? {} : { digest: live.digest }) }]];
     return known ? [[disk, { ...known, disk }]] : [];
   }));
 };

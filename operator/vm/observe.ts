@@ -1,3 +1,4 @@
+import { imageOf } from '#crds/v1alpha1/disks.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
@@ -58,7 +59,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const oversize = nodeName === undefined ? undefined : fleet.oversize(nodeName, uid);
   const elder = nodeName === undefined ? elderOf(vm, sources) : undefined;
   const names = nodes.all().map(({ meta }) => meta.name);
-  const wanted = vm.spec.disks.flatMap(({ image }) => (image ? images.get(`${namespace}/${image.name}`) ?? [] : []));
+  const wanted = vm.spec.disks.flatMap((disk) => images.get(`${namespace}/${imageOf(disk)}`) ?? []);
   return {
     vm,
     clusterId: sources.clusterId,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { type MachineDisk, type MachineSpec, plainDisk, plainHardware } from '../driver.ts';
+import { type MachineDisk, type MachineDrive, type MachineSpec, plainDisk, plainHardware } from '../driver.ts';
 import { cpuModelOf, qemuArgs } from './args.ts';
 
 const uid = '00000000-0000-4000-8000-000000000001';
@@ -144,6 +144,17 @@ describe('the arguments of QEMU', () => {
     ['nvme', [{ driver: 'nvme', bus: 'port3', id: 'blk3', serial: 'data' }]],
   ])('a disk on bus %s', (bus, devices) => {
     for (const device of devices) expect(valuesOf(disk({ bus, port: 4 }), '-device')).toContainEqual(expect.objectContaining(device));
+  });
+
+  const drive = (over: Partial<MachineDrive>) => args({ drives: [{ name: 'cd', slot: 4, bus: 'scsi', port: 0, ...over }] });
+  test.each<[string, Partial<MachineDrive>, object[]]>([
+    ['on scsi', { medium: 'disks/cd.x.medium' }, [{ driver: 'virtio-scsi-pci', id: 'scsi4', bus: 'port4' }, { driver: 'scsi-cd', bus: 'scsi4.0', id: 'blk4', serial: 'cd', drive: 'disk4' }]],
+    ['on sata, booted from', { bus: 'sata', port: 2, medium: 'disks/cd.x.medium', bootIndex: 1 }, [{ driver: 'ide-cd', bus: 'ide.2', id: 'blk4', serial: 'cd', drive: 'disk4', bootindex: 1 }]],
+    ['empty', {}, [{ driver: 'scsi-cd', bus: 'scsi4.0', id: 'blk4', serial: 'cd' }]],
+  ])('a CD drive %s', (_, over, devices) => {
+    for (const device of devices) expect(valuesOf(drive(over), '-device')).toContainEqual(device);
+    const node = { driver: 'qcow2', 'node-name': 'disk4', 'read-only': true, file: { driver: 'file', filename: 'disks/cd.x.medium', 'read-only': true }, backing: null };
+    expect(valuesOf(drive(over), '-blockdev').filter((each) => JSON.stringify(each).includes('disk4'))).toEqual(over.medium === undefined ? [] : [node]);
   });
 
   test('a board without SATA gets a controller, when a disk needs it', () => {

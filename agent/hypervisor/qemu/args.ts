@@ -1,8 +1,8 @@
 import { platform } from '../../host/platform.ts';
-import type { Accelerator, MachineDisk, MachineNic, MachineSpec } from '../driver.ts';
+import type { Accelerator, MachineDisk, MachineDrive, MachineNic, MachineSpec } from '../driver.ts';
 import { boards } from './board.ts';
 import { memoryBlockMiB, memoryDevice, nicParts } from './devices.ts';
-import { diskParts } from './diskparts.ts';
+import { diskParts, driveParts } from './diskparts.ts';
 import { variablesFile } from './firmware.ts';
 
 /** What the node adds to a machine's own data. `sockets` is a directory of our own making; its path has no comma. */
@@ -64,8 +64,9 @@ export const qemuArgs = (spec: MachineSpec, build: Build): string[] => {
     '-chardev', serialPort, ...board.serial(serialId),
     ...ports(),
     ...further(spec, build),
-    ...(spec.disks.some(({ bus }) => bus === 'sata') ? board.sata.controller.flatMap((each) => device(each)) : []),
+    ...([...spec.disks, ...spec.drives].some(({ bus }) => bus === 'sata') ? board.sata.controller.flatMap((each) => device(each)) : []),
     ...spec.disks.flatMap((each) => disk(each, board.sata.bus)),
+    ...spec.drives.flatMap((each) => drive(each, board.sata.bus)),
     ...spec.nics.flatMap(nic),
   ];
 };
@@ -136,6 +137,11 @@ const memory = ({ memoryMiB, maxMemoryMiB }: MachineSpec): string[] => {
 const disk = (of: MachineDisk, sataBus: (port: number) => string): string[] => {
   const { group, nodes, devices } = diskParts(of, sataBus);
   return [...object(group), ...nodes.flatMap(blockdev), ...devices.flatMap(device)];
+};
+
+const drive = (of: MachineDrive, sataBus: (port: number) => string): string[] => {
+  const { nodes, devices } = driveParts(of, sataBus);
+  return [...nodes.flatMap(blockdev), ...devices.flatMap(device)];
 };
 
 const nic = (of: MachineNic): string[] => {

@@ -3,6 +3,7 @@ import { Fault } from '#crds/kit/fault.ts';
 import type { MachineChange, MachineNic } from '../driver.ts';
 import { forwardFrom, idsOf, memoryDevice, nicParts } from './devices.ts';
 import { addDisk, growDisk, removeDisk, setLimits } from './diskchange.ts';
+import { addDrive, setMedium } from './drivechange.ts';
 import { deviceIds, reached, release, unlessRefused } from './peripherals.ts';
 import type { Qmp } from './qmp.ts';
 
@@ -27,6 +28,10 @@ export const changeMachine = async (qmp: Qmp, change: MachineChange, signal: Abo
       return removeDisk(qmp, change.slot, signal);
     case 'growDisk':
       return growDisk(qmp, change.slot, change.sizeMiB, signal);
+    case 'addDrive':
+      return addDrive(qmp, change.drive, signal);
+    case 'medium':
+      return setMedium(qmp, change.slot, change.medium, signal);
     case 'limits':
       return setLimits(qmp, change.slot, change.limits, signal);
     case 'forwards':

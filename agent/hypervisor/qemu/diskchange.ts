@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { Fault } from '#crds/kit/fault.ts';
 import type { DiskLimits, MachineDisk } from '../driver.ts';
-import { idsOf } from './devices.ts';
+import { idsOf, type Props } from './devices.ts';
 import { diskParts, limitsOf } from './diskparts.ts';
 import { deviceIds, release, unlessRefused } from './peripherals.ts';
 import type { Qmp } from './qmp.ts';
@@ -9,16 +9,20 @@ import type { Qmp } from './qmp.ts';
 const nothing = z.unknown();
 const mebibyte = 1024 * 1024;
 
-/** Plugs a disk. What an attempt that was cut off left behind is cleared first: without a device it is in nobody's way. */
+/** Plugs a disk. */
 export const addDisk = async (qmp: Qmp, disk: MachineDisk, signal: AbortSignal): Promise<void> => {
   const { group, nodes, devices } = diskParts(disk, noSata);
-  const there = await deviceIds(qmp, signal);
-  if (there.has(idsOf(disk.slot).disk)) return;
-  // A controller without its disk.
-  if (there.has(idsOf(disk.slot).scsi)) await removeDisk(qmp, disk.slot, signal);
-  await dropNodes(qmp, disk.slot, signal);
-  await qmp.execute('object-add', nothing, signal, group);
-  for (const node of nodes) await qmp.execute('blockdev-add', nothing, signal, node);
+  await plug(qmp, disk.slot, async () => {
+    await qmp.execute('object-add', nothing, signal, group);
+    for (const node of nodes) await qmp.execute('blockdev-add', nothing, signal, node);
+  }, devices, signal);
+};
+
+/** Plugs the devices of a slot. What an attempt that was cut off left behind is cleared first: without its last device it is in nobody's way. */
+export const plug = async (qmp: Qmp, slot: number, makeNodes: () => Promise<void>, devices: readonly Props[], signal: AbortSignal): Promise<void> => {
+  if ((await deviceIds(qmp, signal)).has(idsOf(slot).disk)) return;
+  await removeDisk(qmp, slot, signal);
+  await makeNodes();
   for (const device of devices) {
     // The order in which firmware tries disks is made at a start.
     const { bootindex: _, ...plugged } = device;
@@ -26,8 +30,9 @@ export const addDisk = async (qmp: Qmp, disk: MachineDisk, signal: AbortSignal):
   }
 };
 
-const noSata = (): never => {
-  throw new Fault('ChangeRefused', 'a SATA disk can not be plugged while the guest runs');
+/** Names no bus: QEMU's SATA controllers are not for plugging. */
+export const noSata = (): never => {
+  throw new Fault('ChangeRefused', 'a disk or drive on SATA can not be plugged while the guest runs');
 };
 
 /** Has the guest release a disk, and closes its files. */

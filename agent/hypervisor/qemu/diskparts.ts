@@ -1,4 +1,4 @@
-import type { DiskLimits, MachineDisk } from '../driver.ts';
+import type { DiskLimits, MachineDisk, MachineDrive } from '../driver.ts';
 import { idsOf, type Props } from './devices.ts';
 
 /** What makes a disk: its limits, its nodes from the file up, and the devices through which the guest sees it. */
@@ -50,4 +50,21 @@ const devicesOf = ({ name, bus, port, slot, cache, bootIndex }: MachineDisk, sat
       // It knows no werror: the guest is told of an error of the node's disk.
       return [{ driver: 'nvme', bus: ids.port, ...seen }];
   }
+};
+
+/** The node of a medium: an image, only read. Pure. */
+export const mediumNode = (slot: number, medium: string): Props => ({
+  driver: 'qcow2', 'node-name': idsOf(slot).node, 'read-only': true, file: { driver: 'file', filename: medium, 'read-only': true }, backing: null,
+});
+
+/** The parts of a CD drive. Pure. */
+export const driveParts = ({ name, slot, bus, port, medium, bootIndex }: MachineDrive, sataBus: (port: number) => string): { nodes: readonly Props[]; devices: readonly Props[] } => {
+  const ids = idsOf(slot);
+  const seen = { id: ids.disk, serial: name, ...(medium === undefined ? {} : { drive: ids.node }), ...(bootIndex === undefined ? {} : { bootindex: bootIndex }) };
+  return {
+    nodes: medium === undefined ? [] : [mediumNode(slot, medium)],
+    devices: bus === 'sata'
+      ? [{ driver: 'ide-cd', bus: sataBus(port), ...seen }]
+      : [{ driver: 'virtio-scsi-pci', id: ids.scsi, bus: ids.port }, { driver: 'scsi-cd', bus: `${ids.scsi}.0`, ...seen }],
+  };
 };
