@@ -27,7 +27,7 @@ describe('a disk', () => {
   const file = (name: string) => join(scene.all.node.paths.disks(uid), name);
   const settled = (wanted = 'RestartRequired=False UpToDate') => until(wanted, async () => {
     const vm = await scene.all.me.vm('disky');
-    return verdict(vm, 'RestartRequired') === wanted && vm.status.observedGeneration === vm.metadata.generation && vm;
+    return verdict(vm, 'RestartRequired') === wanted && vm.status.appliedGeneration === vm.metadata.generation && vm;
   }, bootMs);
   const inStatus = async () => (await scene.all.me.vm('disky')).status.disks?.map(({ name, size, state }) => `${name} ${size} ${state}`);
 
