@@ -25,6 +25,7 @@ beforeAll(async () => {
   const guest = await ensureGuest(() => undefined);
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', guest.disk, '-F', 'qcow2', join(dir, 'root.qcow2')]);
   for (const name of ['late', 'scsi', 'nvme', 'medium']) await run('qemu-img', ['create', '-q', '-f', 'raw', join(dir, `${name}.raw`), '8M']);
+  await run('mke2fs', ['-q', '-F', '-b', '4096', '-O', '^has_journal', join(dir, 'medium.raw')], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` } });
   await makeSeed(join(dir, 'seed.img'), { 'meta-data': 'instance-id: i-1\nlocal-hostname: plug\n' });
   vm = await startMachine(dir, 256, [
     '-smp', '1,maxcpus=3', '-m', 'maxmem=2G,slots=2',
@@ -137,10 +138,10 @@ describe('what is plugged in', () => {
     const seen = () => [...vm.serial().matchAll(/^STRATO disk=sr0\(cdrom\) size=(\d+)/gm)].map(([, size]) => Number(size));
     await insert();
     await until('the medium', () => seen().at(-1) === 8388608, seenMs);
-    // Held by a reader, the drive's door is locked: the first request only presses its button.
-    vm.type('sleep 1000 </dev/sr0 & echo held\n');
-    await vm.saw(/^held$/m, seenMs);
-    vm.type('kill $!\n');
+    // A mounted medium locks the drive's door: the first request only presses its button.
+    vm.type('mount -t ext4 -r /dev/sr0 /mnt && echo mounted\n');
+    await vm.saw(/^mounted$/m, seenMs);
+    await expect(vm.qmp('eject', { id: 'cd' })).rejects.toThrow('locked');
     await until('an open tray', () => vm.qmp('eject', { id: 'cd' }).then(() => true, () => false), seenMs);
     await until('no medium', () => seen().at(-1) === 0, seenMs);
     await insert();

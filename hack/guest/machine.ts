@@ -11,7 +11,7 @@ import { until } from '../bed/until.ts';
 export type Machine = AsyncDisposable & {
   /** All that the guest has written on its serial port, with plain line ends. */
   serial: () => string;
-  /** Waits for `pattern` on the serial port. */
+  /** Waits for `pattern` on the serial port. Fault Guest, with all that was said, when it does not come in time or QEMU ends without it. */
   saw: (pattern: RegExp, deadlineMs: number) => Promise<RegExpExecArray>;
   /** Types on the serial port. */
   type: (text: string) => void;
@@ -44,7 +44,11 @@ export const startMachine = async (dir: string, memoryMiB: number, args: readonl
     ],
     { cwd: dir, stdio: ['pipe', 'pipe', 'pipe'] },
   );
-  const ended = once(child, 'close').then(() => child.exitCode);
+  let isClosed = false;
+  const ended = once(child, 'close').then(() => {
+    isClosed = true;
+    return child.exitCode;
+  });
   let serial = '';
   let complaint = '';
   child.stdin.on('error', () => undefined);
@@ -53,9 +57,14 @@ export const startMachine = async (dir: string, memoryMiB: number, args: readonl
   const isOver = () => child.exitCode !== null || child.signalCode !== null;
 
   const saw: Machine['saw'] = (pattern, deadlineMs) =>
-    until(`${pattern} on the serial port`, () => pattern.exec(serial) ?? undefined, deadlineMs).catch((cause: unknown) => {
-      throw new Fault('Guest', `no ${pattern}; the guest said:\n${serial}\nQEMU said: ${complaint}`, { cause });
-    });
+    until(`${pattern} on the serial port, or QEMU's end`, () => pattern.exec(serial) ?? (isClosed ? 'over' : undefined), deadlineMs)
+      .then((found) => {
+        if (found === 'over') throw new Error('QEMU has ended');
+        return found;
+      })
+      .catch((cause: unknown) => {
+        throw new Fault('Guest', `no ${pattern}; the guest said:\n${serial}\nQEMU said: ${complaint}`, { cause });
+      });
 
   const qmp: Machine['qmp'] = async (execute, args_ = {}) => {
     const signal = AbortSignal.timeout(qmpMs);
