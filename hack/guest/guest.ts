@@ -10,9 +10,10 @@ import { runChild } from '../cache/child.ts';
 import type { OnProgress } from '../cache/progress.ts';
 import { tellingMaking } from '../cache/progress.ts';
 import type { Deb } from './apt.ts';
-import { downloadDebs, findDebs } from './debs.ts';
+import type { Apt } from './debs.ts';
+import { aptFor, downloadDebs, findDebs } from './debs.ts';
 import type { Recipe } from './recipes.ts';
-import { small } from './recipes.ts';
+import { arm64, hardware, small } from './recipes.ts';
 
 /**
  * A test guest: `disk` is a bootable qcow2, `digest` is `sha256:` and the hex of its bytes; `kernel` and `initrd` are the same
@@ -51,13 +52,14 @@ const ensure =
       throw new Fault('GuestArchitecture', `guests are built on amd64 machines only, this is ${process.arch}`, { retry: 'never' });
     }
     const { name, what } = recipe;
-    const { abi, debs } = await findDebs(recipe.kernel, recipe.ingredients, signal);
+    const apt = await aptFor(recipe.architecture, root, signal);
+    const { abi, debs } = await findDebs(apt, recipe.kernel, recipe.ingredients);
     const version = `${abi}-${digestOf([await digestOfRecipe(recipe), debs]).slice(0, 12)}`;
     let made = false;
     const onWait = () => onProgress({ what, is: 'waiting', seconds: 0 });
     const dir = await cached({ name, version, root, onWait, ...(signal ? { signal } : {}) }, async (into, aborted) => {
       made = true;
-      await tellingMaking(what, onProgress, () => buildInto(into, recipe, abi, debs, aborted));
+      await tellingMaking(what, onProgress, () => buildInto(into, recipe, abi, { ...apt, signal: aborted }, debs));
     });
     if (!made) onProgress({ what, is: 'cached', seconds: 0 });
     return {
@@ -71,6 +73,12 @@ const ensure =
 /** The small guest: a disk that boots by BIOS, by UEFI and under Secure Boot (with 384 MiB of memory or more) on q35. */
 export const ensureGuest = ensure(small);
 
+/** The guest with Debian's full kernel (70 MB of downloads): SATA, the i6300esb watchdog, e1000e. BIOS and UEFI on q35. */
+export const ensureHardwareGuest = ensure(hardware);
+
+/** The guest for arm64, by UEFI on `virt`. Its packages come through lists of our own, so `apt-get update` runs for those at first. */
+export const ensureArm64Guest = ensure(arm64);
+
 const digestOfRecipe = async (recipe: Recipe): Promise<string> => {
   const here = import.meta.dirname;
   const tree = await readdir(join(here, 'root'), { recursive: true, withFileTypes: true });
@@ -78,10 +86,11 @@ const digestOfRecipe = async (recipe: Recipe): Promise<string> => {
   return digestOf([recipe, await digestFiles([join(here, 'build.sh'), ...files])]);
 };
 
-const buildInto = async (into: string, recipe: Recipe, abi: string, debs: readonly Deb[], signal: AbortSignal): Promise<void> => {
+const buildInto = async (into: string, recipe: Recipe, abi: string, apt: Required<Apt>, debs: readonly Deb[]): Promise<void> => {
+  const { signal } = apt;
   const disk = join(into, `${recipe.name}.qcow2`);
   const downloaded = join(into, 'debs');
-  await downloadDebs(debs, downloaded, signal);
+  await downloadDebs(apt, debs, downloaded);
   const groups = Object.entries(recipe.drivers).map(([group, drivers]) => `${group}=${drivers.join(',')}`);
   const script = join(import.meta.dirname, 'build.sh');
   try {

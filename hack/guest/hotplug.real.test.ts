@@ -40,6 +40,7 @@ beforeAll(async () => {
     '-device', 'pvpanic-pci', '-action', 'panic=pause',
   ]);
   await vm.saw(/^STRATO ready host=plug/m, bootMs);
+  await vm.saw(/~# /, bootMs);
 });
 
 afterAll(async () => {

@@ -36,3 +36,27 @@ export const small: Recipe = {
   ingredients: [...programs, 'shim-signed', 'grub-efi-amd64-signed'],
   drivers,
 };
+
+/** With Debian's full kernel, for hardware that the cloud kernel knows nothing of: SATA, watchdogs, USB, NICs of real makers. */
+export const hardware: Recipe = {
+  ...small,
+  name: 'guest-hw',
+  what: 'hardware guest image',
+  kernel: 'linux-image-amd64',
+  drivers: {
+    // q35 always has a SATA host, so SCSI is not left for later.
+    first: [...drivers.first, 'e1000', 'e1000e', 'ahci', ...drivers.scsi, 'i6300esb', 'ext4', 'crc32c_generic'],
+    scsi: [],
+    later: [...drivers.later, 'xhci_pci', 'usb_storage', 'uas', 'usbhid', 'hid_generic'],
+  },
+};
+
+/** For 64-bit Arm, by UEFI only. Its kernel has no pvpanic; its TPM driver is a module. */
+export const arm64: Recipe = {
+  name: 'guest-arm64',
+  what: 'arm64 guest image',
+  architecture: 'arm64',
+  kernel: 'linux-image-cloud-arm64',
+  ingredients: [...programs, 'grub-efi-arm64-signed'],
+  drivers: { ...drivers, first: [...drivers.first.filter((name) => name !== 'pvpanic_pci'), 'tpm_tis'] },
+};
