@@ -87,7 +87,10 @@ const order = (now: readonly string[], wanted: readonly string[]): Change[] => {
 };
 
 /** A disk that was plugged while the guest ran: firmware does not try it before the next start. Pure. */
-export const asPlugged = ({ bootOrder: _, ...disk }: Disk): Disk => disk;
+export const asPlugged = (disk: Disk): Disk => {
+  const { bootOrder: _bootOrder, ...plugged } = disk;
+  return plugged;
+};
 
 /** The disks of a run after one live change. Pure. */
 export const disksAfter = (applied: Disks, desired: Disks, change: DiskChange): Disks => {

@@ -75,7 +75,7 @@ describe('a guest', () => {
       const found: string[] = [];
       for (const fd of await readdir(`/proc/${qemu?.pid}/fd`)) {
         const file = await readlink(`/proc/${qemu?.pid}/fd/${fd}`).catch(() => '');
-        if (/direct\.qcow2$/.test(file)) found.push(/flags:\s*(\d+)/.exec(await readFile(`/proc/${qemu?.pid}/fdinfo/${fd}`, 'utf8'))?.[1] ?? '');
+        if (file.endsWith('direct.qcow2')) found.push(/flags:\s*(\d+)/.exec(await readFile(`/proc/${qemu?.pid}/fdinfo/${fd}`, 'utf8'))?.[1] ?? '');
       }
       return found;
     };
