@@ -103,10 +103,12 @@ describe('a guest', () => {
     await have({ name: 'slow', blank: {}, size: '64Mi', limits: { iops: 50 } });
     await settled();
     const reads = 300;
-    within(reads / await secondsOf(`dd if=/dev/${slow} of=/dev/null bs=4k count=${reads} iflag=direct`), 50);
+    const perSecond = async () => reads / await secondsOf(`dd if=/dev/${slow} of=/dev/null bs=4k count=${reads} iflag=direct`);
+    within(await perSecond(), 50);
     await have({ name: 'slow', blank: {}, size: '64Mi' });
     await settled();
-    expect(await writes(48)).toBeGreaterThan(16);
+    // Without a limit it is thousands; a busy machine halves that a few times.
+    expect(await perSecond()).toBeGreaterThan(100);
     await have();
     await settled();
   }, 400_000);
