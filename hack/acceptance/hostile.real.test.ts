@@ -88,7 +88,7 @@ describe('hostile input', () => {
     const text = evil.filter((each) => !each.includes('\u0000')).join('\n');
     const full = await started('full', { note: text }, { cloudInit: { userData: `#!/bin/sh\n${text}`, sshAuthorizedKeys: ['ssh-ed25519 AAAA -oProxyCommand=x,file=/etc/passwd'] } });
     expect(full).toEqual(plain);
-    const outside = (await files(all.node.paths.vms)).map((file) => file.split('/').slice(1).join('/')).filter((file) => !/^(|lock|run|seed\.img|serial\.(log|in)|disks(\/root\.(base|qcow2))?|runs(\/[^/]+(\/(start\.json|events|exit(\.new)?|stderr|qmp\.in))?)?)$/.test(file));
+    const outside = (await files(all.node.paths.vms)).map((file) => file.split('/').slice(1).join('/')).filter((file) => !/^(|lock|run|seed\.img|serial\.(log|in|out)|disks(\/root\.(base|qcow2))?|runs(\/[^/]+(\/(start\.json|events|exit(\.new)?|stderr|qmp\.in))?)?)$/.test(file));
     expect(outside).toEqual([]);
   }, 2 * stepMs);
 

@@ -67,7 +67,8 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
     absent: (uid, kind) => {
       const it = member();
       if (it.doomed.has(uid)) return ended(uid, kind);
-      if (it.wanted.has(uid)) it.endedForEver.add(uid);
+      // A copy of an image is a cache: one that went is told anew.
+      if (kind === 'vm' && it.wanted.has(uid)) it.endedForEver.add(uid);
       tellOfEnd(uid, kind);
     },
     facts: (facts) => {

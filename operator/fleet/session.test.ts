@@ -94,6 +94,16 @@ describe('a session', () => {
     expect(types()).toEqual(['welcome', 'desire']);
   });
 
+  test('an image that the agent does not have any more is told anew: a copy is only a cache', async () => {
+    const { fleet, connect } = lab();
+    const { say, types } = connect();
+    await say(hello, holding());
+    fleet.want('node-1', image);
+    await say({ type: 'absent', kind: 'image', uid });
+    fleet.want('node-1', { ...image, generation: 2 });
+    expect([fleet.isEndedForEver('node-1', uid), types().filter((type) => type === 'desire').length]).toEqual([false, 2]);
+  });
+
   test('leaves a VM alone that nobody wants', async () => {
     const { connect } = lab();
     const { say, types } = connect();
