@@ -24,11 +24,13 @@ beforeAll(async () => {
   const guest = await ensureHardwareGuest(() => undefined);
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', guest.disk, '-F', 'qcow2', join(dir, 'root.qcow2')]);
   await run('qemu-img', ['create', '-q', '-f', 'raw', join(dir, 'data.raw'), '32M']);
+  await run('qemu-img', ['create', '-q', '-f', 'raw', join(dir, 'cd.raw'), '1M']);
   await makeSeed(join(dir, 'seed.img'), { 'meta-data': 'instance-id: i-1\nlocal-hostname: hw\n' });
   vm = await startMachine(dir, 384, [
     '-blockdev', 'driver=qcow2,node-name=root,file.driver=file,file.filename=root.qcow2', '-device', 'ide-hd,bus=ide.0,drive=root,bootindex=0,serial=root',
     '-blockdev', 'driver=raw,node-name=data,file.driver=file,file.filename=data.raw', '-device', 'ide-hd,bus=ide.1,drive=data,serial=data',
-    '-blockdev', 'driver=raw,node-name=seed,read-only=on,file.driver=file,file.filename=seed.img', '-device', 'ide-cd,bus=ide.2,drive=seed,serial=seed',
+    '-blockdev', 'driver=raw,node-name=seed,file.driver=file,file.filename=seed.img', '-device', 'ide-hd,bus=ide.2,drive=seed,serial=seed',
+    '-blockdev', 'driver=raw,node-name=cd,read-only=on,file.driver=file,file.filename=cd.raw', '-device', 'ide-cd,bus=ide.3,drive=cd,serial=cd',
     '-netdev', 'user,id=n0', '-device', 'e1000e,netdev=n0,romfile=',
     '-device', 'i6300esb', '-action', 'watchdog=pause',
   ]);
@@ -41,10 +43,10 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
-test('boots from a SATA disk, finds its seed in a SATA drive, and has an e1000e', () => {
-  expect(vm.serial()).toMatch(/^STRATO seed=\/dev\/sr0 instance-id=i-1 hostname=hw keys=0$/m);
-  expect(vm.serial()).toMatch(/^STRATO disk=sd[ab]\(data\) size=33554432 ro=0$/m);
-  expect(vm.serial()).toMatch(/^STRATO disk=sr0\(seed\) size=1048576 ro=1$/m);
+test('boots from a SATA disk, finds its seed on another, sees a CD, and has an e1000e', () => {
+  expect(vm.serial()).toMatch(/^STRATO seed=\/dev\/sd[abc] instance-id=i-1 hostname=hw keys=0$/m);
+  expect(vm.serial()).toMatch(/^STRATO disk=sd[abc]\(data\) size=33554432 ro=0$/m);
+  expect(vm.serial()).toMatch(/^STRATO disk=sr0\(cd\) size=1048576 ro=1$/m);
   expect(vm.serial()).toMatch(/^STRATO dhcp eth0 ip=10\.0\.2\.15\/24 /m);
 });
 
