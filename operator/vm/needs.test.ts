@@ -28,6 +28,7 @@ describe('what a VM asks of its node', () => {
     [{ firmware: { type: 'uefi' } }, undefined, /no UEFI firmware/],
     [{ firmware: { type: 'uefi', secureBoot: true } }, undefined, /no UEFI firmware/],
     [{ architecture: 'arm64', firmware: { type: 'uefi', secureBoot: true } }, /no firmware with Secure Boot for arm64/, /arm64/],
+    [{ architecture: 'arm64', disks: [{ name: 'root', blank: {}, size: '1Gi', bus: 'sata' }] }, /no SATA for arm64/, /arm64/],
     [{ firmware: { tpm: true } }, undefined, /swtpm/],
     [{ devices: { vsock: true } }, /vhost-vsock/, /vhost-vsock/],
     [{ cpu: { cores: 1, model: 'EPYC' } }, undefined, /EPYC/],

@@ -7,19 +7,20 @@ import type { VmFacts } from './facts.ts';
 export type Architecture = NodeFacts['architecture'];
 
 /** What a VM asks of the QEMU of its node. */
-export type Board = { architecture: Architecture; firmware: NonNullable<DesiredVm['firmware']>; cpuModel?: string; vsock: boolean };
+export type Board = { architecture: Architecture; firmware: NonNullable<DesiredVm['firmware']>; cpuModel?: string; vsock: boolean; sata: boolean };
 
 /** What a node's QEMU can do. */
 export type Skills = { features: ReadonlySet<string>; cpuModels: NodeFacts['cpuModels'] };
 
 /** What a spec asks of the QEMU of its node; `ofImage` is the architecture that its image tells. Pure. */
-export const boardOf = ({ architecture, firmware, cpu, devices }: Pick<VmSpec, 'architecture' | 'firmware' | 'cpu' | 'devices'>, ofImage: Architecture | undefined): Board => {
+export const boardOf = ({ architecture, firmware, cpu, devices, disks }: Pick<VmSpec, 'architecture' | 'firmware' | 'cpu' | 'devices' | 'disks'>, ofImage: Architecture | undefined): Board => {
   const guest = architecture ?? ofImage ?? 'amd64';
   return {
     architecture: guest,
     firmware: { type: firmware.type ?? (guest === 'arm64' ? 'uefi' : 'bios'), secureBoot: firmware.secureBoot, tpm: firmware.tpm },
     ...(cpu.model === undefined ? {} : { cpuModel: cpu.model }),
     vsock: devices.vsock,
+    sata: disks.some(({ bus }) => bus === 'sata'),
   };
 };
 
@@ -40,11 +41,12 @@ export const skillsOf = ({ architecture, features, cpuModels }: Pick<NodeFacts, 
   ({ features: new Set(features ?? [`arch:${architecture}`]), cpuModels });
 
 /** What a node lacks for a VM, as a sentence without its subject; undefined when it lacks nothing. Pure. */
-export const lackOf = ({ architecture, firmware, cpuModel, vsock }: Board, { features, cpuModels }: Skills): string | undefined => {
+export const lackOf = ({ architecture, firmware, cpuModel, vsock, sata }: Board, { features, cpuModels }: Skills): string | undefined => {
   if (!features.has(`arch:${architecture}`)) return `can not run ${architecture} guests (QEMU for them is not installed)`;
   if (firmware.type === 'bios' && architecture === 'arm64') return 'can not start arm64 guests by a BIOS: there is none; leave firmware.type out';
   if (firmware.type === 'uefi' && !features.has(`uefi:${architecture}`)) return `has no UEFI firmware for ${architecture}`;
   if (firmware.secureBoot && !features.has(`secureboot:${architecture}`)) return `has no firmware with Secure Boot for ${architecture}`;
+  if (sata && architecture === 'arm64') return 'has no SATA for arm64 guests; put the disk on another bus';
   if (firmware.tpm && !features.has('tpm')) return 'has no TPM emulator (swtpm)';
   if (vsock && !features.has('vsock')) return 'has no vsock (/dev/vhost-vsock)';
   if (cpuModel !== undefined && cpuModels?.[architecture]?.includes(cpuModel) !== true) return `does not have all of CPU model ${cpuModel} for ${architecture} guests`;
