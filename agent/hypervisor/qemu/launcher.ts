@@ -16,7 +16,8 @@ const greeting = JSON.stringify({ execute: 'qmp_capabilities', id: 'capabilities
 
 // An agent keeps the records short, each 5 s. Where none lives a guest must not fill the disk of its neighbours either: the supervisor
 // has a child that looks now and then, and acts only on what an agent would not have left. It never has the lock.
-const tendSeconds = 30;
+// Where the supervisor was killed, this is also how long its tender outlives the machine.
+const tendSeconds = 3;
 const left = 4;
 const tended = [['serial.log', serialBound], ...runRecords.map((name) => [`$run/${name}`, runBound] as const)] as const;
 
