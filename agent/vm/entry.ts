@@ -78,6 +78,12 @@ export const blankVm = (of: string): VmEntry => ({
   run: null, applied: null, plugging: [], stopping: null, ended: false, restarts: noRestarts, firmwareMade: false, times: null, restartToken: null, lastExit: null, machine: null,
 });
 
+/**
+ * A VM that this node knows nothing of. What it is said to have `made` was lost with what the node knew: it must be there, and so must what
+ * its firmware remembered.
+ */
+export const strangerVm = (of: string, made: readonly string[] = []): VmEntry => ({ ...blankVm(of), disks: [...made], firmwareMade: made.length > 0 });
+
 /** An entry as the text of its file. */
 export const writeEntry = (of: Entry): string => `${JSON.stringify({ version: ledgerVersion, checksum: digestOf(of), entry: of })}\n`;
 

@@ -75,6 +75,16 @@ describe('the ledger', () => {
     expect(await second.accept(desire(someVm({ generation: 2 }), 9, 3))).toMatchObject({ is: 'refuse', why: expect.stringContaining('leader epoch 3') });
   });
 
+  test('of a node that knows nothing of a VM has what was made of it as made; one that knows it goes by what it knows', async () => {
+    const ledger = await open(shelfWorld());
+    await ledger.accept({ ...desire(someVm(), 1), made: ['root', 'gone'] });
+    expect(ledger.vm(uid)).toMatchObject({ disks: ['root', 'gone'], firmwareMade: true });
+    await ledger.accept({ ...desire(someVm({ generation: 2 }), 2), made: ['data'] });
+    expect(ledger.vm(uid)).toMatchObject({ disks: ['root', 'gone'] });
+    await ledger.accept(desire(someVm({ uid: uidOf(2), name: 'other' }), 3));
+    expect(ledger.vm(uidOf(2))).toMatchObject({ disks: [], firmwareMade: false });
+  });
+
   test('keeps the highest leaderEpoch even when that leader never said anything', async () => {
     const world = shelfWorld();
     await (await open(world)).noteLeader(7);

@@ -4,7 +4,7 @@ import { type Desire, judgeDesire, judgeTombstone, type Memory, type Tombstone, 
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import { appliedOf } from './change.ts';
-import { blankVm, type Entry, readEntry, rememberedOf, type VmEntry, writeEntry } from './entry.ts';
+import { blankVm, type Entry, readEntry, rememberedOf, strangerVm, type VmEntry, writeEntry } from './entry.ts';
 import { makeKeeping } from './keeping.ts';
 import { freeId, type IdRange, withSlots } from './places.ts';
 import { readLeader, writeLeader } from './leader.ts';
@@ -163,7 +163,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
           await admit({ kind: 'image', uid: object.uid, desired: object, order, ending: false });
           return verdict;
         }
-        const before = mine?.kind === 'vm' ? mine : blankVm(object.uid);
+        const before = mine?.kind === 'vm' ? mine : strangerVm(object.uid, command.made);
         const stops = object.powerState === 'Stopped';
         const applied = appliedOf(before);
         await withId({

@@ -89,6 +89,13 @@ describe('a VM that shall run', () => {
     expect(world.machine.starts).toHaveLength(1);
     expect(world.disks.get(uid)?.disks.has('data')).toBe(false);
   });
+
+  test('is not started on a blank disk by a node that was installed anew', async () => {
+    const { world, bench } = await ready();
+    await bench.hands.ledger.accept({ type: 'desire', leaderEpoch: 1, revision: 1, object: someVm(), made: ['data'] });
+    expect(await bench.rest(uid)).toMatchObject({ state: 'preparing', trouble: { reason: 'DiskMissing', final: true }, disks: [{ name: 'data', state: 'Missing' }] });
+    expect([world.machine.starts, world.disks.get(uid)?.disks.size ?? 0]).toEqual([[], 0]);
+  });
 });
 
 describe('a run that ends by itself', () => {

@@ -47,8 +47,8 @@ export const toAgent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('welcome'), protocol: z.int(), leaderEpoch: z.int().min(1), node: z.string().max(253) }),
   /** The session can't be; the socket closes after it. Try again later unless an administrator must act. */
   z.object({ type: z.literal('refused'), reason: z.enum(['ProtocolMismatch', 'IdentityConflict', 'TokenRefused', 'BadFrame', 'NotLeader']), message: z.string().max(4096) }),
-  /** The whole desire for one object. */
-  z.object({ type: z.literal('desire'), ...order, object: desired }),
+  /** The whole desire for one object. `made`: names of disks that its node is known to have made; an agent that knows nothing of the VM makes none of them anew. */
+  z.object({ type: z.literal('desire'), ...order, object: desired, made: z.array(z.string().max(20)).max(64).optional() }),
   /** Ends one uid for ever; of an image it ends the copy that the node has. Repeated until the agent says `absent`. */
   z.object({ type: z.literal('tombstone'), ...order, kind: z.enum(['vm', 'image']), uid }),
   /** Digest over everything that the node shall hold; on a difference the agent answers `holding`. */

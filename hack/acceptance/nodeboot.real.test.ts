@@ -1,7 +1,7 @@
 // N04: a node reboots while the control plane is away. What was to run comes back from the ledger; and a record that is damaged costs its own VM alone.
 import { randomUUID } from 'node:crypto';
 import { readFile, readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { lockFd } from '#agent/hypervisor/qemu/launcher.ts';
 import { openCgroups } from '#agent/hypervisor/qemu/cgroup.ts';
@@ -120,5 +120,27 @@ describe('a node that comes up', () => {
     await all.me.nodeIs('node-1', 'StorageReady=True StorageReady', stepMs);
     await runs('always');
     expect(await pids()).toEqual(before);
+  }, 400_000);
+
+  test('with nothing of what it was (installed anew): it waits for an administrator, and gives no VM a blank disk for the one it had; a new VM is made', async () => {
+    await powerCut();
+    const state = dirname(all.node.paths.agentId);
+    for (const name of await readdir(state)) await rm(join(state, name), { recursive: true });
+    await all.node.start();
+    const stranger = await until('the new agent to be refused', async () => /accept-agent=(\S+)/.exec(conditionOf((await all.me.node('node-1')).status.conditions, 'AgentRefused')?.message ?? '')?.[1], stepMs);
+    await all.me.annotateNode('node-1', { 'strato.dev/accept-agent': stranger });
+    await all.node.joined();
+    for (const name of ['always', 'failure', 'paused']) {
+      const vm = await all.me.vmIs(name, 'Ready=False DiskMissing', stepMs);
+      expect([vm.status.phase, vm.status.disks?.map(({ state }) => state), verdict(vm, 'Stalled')]).toEqual(['Failed', ['Missing'], 'Stalled=True DiskMissing']);
+    }
+    await all.me.apply(tiny('fresh'));
+    const fresh = await runs('fresh');
+    expect((await all.node.qemus()).map(({ uid }) => uid)).toEqual([fresh.metadata.uid]);
+    // What was stopped is no better off: its start shows it.
+    await power('stopped', 'Running');
+    await all.me.vmIs('stopped', 'Ready=False DiskMissing', stepMs);
+    await all.me.deleteVm('always');
+    await all.me.vmGone('always', stepMs);
   }, 400_000);
 });

@@ -45,7 +45,7 @@ export const makeCommands = ({ member, open, leads, say, bufferedBytes }: Comman
       if (paused) return;
       const at = order();
       if (!at) continue;
-      say({ type: 'desire', ...at, object: wanted.object });
+      say({ type: 'desire', ...at, object: wanted.object, ...(wanted.made.length > 0 ? { made: [...wanted.made] } : {}) });
       it.view = afterSend(it.view, wanted.held);
     }
     for (const { uid, kind } of plan.end) {

@@ -5,8 +5,8 @@ import type { NodeFacts, ObservedImage, ObservedVm } from '#crds/wire/observed.t
 import { type AgentView, joining } from '#crds/wire/sync.ts';
 import type { Spoken } from './epoch.ts';
 
-/** What is wanted of a node: one object, how the agent will hold it, and how many bytes a frame with it has. */
-export type Wanted = { object: Desired; held: Held; frameBytes: number };
+/** What is wanted of a node: one object, how the agent will hold it, how many bytes a frame with it has, and which disks it has made. */
+export type Wanted = { object: Desired; held: Held; frameBytes: number; made: readonly string[] };
 
 /** That an object does not fit into any frame that the agent of its node reads. */
 export type Oversize = { frameBytes: number; maxFrameBytes: number };
@@ -91,17 +91,22 @@ export const makeFleet = (monotonicMs: () => number) => {
     listen: (listener: FleetListener) => { listeners.push(listener); },
     tellListeners: (call: (listener: FleetListener) => void) => { for (const listener of listeners) call(listener); },
 
-    /** Says what a node shall hold of one uid. Equal desires are not sent again. */
-    want: (node: string, object: Desired) => {
+    /** Says what a node shall hold of one uid, and of a VM which disks were made there. Equal desires are not sent again. */
+    want: (node: string, object: Desired, made: readonly string[] = []) => {
       const it = member(node);
       const digest = desireDigest(object);
       if (object.kind === 'vm') it.toldDisks.set(object.uid, new Set([...(it.toldDisks.get(object.uid) ?? []), ...object.disks.map(({ name }) => name)]));
-      if (it.wanted.get(object.uid)?.held.digest === digest) return;
+      const frameBytes = Buffer.byteLength(JSON.stringify([object, made])) + envelopeBytes;
+      const known = it.wanted.get(object.uid);
+      if (known?.held.digest === digest) {
+        it.wanted.set(object.uid, { ...known, frameBytes, made });
+        return;
+      }
       const held: Held = {
         kind: object.kind, uid: object.uid, namespace: object.namespace, name: object.name, generation: object.generation,
         epoch: object.kind === 'vm' ? object.epoch : 1, digest, ending: false, ...(object.kind === 'vm' ? { uuid: object.uuid } : {}),
       };
-      it.wanted.set(object.uid, { object, held, frameBytes: Buffer.byteLength(JSON.stringify(object)) + envelopeBytes });
+      it.wanted.set(object.uid, { object, held, frameBytes, made });
       it.session?.wake();
     },
     /** Ends one uid on a node for ever; repeated until it says absent. */

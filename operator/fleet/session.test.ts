@@ -70,6 +70,19 @@ describe('a session', () => {
     expect(heard.flatMap((message) => (message.type === 'desire' ? [[message.leaderEpoch, message.revision, message.object.generation]] : []))).toEqual([[7, 1, 1], [7, 2, 2]]);
   });
 
+  test('tells with a desire which disks are known to be made, also those that became known later; that alone is no news', async () => {
+    const { fleet, connect } = lab();
+    fleet.want('node-1', image, []);
+    fleet.want('node-1', image, ['root']);
+    const first = connect();
+    await first.say(hello, holding());
+    fleet.want('node-1', image, ['root', 'data']);
+    const second = connect();
+    await second.say(hello, holding());
+    const made = [first, second].map(({ heard }) => heard.flatMap((message) => (message.type === 'desire' ? [message.made] : [])));
+    expect(made).toEqual([[['root']], [['root', 'data']]]);
+  });
+
   test.each([[1_000, [2]], [undefined, [1, 2]]])('does not send an object that an agent of frames up to %s bytes can not read; the others are sent', async (maxFrameBytes, sent) => {
     const { fleet, connect } = lab();
     const { say, heard, closed } = connect();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { type VirtualMachine, virtualMachine, type VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
-import { disksOf, removedDisks } from './disks.ts';
+import { disksOf, madeDisks, removedDisks } from './disks.ts';
 
 const uid = '11111111-2222-4333-8444-555555555555';
 const vm = (disks: readonly string[], known: VmStatus['disks'] = []): VirtualMachine => virtualMachine.parse({
@@ -9,7 +9,7 @@ const vm = (disks: readonly string[], known: VmStatus['disks'] = []): VirtualMac
   spec: { cpu: { cores: 1 }, memory: { size: '256Mi' }, disks: disks.map((name) => ({ name, blank: {}, size: '1Gi' })) },
   status: { observedGeneration: 2, disks: known },
 });
-const inStatus = (name: string, state: 'Ready' | 'Missing' | 'Unclaimed' = 'Ready') => ({ name, size: '1Gi', format: 'qcow2', state });
+const inStatus = (name: string, state: 'Ready' | 'Missing' | 'Unclaimed' | 'Empty' = 'Ready') => ({ name, size: '1Gi', format: 'qcow2', state });
 const report = (...disks: { name: string; state?: 'Ready' | 'Missing' | 'Unclaimed' }[]): ObservedVm => ({
   kind: 'vm', uid, generation: 2, epoch: 1, digest: '', state: 'running', forwards: [], disks: disks.map(({ name, state = 'Ready' }) => ({ name, state, sizeMiB: 1024, format: 'qcow2' })),
 });
@@ -38,4 +38,8 @@ describe('a disk that is not in the spec', () => {
   test('keeps its line in the status of a silent node', () => {
     expect(disksOf({ vm: vm(['root'], [inStatus('data')]) })).toEqual([inStatus('data')]);
   });
+});
+
+test('disks are known to be made by their line in the status, also while they are missing; a drive without a medium is none', () => {
+  expect(madeDisks(vm(['root'], [inStatus('root'), inStatus('data', 'Missing'), inStatus('cd', 'Empty'), inStatus('old', 'Unclaimed')]))).toEqual(['root', 'data', 'old']);
 });

@@ -31,6 +31,13 @@ const knownDisks = ({ vm: { spec, status }, toldDisks }: DiskFacts): ReadonlySet
   ...(toldDisks ?? []),
 ]);
 
+/**
+ * Disks of which it is recorded that the node has made them. A node that was installed anew knows nothing of them, and must not make them
+ * anew: the data of their user would be blank silently. Pure.
+ */
+export const madeDisks = ({ status: { disks = [] } }: Pick<VmFacts['vm'], 'status'>): string[] =>
+  disks.filter(({ state }) => state !== 'Empty').map(({ name }) => name);
+
 /** Disks that an edit took away and that the node may still have. Pure. */
 export const removedDisks = (facts: DiskFacts): NonNullable<DesiredVm['removedDisks']> => {
   const wanted = new Set(facts.vm.spec.disks.map(({ name }) => name));

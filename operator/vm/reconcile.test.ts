@@ -112,7 +112,7 @@ describe('a VM', () => {
     const { reconcile, fleet, writes } = lab(machine('a', 1));
     const seen: number[] = [];
     const want = fleet.want;
-    fleet.want = (node, object) => { seen.push(writes.length); want(node, object); };
+    fleet.want = (...told) => { seen.push(writes.length); want(...told); };
     await reconcile('default/a');
     expect(seen).toEqual([2]);
   });

@@ -4,6 +4,7 @@ import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { vmFinalizer } from '#crds/v1alpha1/names.ts';
 import type { VirtualMachine, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { decide, type Decision } from './decide.ts';
+import { madeDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { timedSteps, type TimedStep } from './guest.ts';
 import { machineUidOf } from './identity.ts';
@@ -49,7 +50,7 @@ export const makeVmReconciler = (hands: VmHands) => {
   const tell = (vm: VirtualMachine, { tell: it }: Decision): void => {
     const { nodeName } = vm.status;
     if (nodeName === undefined) return;
-    if (it.is === 'desire') hands.fleet.want(nodeName, it.vm);
+    if (it.is === 'desire') hands.fleet.want(nodeName, it.vm, madeDisks(vm));
     if (it.is === 'withhold') hands.fleet.withhold(nodeName, machineUidOf(vm));
     if (it.is === 'end') hands.fleet.doom(nodeName, machineUidOf(vm), 'vm');
   };
