@@ -26,7 +26,7 @@ export type Seed = { instanceId: string; hostname: string; userData?: string | u
  */
 export type Storage = {
   observe: (uid: string, name: string, signal: AbortSignal) => Promise<DiskSight>;
-  /** Makes a disk that was never made: a hard link to the base and an overlay, or an empty qcow2. Faults: DiskTooSmall, NoSpace, StorageFailed. */
+  /** Makes a disk that was never made: a hard link to the base and an overlay, or an empty qcow2. Never replaces one, whoever made it meanwhile. Faults: DiskTooSmall, NoSpace, StorageFailed. */
   create: (disk: DiskSpec, signal: AbortSignal) => Promise<DiskSight>;
   /**
    * Makes a disk that no process has larger, up to a size; one that is at least as large stays. Returns the disk.

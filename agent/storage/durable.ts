@@ -1,5 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, link, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /** Makes the names in a directory survive a power cut: fsync of a file does not cover its name. */
@@ -22,8 +23,36 @@ export type Ownership = { mode: number; uid: number; gid: number };
 export const writeWhole = async (file: string, owner: Ownership, fill: (handle: FileHandle) => Promise<void>): Promise<void> => {
   const temporary = `${file}.new`;
   await rm(temporary, { force: true });
+  await fillNew(temporary, owner, fill);
+  await rename(temporary, file);
+  await syncDirectory(dirname(file));
+};
+
+/**
+ * Makes a file that was never there, as `writeWhole` does, and replaces nothing: false when meanwhile another has come to the name, or
+ * somebody took the attempt away. So an agent that was frozen in the middle of it, and goes on after another one took over,
+ * harms nothing that was made since. A crash leaves `file.ID.new`, an attempt that nobody takes for his own.
+ */
+export const makeWhole = async (file: string, owner: Ownership, fill: (handle: FileHandle) => Promise<void>): Promise<boolean> => {
+  const attempt = `${file}.${randomUUID()}.new`;
+  let made = false;
+  try {
+    await fillNew(attempt, owner, fill);
+    // Unlike rename(2), link(2) fails when the name is taken.
+    made = await link(attempt, file).then(() => true, (thrown: unknown) => {
+      if (errnoOf(thrown) !== 'EEXIST' && errnoOf(thrown) !== 'ENOENT') throw thrown;
+      return false;
+    });
+  } finally {
+    await rm(attempt, { force: true });
+  }
+  await syncDirectory(dirname(file));
+  return made;
+};
+
+const fillNew = async (file: string, owner: Ownership, fill: (handle: FileHandle) => Promise<void>): Promise<void> => {
   // Exclusive creation follows no link that somebody might have put there.
-  const handle = await open(temporary, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW, 0o600);
+  const handle = await open(file, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW, 0o600);
   try {
     await fill(handle);
     await handle.chown(owner.uid, owner.gid);
@@ -32,8 +61,6 @@ export const writeWhole = async (file: string, owner: Ownership, fill: (handle: 
   } finally {
     await handle.close();
   }
-  await rename(temporary, file);
-  await syncDirectory(dirname(file));
 };
 
 /** The code of a system error (`ENOENT`), or undefined. */

@@ -85,10 +85,28 @@ describe('disks as files', () => {
     await writeFile(at('disks/root.base'), 'of another image');
     await writeFile(at('disks/root.base.new'), 'half');
     await writeFile(at('disks/root.qcow2.new'), 'half');
+    await writeFile(at('disks/root.base.9b7c.new'), 'half');
+    await writeFile(at('disks/root.qcow2.9b7c.new'), 'half');
+    await writeFile(at('disks/root-2.qcow2.9b7c.new'), 'of another disk');
     expect(await it.storage.create(spec({ image: it.image }), signal)).toMatchObject({ is: 'ready' });
-    expect((await readdir(at('disks'))).toSorted()).toEqual(['root.base', 'root.qcow2']);
+    expect((await readdir(at('disks'))).toSorted()).toEqual(['root-2.qcow2.9b7c.new', 'root.base', 'root.qcow2']);
     expect((await stat(at('disks/root.base'))).ino).toBe((await stat(it.image.file)).ino);
     expect((await stat(at('.'))).gid).toBe(unixId);
+  });
+
+  test('of two agents that make one disk at the same time the first has it for ever: a disk is never replaced', async () => {
+    for (let round = 0; round < 40; round += 1) {
+      const disk = (sizeMiB: number) => ({ uid, name: `d${round}`, sizeMiB, unixId, ...(round % 2 === 0 ? {} : { image: it.image }) });
+      const inode = async () => (await stat(at(`disks/d${round}.qcow2`))).ino;
+      const seen = await Promise.all([it.storage, it.reopen()].map(async (storage, which) => {
+        const made = await storage.create(disk(100 + which), signal);
+        return { made, ino: await inode() };
+      }));
+      const [first] = seen;
+      expect(seen).toEqual([first, first]);
+      expect({ made: await it.storage.observe(uid, `d${round}`, signal), ino: await inode() }).toEqual(first);
+    }
+    expect((await readdir(at('disks'))).filter((name) => name.endsWith('.new'))).toEqual([]);
   });
 
   test('a lock that exists keeps its inode', async () => {

@@ -1,11 +1,11 @@
-import { lstat, rm } from 'node:fs/promises';
+import { lstat, readdir, rm } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { Paths } from '../host/paths.ts';
 import { parseQcow2 } from '../image/inspect/qcow2.ts';
 import { ensureVmDirectory, removeVmDirectory, spaceOf } from './directory.ts';
 import type { DiskPlace, DiskSight, DiskSpec, ReadyDisk, Storage } from './driver.ts';
-import { errnoOf, syncDirectory, writeWhole } from './durable.ts';
+import { errnoOf, makeWhole, syncDirectory, writeWhole } from './durable.ts';
 import { growDisk } from './grow.ts';
 import { readHeader } from './header.ts';
 import { linkImage } from './link.ts';
@@ -55,11 +55,24 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
     signal.throwIfAborted();
     if (image) await linkImage(image.file, base(uid, name), log);
     const content = emptyQcow2(sizeMiB * mebibyte, image && baseName(name));
-    await writeWhole(overlay(uid, name), { mode: 0o600, uid: unixId, gid: unixId }, async (handle) => {
+    const made = await makeWhole(overlay(uid, name), { mode: 0o600, uid: unixId, gid: unixId }, async (handle) => {
       await handle.truncate(content.fileBytes);
       for (const { at, bytes } of content.pieces) await handle.write(bytes, 0, bytes.byteLength, at);
     });
-    return { is: 'ready', ...placeOf(name, image !== undefined), sizeMiB };
+    if (made) {
+      await tidy(uid, name);
+      return { is: 'ready', ...placeOf(name, image !== undefined), sizeMiB };
+    }
+    const other = await observe(uid, name);
+    if (other.is === 'absent') throw new Fault('StorageFailed', `disk ${name}: another process works on the files of this VM; it is tried again`);
+    return other;
+  };
+
+  /** Removes what half-made attempts at a disk left. Only once the disk has its name: before, it may be another's attempt. */
+  const tidy = async (uid: string, name: string): Promise<void> => {
+    for (const file of await readdir(paths.disks(uid)).catch(none)) {
+      if (attempts.test(file) && file.startsWith(`${name}.`)) await rm(`${paths.disks(uid)}/${file}`, { force: true });
+    }
   };
 
   const grow = async (uid: string, name: string, sizeMiB: number, signal: AbortSignal): Promise<ReadyDisk> => {
@@ -72,10 +85,8 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
 
   /** The overlay goes first: a base without one is what a half-made disk leaves too. */
   const drop = async (uid: string, name: string): Promise<void> => {
-    for (const file of [overlay(uid, name), base(uid, name)]) {
-      await rm(file, { force: true });
-      await rm(`${file}.new`, { force: true });
-    }
+    for (const file of [overlay(uid, name), base(uid, name)]) await rm(file, { force: true });
+    await tidy(uid, name);
     await media.tidy(uid, name, undefined);
     await syncDirectory(paths.disks(uid)).catch((thrown: unknown) => {
       if (errnoOf(thrown) !== 'ENOENT') throw thrown;
@@ -99,6 +110,14 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
     remove: (uid, signal) => guarded(signal, 'removing the files of the VM', () => removeVmDirectory(paths, uid)),
     space: () => spaceOf(paths),
   };
+};
+
+/** Names of what a crash leaves of an attempt; a disk's own name has no dot. */
+const attempts = /^[^.]+\.(qcow2|base)\.([0-9a-f-]+\.)?new$/;
+
+const none = (thrown: unknown): string[] => {
+  if (errnoOf(thrown) !== 'ENOENT') throw thrown;
+  return [];
 };
 
 const baseName = (disk: string): string => `${disk}.base`;

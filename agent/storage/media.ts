@@ -22,7 +22,7 @@ export const makeMedia = (paths: Paths, log: LinkLog) => {
     (await readdir(paths.disks(uid)).catch((thrown: unknown) => {
       if (errnoOf(thrown) !== 'ENOENT') throw thrown;
       return [];
-    })).filter((file) => file.startsWith(`${name}.`) && /\.medium(\.new)?$/.test(file));
+    })).filter((file) => file.startsWith(`${name}.`) && /\.medium(\.[0-9a-f.-]*new)?$/.test(file));
   const others = async (uid: string, name: string, imageUid: string | undefined): Promise<string[]> => {
     const keep = imageUid === undefined ? undefined : paths.mediumFile(name, imageUid);
     return (await filesOf(uid, name)).filter((file) => `disks/${file}` !== keep);

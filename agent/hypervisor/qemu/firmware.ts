@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { Fault } from '#crds/kit/fault.ts';
 import type { Paths } from '../../host/paths.ts';
 import { platform } from '../../host/platform.ts';
-import { errnoOf, syncDirectory, writeWhole } from '../../storage/durable.ts';
+import { errnoOf, makeWhole, syncDirectory } from '../../storage/durable.ts';
 import type { Architecture, MachineSpec } from '../driver.ts';
 import { boards } from './board.ts';
 
@@ -90,7 +90,8 @@ export const prepareFirmware = async (paths: Paths, { uid, unixId, firmware, fir
   if (uefi && !(await isThere(variables))) {
     if (firmwareMade) throw lost('its UEFI variable store');
     const template = await readFile(uefi.variables);
-    await writeWhole(variables, { mode: 0o600, uid: unixId, gid: unixId }, (handle) => handle.writeFile(template));
+    // Whoever makes it first has it: it is never replaced.
+    await makeWhole(variables, { mode: 0o600, uid: unixId, gid: unixId }, (handle) => handle.writeFile(template));
   }
   const tpm = join(paths.vm(uid), tpmFolder);
   if (firmware.tpm && !(await isThere(tpm))) {
