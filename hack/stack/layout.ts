@@ -77,6 +77,7 @@ export const layout = (root: string, env: { STRATO_PORT_BASE?: string | undefine
     etcd: join(home, 'etcd'),
     pki: join(home, 'pki'),
     guestImage: join(home, 'images', 'guest.qcow2'),
+    arm64Image: join(home, 'images', 'guest-arm64.qcow2'),
     operator: { dir: join(home, 'operator'), kubeconfig: join(home, 'operator', 'kubeconfig'), token: join(home, 'operator', 'token') },
     agent: {
       dir: agent,

@@ -23,10 +23,10 @@ const answersOk = async (url: string, signal: AbortSignal): Promise<void> => {
   if (response.statusCode !== 200) throw new Error(`${url} answers ${response.statusCode}: ${body.slice(0, 200)}`);
 };
 
-/** Serves the guest's disk at /guest.qcow2: a name that stays when the guest is made anew. */
+/** Serves the guests' disks under names that stay when a guest is made anew; that for arm64 once it was made. */
 export const imageServerService = async (at: Layout): Promise<Service> => ({
   name: 'image-server',
-  argv: [node(at), join(at.root, 'hack', 'stack', 'image-server.ts'), String(at.ports.images), `guest.qcow2=${at.guestImage}`],
+  argv: [node(at), join(at.root, 'hack', 'stack', 'image-server.ts'), String(at.ports.images), `guest.qcow2=${at.guestImage}`, `guest-arm64.qcow2=${at.arm64Image}`],
   env: compiled(at),
   sources: await digestSources(at.root, ['hack/stack/image-server.ts']),
   ready: (signal) => answersOk(`http://127.0.0.1:${at.ports.images}/healthz`, signal),

@@ -10,6 +10,7 @@ import { takeLock } from '../cache/lock.ts';
 import { ensureServers, type Servers } from '../servers/build.ts';
 import { sshVm } from './example.ts';
 import { farewell } from './farewell.ts';
+import { ensureArm64Guest, type EnsureGuest, ensureGuest } from '../guest/guest.ts';
 import { ensureGuestImage } from './guestimage.ts';
 import { ensureKeys, pairOf } from './keys.ts';
 import { installKubectl, kubectl } from './kubectl.ts';
@@ -23,6 +24,9 @@ import { ensureService, type Service } from './service.ts';
 import { bootFirstVm } from './vm.ts';
 
 type Run = { at: Layout; report: Report; signal: AbortSignal };
+
+/** What a user asked for beside the stack itself. */
+type Wishes = { vm: boolean; arm64: boolean };
 
 const ensure = ({ at, report, signal }: Run, service: Service) => report.step(service.name, () => ensureService(at, service, signal), (how) => how);
 
@@ -67,8 +71,12 @@ const applyApi = ({ at, report, signal }: Run): Promise<string> =>
     return kubectl(at, ['wait', '--for=condition=Established', '--timeout=30s', 'crd', '--all'], signal);
   });
 
-const runImages = async (run: Run): Promise<void> => {
-  await run.report.step('guest image', (tell) => ensureGuestImage(run.at, tell, run.signal), (how) => (how === 'kept' ? 'the one that this stack began with' : ''));
+const runImages = async (run: Run, { arm64 }: Wishes): Promise<void> => {
+  const { at, report, signal } = run;
+  const image = (name: string, file: string, ensure: EnsureGuest) =>
+    report.step(name, (tell) => ensureGuestImage(file, ensure, tell, signal), (how) => (how === 'kept' ? 'the one that this stack began with' : ''));
+  await image('guest image', at.guestImage, ensureGuest);
+  if (arm64) await image('arm64 image', at.arm64Image, ensureArm64Guest);
   await ensure(run, await imageServerService(run.at));
 };
 
@@ -89,7 +97,7 @@ const runCluster = async (run: Run): Promise<Client> => {
   }
 };
 
-const main = async (signal: AbortSignal, withVm: boolean): Promise<void> => {
+const main = async (signal: AbortSignal, wishes: Wishes): Promise<void> => {
   const at = layout(join(import.meta.dirname, '..', '..'), process.env);
   using report = openReport();
   const startMs = performance.now();
@@ -106,7 +114,7 @@ const main = async (signal: AbortSignal, withVm: boolean): Promise<void> => {
       throw thrown;
     }
   };
-  const [images, cluster] = await Promise.allSettled([orStop(runImages(run)), orStop(runCluster(run))]);
+  const [images, cluster] = await Promise.allSettled([orStop(runImages(run, wishes)), orStop(runCluster(run))]);
   if (signal.aborted) throw signal.reason;
   if (failing.signal.aborted) {
     if (cluster.status === 'fulfilled') await cluster.value[Symbol.asyncDispose]();
@@ -115,7 +123,7 @@ const main = async (signal: AbortSignal, withVm: boolean): Promise<void> => {
   if (images.status === 'rejected') throw images.reason;
   if (cluster.status === 'rejected') throw cluster.reason;
   await using kube = cluster.value;
-  const booted = withVm ? await report.step('first-vm', (tell) => bootFirstVm(at, kube, signal, tell), ({ how }) => how) : undefined;
+  const booted = wishes.vm ? await report.step('first-vm', (tell) => bootFirstVm(at, kube, signal, tell), ({ how }) => how) : undefined;
   const live = await Promise.all(processNames.map(async (name) => ({ name, pid: (await readLive(at.run, name))?.pid ?? 0 })));
   report.say(farewell(at, live.filter(({ pid }) => pid !== 0), booted && { uid: booted.vm.metadata.uid, how: booted.how }));
   report.say(`\nReady after ${showDuration(performance.now() - startMs)}.`);
@@ -126,7 +134,7 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.once(name, () => stop.abort(new Error(`stopped by ${name}; ./hack/up goes on from here, ./hack/down ends what runs`)));
 }
 try {
-  await main(stop.signal, !process.argv.includes('--no-vm'));
+  await main(stop.signal, { vm: !process.argv.includes('--no-vm'), arm64: process.argv.includes('--arm64') });
 } catch (thrown) {
   console.error(`\n${messageOf(thrown)}`);
   process.exitCode = stop.signal.aborted ? 130 : 1;
