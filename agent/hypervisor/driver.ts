@@ -101,13 +101,13 @@ export type IoError = { reason: 'NoSpace' | 'IOError'; slots: readonly number[] 
  *
  *   gone      its lock was taken and given back: no process has its disks. `last` tells how the last run ended.
  *   present   the lock is held, QMP answered, and it is the run `startId` of this VM. `panicked`: the guest's kernel said so,
- *             and has not reset itself since.
+ *             and has not reset itself since. `tpmLost`: the emulator of its TPM has ended, and comes back with the next start only.
  *   unknown   the lock is held but nothing answered in time: touch nothing that may still run. `broken`: it answers, and its
  *             guest can not go on before a restart.
  */
 export type Sight =
   | { is: 'gone'; last?: RunEnd }
-  | { is: 'present'; startId: string; guest: 'prelaunch' | 'running' | 'paused' | 'io-error' | 'shutdown'; facts: MachineFacts; pid: number; panicked?: true; ioError?: IoError }
+  | { is: 'present'; startId: string; guest: 'prelaunch' | 'running' | 'paused' | 'io-error' | 'shutdown'; facts: MachineFacts; pid: number; panicked?: true; tpmLost?: true; ioError?: IoError }
   | { is: 'unknown'; why: string; broken?: true };
 
 /**

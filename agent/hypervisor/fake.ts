@@ -2,7 +2,7 @@ import { Fault } from '#crds/kit/fault.ts';
 import type { Hypervisor, IoError, MachineChange, MachineDisk, MachineDrive, MachineFacts, MachineNic, RunEnd, Sight, Unready } from './driver.ts';
 
 type Run = {
-  startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts; panicked?: boolean; ioError?: IoError;
+  startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts; panicked?: boolean; tpmLost?: boolean; ioError?: IoError;
   cpus: number; maxCpus: number; memoryMiB: number; nics: Map<number, MachineNic>; disks: Map<number, MachineDisk>; drives: Map<number, MachineDrive>; sizes: Map<number, number>; onReboot: 'reset' | 'shutdown';
 };
 type Machine = { run?: Run; last?: RunEnd; hangs?: boolean; broken?: boolean };
@@ -122,7 +122,7 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
       const it = world.machines.get(uid);
       if (it?.broken && it.run) return { is: 'unknown', broken: true, why: 'QEMU is in the state internal-error' };
       if (it?.hangs) return { is: 'unknown', why: 'QEMU did not answer' };
-      if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1, ...(it.run.panicked ? { panicked: true as const } : {}), ...(it.run.guest === 'io-error' && it.run.ioError ? { ioError: it.run.ioError } : {}) };
+      if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1, ...(it.run.panicked ? { panicked: true as const } : {}), ...(it.run.tpmLost ? { tpmLost: true as const } : {}), ...(it.run.guest === 'io-error' && it.run.ioError ? { ioError: it.run.ioError } : {}) };
       return { is: 'gone', ...(it?.last ? { last: it.last } : {}) };
     },
     start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, maxCpus, memoryMiB, nics, disks, drives }, signal) => {

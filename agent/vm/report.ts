@@ -35,6 +35,7 @@ export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: 
     ...(entry.lastExit ? { lastExit: entry.lastExit } : {}),
     ...(machine ? { machine: applied ? { ...machine, cpus: applied.cpus, memoryMiB: applied.memoryMiB } : machine } : {}),
     ...(applied && desired ? { applied: { generation: plan.pending?.length === 0 ? desired.generation : applied.generation, pending: pendingOf(plan.pending ?? [], refused) } } : {}),
+    ...(sight.is === 'present' && sight.tpmLost ? { tpmLost: true } : {}),
     ...(entry.seeded ? { seeded: true } : {}),
     ...(sight.is === 'present' ? guestOf(facts, plan) : {}),
     ...restartsOf(facts),

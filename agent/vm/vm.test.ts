@@ -215,6 +215,13 @@ describe('a panic', () => {
   });
 });
 
+test('a TPM whose emulator has ended is told and changes nothing else', async () => {
+  const { world, bench } = await running();
+  Object.assign(world.machine.machines.get(uid)?.run ?? {}, { tpmLost: true });
+  expect(await bench.rest(uid)).toMatchObject({ state: 'running', tpmLost: true });
+  expect(world.machine.starts).toHaveLength(1);
+});
+
 describe('an edit of a VM that runs', () => {
   const grown = (over: Parameters<typeof someVm>[0] = {}) => someVm({ maxCpus: 4, maxMemoryMiB: 256, ...over });
   const machine = (world: Awaited<ReturnType<typeof ready>>['world']) => world.machine.machines.get(uid)?.run;

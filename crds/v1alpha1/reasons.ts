@@ -80,6 +80,7 @@ export const reasons = {
   NodeRebooted: ['The node went down with the guest.', 'restartPolicy starts it again; else set powerState to Stopped and then to Running.'],
   ChangesPending: ['Edits of the spec wait for the next power cycle; status.pendingChanges lists them.', 'Restart the guest when it suits: from inside, or by another restartToken. Reverting the edit clears it.'],
   ChangesRefused: ['The guest or QEMU does not make a live change; it is tried again.', 'See the message; a restart makes it for sure.'],
+  TpmLost: ['The emulator of its TPM has ended; the guest runs on, and its TPM answers with errors until the next power cycle.', 'Give another restartToken when it suits. The state of the TPM is kept.'],
   ProbeSucceeded: ['The guest passes its probe.', 'Nothing.'],
   ProbeFailing: ['The guest does not pass its probe.', 'See the message; look at its serial console.'],
   ProbePending: ['The guest was not probed yet.', 'Wait.'],

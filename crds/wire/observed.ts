@@ -72,6 +72,8 @@ export const observedVm = z.object({
     /** `restart`: it waits for the next power cycle; else it is tried again while the guest runs. */
     pending: z.array(z.object({ path: z.string().max(128), current: z.string().max(256), desired: z.string().max(256), restart: z.boolean(), why: text.optional() })).max(64),
   }).optional(),
+  /** The emulator of its TPM has ended; the guest has it again after the next power cycle. */
+  tpmLost: z.boolean().optional(),
   /** The cloud-init seed was written: what came from Secrets is not needed any more. */
   seeded: z.boolean().optional(),
   /** While a machine is there: what its guest says of itself, and whether it passes its probe. */

@@ -1,6 +1,7 @@
 // What a guest finds in its machine and says of itself: memory that is plugged, firmware, TPM, agent, probes.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { verdict } from '../bed/objects.ts';
+import { tpmEmulator } from '../bed/tpm.ts';
 import { until } from '../bed/until.ts';
 import { bootMs, openScene, type Scene, stepMs } from './scene.ts';
 
@@ -46,10 +47,15 @@ describe('a guest', () => {
     const uid = await runs(linux('secure', { memory: { size: '512Mi' }, firmware: { type: 'uefi', secureBoot: true, tpm: true }, probes: { ready: { serialPattern: 'STRATO ready*secureboot=1' } } }));
     await guestIs('secure', 'GuestReady=True ProbeSucceeded');
     await serialHas(uid, 'STRATO tpm=1');
+    process.kill(await tpmEmulator(all.node.paths.vm(uid)), 'SIGKILL');
+    // Any edit has its node look.
+    await edit('secure', { stop: { gracePeriodSeconds: 61 } });
+    expect(verdict(await all.me.vmIs('secure', 'RestartRequired=True TpmLost', stepMs))).toBe('Ready=True Running');
     await edit('secure', { restartToken: 'again' });
     await until('the restart', async () => (await all.me.vm('secure')).status.restartTokenObserved === 'again', bootMs);
     await guestIs('secure', 'GuestReady=True ProbeSucceeded');
     await serialHas(uid, 'STRATO tpm=1');
+    await all.me.vmIs('secure', 'RestartRequired=False UpToDate', stepMs);
     const refused = all.me.patchVm('secure', { spec: { firmware: { tpm: false } } });
     await expect(refused).rejects.toThrow(/firmware can not be changed/);
     expect(await removed('secure', uid)).toEqual([]);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { exitReason, type LastExit, type ObservedVm } from '#crds/wire/observed.ts';
-import { type Standing, standingOf } from './status.ts';
+import { restartVerdict, type Standing, standingOf } from './status.ts';
 
 const report = (over: Partial<ObservedVm>): ObservedVm => ({
   kind: 'vm', uid: '11111111-2222-4333-8444-555555555555', generation: 1, epoch: 1, digest: 'd', state: 'running', disks: [], forwards: [], ...over,
@@ -34,4 +34,16 @@ describe.each(exitReason.options.map((exit) => [exit, ...ends[exit]] as const))(
 
 test('an end that left no trace is told as the guest\'s own', () => {
   expect(standing({ state: 'ended' })).toMatchObject({ phase: 'Stopped', reason: 'GuestShutdown', progress: 'stalled' });
+});
+
+const edit = (restart: boolean) => ({ path: 'spec.cpu.cores', current: '1', desired: '2', restart });
+
+test.each<[string, Partial<ObservedVm>, string[]]>([
+  ['no machine is there', {}, []],
+  ['it has the whole spec', { applied: { generation: 1, pending: [] } }, ['False UpToDate']],
+  ['an edit waits for a power cycle', { applied: { generation: 1, pending: [edit(false), edit(true)] } }, ['True ChangesPending']],
+  ['an edit is not made', { applied: { generation: 1, pending: [edit(false)] } }, ['True ChangesRefused']],
+  ['its TPM is lost', { applied: { generation: 1, pending: [] }, tpmLost: true }, ['True TpmLost']],
+])('whether a restart is needed where %s', (_, over, verdicts) => {
+  expect(restartVerdict(report(over)).map(({ status, reason }) => `${status} ${reason}`)).toEqual(verdicts);
 });

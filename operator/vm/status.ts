@@ -60,8 +60,9 @@ const endedStanding = ({ lastExit, restarts }: ObservedVm): Standing => {
 };
 
 /** Whether the running machine has the whole spec. */
-export const restartVerdict = ({ applied }: ObservedVm): Verdict[] => {
+export const restartVerdict = ({ applied, tpmLost }: ObservedVm): Verdict[] => {
   if (!applied) return [];
+  if (tpmLost) return [{ type: 'RestartRequired', status: 'True', reason: 'TpmLost', message: 'the emulator of its TPM has ended; the guest has its TPM again after a restart' }];
   const paths = (changes: typeof applied.pending): string => changes.map(({ path, why }) => (why === undefined ? path : `${path} (${why})`)).join(', ');
   const staged = applied.pending.filter(({ restart }) => restart);
   if (staged.length > 0) return [{ type: 'RestartRequired', status: 'True', reason: 'ChangesPending', message: `a restart is needed for ${paths(staged)}` }];

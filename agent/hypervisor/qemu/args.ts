@@ -14,6 +14,8 @@ export const toolsSocket = 'tools.sock';
 export const guestAgentSocket = 'qga.sock';
 export const vncSocket = 'vnc.sock';
 export const tpmSocket = 'tpm.sock';
+/** Label of the connection to it. */
+export const tpmChardev = 'tpm';
 
 /**
  * The serial port's character device: it reads the FIFO `serial.in` of the VM's directory, and what the guest says goes to the record
@@ -97,7 +99,7 @@ const further = ({ architecture, devices, firmware: { tpm }, unixId }: MachineSp
     // Unique on the node, as the Unix id is; 0 to 2 are taken by the protocol.
     ...(devices.vsock ? device({ driver: 'vhost-vsock-pci', 'guest-cid': unixId, bus: 'pcie.0', addr: vsockAddress }) : []),
     ...(devices.graphics ? ['-vnc', `unix:${sockets}/${vncSocket}`, ...board.graphics.flatMap((each) => device(each))] : []),
-    ...(tpm ? ['-chardev', `socket,id=tpm,path=${sockets}/${tpmSocket}`, '-tpmdev', 'emulator,id=tpm0,chardev=tpm', ...device({ driver: board.tpm, tpmdev: 'tpm0' })] : []),
+    ...(tpm ? ['-chardev', `socket,id=${tpmChardev},path=${sockets}/${tpmSocket}`, '-tpmdev', `emulator,id=tpm0,chardev=${tpmChardev}`, ...device({ driver: board.tpm, tpmdev: 'tpm0' })] : []),
   ];
 };
 

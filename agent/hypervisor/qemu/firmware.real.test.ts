@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { tpmEmulator } from '#hack/bed/tpm.ts';
 import { until } from '#hack/bed/until.ts';
 import type { MachineSpec } from '../driver.ts';
 import { openQemuBed, type QemuBed } from './bed.ts';
@@ -60,6 +61,19 @@ describe('firmware', () => {
     await ends();
     await rm(state, { recursive: true });
     await expect(bed.hypervisor.start({ ...spec, startId: randomUUID(), firmwareMade: true }, signal())).rejects.toMatchObject({ code: 'FirmwareMissing' });
+  }, 300_000);
+
+  test('a TPM whose emulator dies is told as lost, the guest runs on, and the next start has it again', async () => {
+    const spec = await runs({ firmware: { type: 'bios', secureBoot: false, tpm: true } });
+    expect(await bed.hypervisor.observe(uid, signal())).not.toHaveProperty('tpmLost');
+    process.kill(await tpmEmulator(bed.paths.vm(uid)), 'SIGKILL');
+    expect(await until('it to be told', async () => {
+      const sight = await bed.hypervisor.observe(uid, signal());
+      return sight.is === 'present' && sight.tpmLost && sight;
+    }, waitMs)).toMatchObject({ guest: 'running' });
+    await ends();
+    await bed.hypervisor.start({ ...spec, startId: randomUUID(), firmwareMade: true }, signal());
+    expect(await bed.hypervisor.observe(uid, signal())).not.toHaveProperty('tpmLost');
   }, 300_000);
 
   test('a start that fails leaves no emulator that holds the lock', async () => {

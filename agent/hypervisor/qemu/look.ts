@@ -5,7 +5,7 @@ import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { platform } from '../../host/platform.ts';
 import { errnoOf } from '../../storage/durable.ts';
 import type { IoError, Sight } from '../driver.ts';
-import { qmpSocket } from './args.ts';
+import { qmpSocket, tpmChardev } from './args.ts';
 import { isPanicked } from './events.ts';
 import type { House } from './house.ts';
 import { lockIsFree } from './lock.ts';
@@ -23,6 +23,8 @@ const status = z.object({ status: z.string() });
 const name = z.object({ name: z.string().optional() });
 const threads = z.array(z.object({ 'thread-id': z.int() })).min(1);
 
+const chardevs = z.array(z.object({ label: z.string(), filename: z.string() }));
+
 const blocks = z.array(z.object({ 'io-status': z.enum(['ok', 'failed', 'nospace']).optional(), inserted: z.object({ 'node-name': z.string().optional() }).optional() }));
 
 /**
@@ -36,6 +38,10 @@ export const ioErrorOf = (devices: z.output<typeof blocks>): IoError => {
   const slots = (full ? bad : failed).flatMap(({ inserted }) => /\d+$/.exec(inserted?.['node-name'] ?? '')?.map(Number) ?? []);
   return { reason: full ? 'NoSpace' : 'IOError', slots };
 };
+
+/** Whether the connection to the emulator of a TPM is closed; QEMU makes it once, at its start. Pure. Source: QAPI ChardevInfo. */
+export const isTpmLost = (devices: z.output<typeof chardevs>): boolean =>
+  devices.some(({ label, filename }) => label === tpmChardev && filename.startsWith('disconnected:'));
 
 /** QEMU's run states (QAPI RunState), as far as a machine is sound in them. */
 const guestStates = {
@@ -94,9 +100,10 @@ const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal
   }
   const ioError = now === 'io-error' ? { ioError: ioErrorOf(await qmp.execute('query-block', blocks, signal)) } : {};
   const [cpu] = await qmp.execute('query-cpus-fast', threads, signal);
+  const tpmLost = isTpmLost(await qmp.execute('query-chardev', chardevs, signal));
   const panicked = isPanicked(await readEvents(house.paths, uid, record.startId));
   return {
-    is: 'present', startId: record.startId, guest: guestStates[now], facts: record.facts, pid: await platform.processOf(cpu?.['thread-id'] ?? 0), ...(panicked ? { panicked } : {}), ...ioError,
+    is: 'present', startId: record.startId, guest: guestStates[now], facts: record.facts, pid: await platform.processOf(cpu?.['thread-id'] ?? 0), ...(panicked ? { panicked } : {}), ...(tpmLost ? { tpmLost } : {}), ...ioError,
   };
 };
 
