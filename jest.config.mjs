@@ -1,4 +1,4 @@
-// Two projects: `unit` (pure code and fakes, under a minute) and `real` (*.real.test.ts: real etcd, kube-apiserver, QEMU).
+// Two projects: `unit` (pure code and fakes, under a minute) and `real` (*.real.test.ts: real etcd, kube-apiserver, QEMU), whose suites run side by side.
 const common = {
   testEnvironment: 'node',
   extensionsToTreatAsEsm: ['.ts'],
@@ -9,8 +9,9 @@ const real = '\\.real\\.test\\.ts$';
 
 export default {
   reporters: ['default', '<rootDir>/hack/jest/tally.mjs'],
+  testSequencer: '<rootDir>/hack/jest/sequencer.mjs',
   projects: [
     { ...common, displayName: 'unit', testMatch: ['**/*.test.ts'], testPathIgnorePatterns: ['/node_modules/', real] },
-    { ...common, displayName: 'real', testRegex: [real] },
+    { ...common, displayName: 'real', testRegex: [real], globalSetup: '<rootDir>/hack/jest/artifacts.mjs' },
   ],
 };

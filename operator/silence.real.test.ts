@@ -1,81 +1,61 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { type Cluster, startCluster } from '#hack/bed/cluster.ts';
-import { imageManifest, user, verdict, vmManifest } from '#hack/bed/objects.ts';
-import { type BedOperator, startBedOperator } from '#hack/bed/operator.ts';
+import { beforeEach, describe, expect, test } from '@jest/globals';
+import { verdict, vmManifest } from '#hack/bed/objects.ts';
+import { opened } from '#hack/bed/opened.ts';
+import { startSimulated } from '#hack/bed/simulated.ts';
 import { until } from '#hack/bed/until.ts';
-import { type SimNode, startSimNode } from '#hack/sim/node.ts';
 import { type Kube, KubeFault } from './kube/kube.ts';
 
 /** What happens while somebody says nothing: an agent, or an operator. Nothing is lost, started twice or ended by it. */
 describe('silence', () => {
-  let cluster: Cluster;
-  let operator: BedOperator;
-  let node: SimNode;
-  let me: ReturnType<typeof user>;
-  const uplink = () => ({ name: 'node-1', url: operator.url, caFile: cluster.authority, token: () => cluster.token({ node: 'node-1' }) });
-  const again = async (options: Parameters<typeof startBedOperator>[1] = {}) => {
-    operator = await startBedOperator(cluster, { port: Number(new URL(operator.url).port), ...options });
-  };
+  const lab = opened(startSimulated);
 
-  beforeAll(async () => {
-    cluster = await startCluster();
-    operator = await startBedOperator(cluster);
-    node = await startSimNode(uplink());
-    me = user(cluster.kube);
-    await me.apply(imageManifest());
-  }, 300_000);
-  afterAll(async () => {
-    await node?.stop();
-    await operator?.stop();
-    await cluster?.[Symbol.asyncDispose]();
-  }, 60_000);
   beforeEach(async () => {
-    for (const name of ['web', 'db']) await me.apply(vmManifest(name));
-    for (const name of ['web', 'db']) await me.vmIs(name, 'Ready=True Running', 30_000);
-  }, 60_000);
+    for (const name of ['web', 'db']) await lab.me.apply(vmManifest(name));
+    for (const name of ['web', 'db']) await lab.me.vmIs(name, 'Ready=True Running');
+  });
 
   test('of an agent is Unknown, never Failed; a delete waits for it; when it is back nothing was restarted', async () => {
-    const { metadata: { uid } } = await me.vm('web');
-    const starts = node.starts();
-    node.mute(true);
-    operator.skip(31_000);
-    const silent = await me.vmIs('web', 'Ready=Unknown NodeUnreachable');
+    const { metadata: { uid } } = await lab.me.vm('web');
+    const starts = lab.node().starts();
+    lab.node().mute(true);
+    lab.operator().skip(31_000);
+    const silent = await lab.me.vmIs('web', 'Ready=Unknown NodeUnreachable');
     expect([silent.status.phase, verdict(silent, 'AgentConnected'), silent.status.nodeName]).toEqual(['Unknown', 'AgentConnected=False NodeUnreachable', 'node-1']);
-    await me.nodeIs('node-1', 'Ready=Unknown NodeUnreachable');
-    await me.deleteVm('db');
-    await until('the delete to wait', async () => (await me.vm('db')).status.phase === 'Terminating', 10_000);
-    expect(node.running()).toHaveLength(2);
-    node.mute(false);
-    await me.vmGone('db');
-    const back = await me.vmIs('web', 'Ready=True Running');
-    expect([back.metadata.uid, node.starts(), node.running()]).toEqual([uid, starts, [uid]]);
-  }, 60_000);
+    await lab.me.nodeIs('node-1', 'Ready=Unknown NodeUnreachable');
+    await lab.me.deleteVm('db');
+    await until('the delete to wait', async () => (await lab.me.vm('db')).status.phase === 'Terminating', 60_000);
+    expect(lab.node().running()).toHaveLength(2);
+    lab.node().mute(false);
+    await lab.me.vmGone('db');
+    const back = await lab.me.vmIs('web', 'Ready=True Running');
+    expect([back.metadata.uid, lab.node().starts(), lab.node().running()]).toEqual([uid, starts, [uid]]);
+  });
 
   test('of an operator that is away: the node goes on, and what users changed meanwhile is done when it is back', async () => {
-    const before = node.running();
-    await operator.stop();
-    await me.patchVm('web', { spec: { powerState: 'Stopped', stop: { mode: 'Force' } } });
-    await me.deleteVm('db');
-    await me.apply(vmManifest('late'));
-    expect([node.running(), (await me.vm('late')).status.observedGeneration]).toEqual([before, -1]);
-    await again();
-    await me.vmGone('db');
-    await me.vmIs('web', 'Ready=True Stopped');
-    const late = await me.vmIs('late', 'Ready=True Running');
-    expect(node.running()).toEqual([late.metadata.uid]);
-    await me.patchVm('web', { spec: { powerState: 'Running' } });
-    await me.deleteVm('late');
-    await me.vmGone('late');
-  }, 60_000);
+    const before = lab.node().running();
+    await lab.operator().stop();
+    await lab.me.patchVm('web', { spec: { powerState: 'Stopped', stop: { mode: 'Force' } } });
+    await lab.me.deleteVm('db');
+    await lab.me.apply(vmManifest('late'));
+    expect([lab.node().running(), (await lab.me.vm('late')).status.observedGeneration]).toEqual([before, -1]);
+    await lab.startOperator();
+    await lab.me.vmGone('db');
+    await lab.me.vmIs('web', 'Ready=True Stopped');
+    const late = await lab.me.vmIs('late', 'Ready=True Running');
+    expect(lab.node().running()).toEqual([late.metadata.uid]);
+    await lab.me.patchVm('web', { spec: { powerState: 'Running' } });
+    await lab.me.deleteVm('late');
+    await lab.me.vmGone('late');
+  });
 
   test('of an agent that is replaced by a new process: it is adopted as it is', async () => {
-    const starts = node.starts();
-    await node.stop();
-    node = await startSimNode({ ...uplink(), world: node.world });
-    await until('it to join', () => node.agent.joined(), 10_000);
-    await me.vmIs('web', 'Ready=True Running');
-    expect([node.starts(), node.running().length, node.world.machine.doubleStarts]).toEqual([starts, 2, 0]);
-  }, 30_000);
+    const starts = lab.node().starts();
+    await lab.node().stop();
+    await lab.startNode();
+    await until('it to join', () => lab.node().agent.joined(), 60_000);
+    await lab.me.vmIs('web', 'Ready=True Running');
+    expect([lab.node().starts(), lab.node().running().length, lab.node().world.machine.doubleStarts]).toEqual([starts, 2, 0]);
+  });
 
   /** An API server that leaves VMs out of lists, or fails to list them. Streamed lists it does not know. */
   const blind = (view: (items: unknown[]) => unknown[]) => (real: Kube): Kube => ({
@@ -91,30 +71,31 @@ describe('silence', () => {
     ['empty', (items: unknown[]) => items.slice(0, 0)],
     ['partial', (items: unknown[]) => items.slice(0, 1)],
   ])('of an operator whose list of VMs is %s: every VM runs on', async (_, view) => {
-    const before = node.running();
-    await operator.stop();
-    await again({ kube: blind(view) });
-    await operator.leading();
-    const orphaned = await me.nodeIs('node-1', 'OrphansPresent=True OrphansPresent', 30_000);
+    const before = lab.node().running();
+    await lab.operator().stop();
+    await lab.startOperator({ kube: blind(view) });
+    await lab.operator().leading();
+    const orphaned = await lab.me.nodeIs('node-1', 'OrphansPresent=True OrphansPresent');
     expect(orphaned.status.orphans?.length).toBeGreaterThan(0);
-    expect(node.running()).toEqual(before);
-    await operator.stop();
-    await again();
-    await me.nodeIs('node-1', 'OrphansPresent=False NoOrphans', 30_000);
-    expect(node.running()).toEqual(before);
-  }, 90_000);
+    expect(lab.node().running()).toEqual(before);
+    await lab.operator().stop();
+    await lab.startOperator();
+    await lab.me.nodeIs('node-1', 'OrphansPresent=False NoOrphans');
+    expect(lab.node().running()).toEqual(before);
+  });
 
   test('of an operator whose list of VMs fails: it is not ready, does not lead, and every VM runs on', async () => {
-    const before = node.running();
-    await operator.stop();
-    await again({ kube: blind(() => { throw new KubeFault('list', { status: 500, message: 'etcd is sad' }); }) });
-    await until('the failure', () => operator.lines.some(({ sentence }) => sentence === 'list or watch ended'), 20_000);
-    expect([operator.running.term()?.ready(), operator.running.term()?.leaderEpoch(), node.running()]).toEqual([false, undefined, before]);
-    await operator.stop();
-    await again();
-    await me.nodeIs('node-1', 'Ready=True Ready');
-    expect(node.running()).toEqual(before);
-  }, 60_000);
+    const before = lab.node().running();
+    await lab.operator().stop();
+    await lab.startOperator({ kube: blind(() => { throw new KubeFault('list', { status: 500, message: 'etcd is sad' }); }) });
+    await until('the failure', () => lab.operator().lines.some(({ sentence }) => sentence === 'list or watch ended'), 60_000);
+    const term = await until('its term', () => lab.operator().running.term(), 60_000);
+    expect([term.ready(), term.leaderEpoch(), lab.node().running()]).toEqual([false, undefined, before]);
+    await lab.operator().stop();
+    await lab.startOperator();
+    await lab.me.nodeIs('node-1', 'Ready=True Ready');
+    expect(lab.node().running()).toEqual(before);
+  });
 });
 
 /** What a server without streamed lists says. */

@@ -35,14 +35,14 @@ describe('a VM whose binding the cluster has forgotten', () => {
     await me.apply(vmManifest('web'));
     restore = await cluster.snapshot();
     await begin();
-    ({ metadata: { uid } } = await me.vmIs('web', 'Ready=True Running', 60_000));
+    ({ metadata: { uid } } = await me.vmIs('web', 'Ready=True Running'));
     expect(a.running()).toEqual([uid]);
   }, 300_000);
   afterAll(async () => {
     await Promise.all([a, b].map((each) => each?.stop()));
     await operator?.stop();
     await cluster?.[Symbol.asyncDispose]();
-  }, 60_000);
+  });
 
   test('waits for the node that may have it, although a new operator knows of no other history, and goes where it runs', async () => {
     await operator.stop();
@@ -51,13 +51,13 @@ describe('a VM whose binding the cluster has forgotten', () => {
     await schedulable('node-b', true);
     await begin();
     await until('node-b to be there', () => b.agent.joined(), 60_000);
-    const waits = await me.vmIs('web', 'Ready=False WaitingForNodes', 30_000);
+    const waits = await me.vmIs('web', 'Ready=False WaitingForNodes');
     expect([waits.status.nodeName, says(waits)]).toEqual([undefined, 'node node-a has not said yet what it holds, and this VM may be there']);
     // Who came after it waits for nobody.
     await me.apply(vmManifest('late'));
-    await me.vmIs('late', 'Ready=True Running', 30_000);
+    await me.vmIs('late', 'Ready=True Running');
     a = await node('node-a', a.world);
-    expect((await me.vmIs('web', 'Ready=True Running', 30_000)).status.nodeName).toBe('node-a');
+    expect((await me.vmIs('web', 'Ready=True Running')).status.nodeName).toBe('node-a');
     expect([a.running(), a.starts(uid), b.starts(uid)]).toEqual([[uid], 1, 0]);
     await me.deleteVm('late');
     await me.vmGone('late');
@@ -72,17 +72,17 @@ describe('a VM whose binding the cluster has forgotten', () => {
     await until('node-b to be there', () => b.agent.joined(), 60_000);
     operator.skip(60_000);
     const waits = await until('the long wait to be said', async () => {
-      const now = await me.vmIs('web', 'Ready=False WaitingForNodes', 30_000);
+      const now = await me.vmIs('web', 'Ready=False WaitingForNodes');
       return says(now)?.includes('kubectl delete hvn node-a') === true && now;
-    }, 30_000);
+    }, 60_000);
     expect([waits.status.nodeName, b.starts(uid)]).toEqual([undefined, 0]);
     await cluster.kube.request('DELETE', '/apis/strato.dev/v1alpha1/hypervisornodes/node-a');
-    expect((await me.vmIs('web', 'Ready=True Running', 60_000)).status.nodeName).toBe('node-b');
+    expect((await me.vmIs('web', 'Ready=True Running')).status.nodeName).toBe('node-b');
   }, 240_000);
 
   test('is told to nobody any more when the node comes back with it all the same, and goes on when one copy is discarded', async () => {
     a = await node('node-a', a.world);
-    const twice = await me.vmIs('web', 'Ready=Unknown HeldElsewhere', 60_000);
+    const twice = await me.vmIs('web', 'Ready=Unknown HeldElsewhere');
     expect([twice.status.nodeName, a.running(), b.running()]).toEqual(['node-b', [uid], [uid]]);
     const listed = await me.nodeIs('node-a', 'OrphansPresent=True OrphansPresent');
     expect(listed.status.orphans).toEqual([{ uid, namespace: 'default', name: 'web', state: 'running' }]);
@@ -91,15 +91,15 @@ describe('a VM whose binding the cluster has forgotten', () => {
     await operator.stop();
     await a.stop();
     await begin();
-    await me.vmIs('web', 'Ready=Unknown HeldElsewhere', 60_000);
+    await me.vmIs('web', 'Ready=Unknown HeldElsewhere');
     await until('node-b to be there', () => b.agent.joined(), 60_000);
-    await until('the new operator to have looked', () => operator.lines.some(({ fields }) => fields['key'] === 'default/web' && /held by node-a/.test(String(fields['on']))), 30_000);
+    await until('the new operator to have looked', () => operator.lines.some(({ fields }) => fields['key'] === 'default/web' && /held by node-a/.test(String(fields['on']))), 60_000);
     expect([(await me.node('node-b')).status.orphans, b.running()]).toEqual([[], [uid]]);
     a = await node('node-a', a.world);
     await until('node-a to be there', () => a.agent.joined(), 60_000);
     expect([a.running(), b.running()]).toEqual([[uid], [uid]]);
     await me.annotateNode('node-a', { 'strato.dev/discard-orphan': uid });
-    await me.vmIs('web', 'Ready=True Stopped', 60_000);
+    await me.vmIs('web', 'Ready=True Stopped');
     expect([a.running(), b.running(), a.world.disks.has(uid), b.world.disks.has(uid)]).toEqual([[], [], false, true]);
     await me.nodeIs('node-a', 'OrphansPresent=False NoOrphans');
   }, 240_000);

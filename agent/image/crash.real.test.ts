@@ -3,6 +3,7 @@ import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { describe, expect, test } from '@jest/globals';
 import { until } from '#hack/bed/until.ts';
@@ -11,6 +12,8 @@ import { openLocalBed, sha256, uids, wanted } from './localbed.ts';
 
 const run = promisify(execFile);
 const [uid = ''] = uids;
+// Of this suite alone: its processes are told by it.
+const unixId = '100782';
 
 // The child says its progress by lines; it is killed at a moment of it, then a new store opens the same cache.
 const importer = `
@@ -18,7 +21,7 @@ const importer = `
   const { makeGuard } = await import(process.argv[1] + '/agent/image/web/guard.ts');
   const { systemClock } = await import(process.argv[1] + '/crds/kit/clock.ts');
   const log = { info: () => {}, warn: () => {} };
-  const store = await makeImageStore({ paths: { images: process.argv[2] }, unixId: 100777, bootId: 'boot-1', guard: makeGuard({ allowed: ['127.0.0.1'] }), clock: systemClock, chance: Math.random, log });
+  const store = await makeImageStore({ paths: { images: process.argv[2] }, unixId: Number(process.argv[4]), bootId: 'boot-1', guard: makeGuard({ allowed: ['127.0.0.1'] }), clock: systemClock, chance: Math.random, log });
   store.watch((uid) => console.log(store.observe(uid).state, store.observe(uid).progress));
   store.want(JSON.parse(process.argv[3]));
   setInterval(() => {}, 1000);
@@ -44,18 +47,18 @@ describe('SIGKILL at any moment of an import (F15)', () => {
       await it.store[Symbol.asyncDispose]();
       const bytes = await it.make(150, 100);
       const desire = wanted({ url: it.web.serve('/a', { is: 'bytes', bytes, etag: '"1"' }) });
-      const child = spawn(process.execPath, ['--input-type=module', '-e', importer, process.cwd(), it.images, JSON.stringify(desire)], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(process.execPath, ['--input-type=module', '-e', importer, process.cwd(), it.images, JSON.stringify(desire), unixId], { stdio: ['ignore', 'pipe', 'inherit'] });
       let said = '';
       child.stdout.setEncoding('utf8').on('data', (text: string) => {
         said += text;
       });
       const ended = once(child, 'exit');
       const end = performance.now() + 30_000;
-      while (!(await isNow(said, it.images)) && performance.now() < end) await new Promise((resolve) => setImmediate(resolve));
+      while (!(await isNow(said, it.images)) && performance.now() < end) await delay(1);
       child.kill('SIGKILL');
       await ended;
       // Its qemu-img dies with it.
-      await until('the end of qemu-img', async () => !(await run('ps', ['-o', 'args=', '-u', '100777']).catch(() => ({ stdout: '' }))).stdout.includes('qemu-img'), 10_000);
+      await until('the end of qemu-img', async () => !(await run('ps', ['-o', 'args=', '-u', unixId]).catch(() => ({ stdout: '' }))).stdout.includes('qemu-img'), 10_000);
 
       const store = await it.reopen();
       // Killed early enough, it had not even written down what it shall have; an operator says it again anyway.

@@ -60,7 +60,10 @@ export const unpack = async (task: UnpackTask, signal: AbortSignal): Promise<voi
   const over = new AbortController();
   await using source = await open(task.source, 'r');
   const to = { unixId: task.unixId, addressSpaceBytes: limits.addressSpaceBytes, fileBytes: 0, cpuSeconds: limits.cpuSeconds };
-  const tool = await startConfined(argv, to, task.directory, source.fd, AbortSignal.any([signal, late, over.signal]));
+  const tookTooLong = () => new Fault('UnpackFailed', `unpacking the image took longer than ${limits.deadlineMs / 1000} s`);
+  const tool = await startConfined(argv, to, task.directory, source.fd, AbortSignal.any([signal, late, over.signal])).catch((thrown: unknown) => {
+    throw late.aborted && !signal.aborted ? tookTooLong() : thrown;
+  });
   const writer = makeSparseWriter(sink);
   try {
     let checked = 0;
@@ -81,7 +84,7 @@ export const unpack = async (task: UnpackTask, signal: AbortSignal): Promise<voi
   }
   const end = await tool.end;
   signal.throwIfAborted();
-  if (late.aborted) throw new Fault('UnpackFailed', `unpacking the image took longer than ${limits.deadlineMs / 1000} s`);
+  if (late.aborted) throw tookTooLong();
   if (end.code === undefined || !good.includes(end.code)) throw faultOf(packing, from, end);
 };
 

@@ -1,24 +1,16 @@
 // A guest of another architecture than its node's: an arm64 Linux on an amd64 machine.
 import { readFile } from 'node:fs/promises';
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { beforeAll, expect, test } from '@jest/globals';
+import { theGuests } from '../bed/artifacts.ts';
 import { vmManifest } from '../bed/objects.ts';
-import { ensureArm64Guest } from '../guest/guest.ts';
-import { bootMs, openScene, type Scene, stepMs } from './scene.ts';
+import { opened } from '../bed/opened.ts';
+import { bringImage } from '../bed/whole.ts';
+import { bootMs, openScene, stepMs } from './scene.ts';
 
-let scene: Scene;
+const scene = opened(openScene);
 beforeAll(async () => {
-  scene = await openScene();
-  const { disk } = await ensureArm64Guest(() => {});
-  const url = scene.all.web.serve('/arm64.qcow2', { is: 'bytes', bytes: await readFile(disk) });
-  await scene.all.me.apply({
-    apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachineImage', metadata: { name: 'arm64', namespace: 'default' },
-    spec: { source: { http: { url } }, format: 'qcow2', architecture: 'arm64' },
-  });
-  await scene.all.me.imageIs('arm64', 'Ready=True Ready', stepMs);
-}, 900_000);
-afterAll(async () => {
-  await scene?.[Symbol.asyncDispose]();
-}, stepMs);
+  await bringImage(scene.all, 'arm64', await readFile((await theGuests()).arm64.disk), { format: 'qcow2', architecture: 'arm64' });
+}, bootMs);
 
 test('takes the architecture of its image, boots by UEFI under software emulation, and its status says why', async () => {
   const { all, runs, serialHas, edit, qemuOf, removed } = scene;

@@ -1,23 +1,18 @@
 // What a guest is given at its first boot, and that secrets stay where they belong.
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { vmManifest } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { bootMs, openScene, type Scene, stepMs } from './scene.ts';
+import { bootMs, openScene, stepMs } from './scene.ts';
 
 const canary = 'canary-5f1c0b7e';
 const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGm0yX6Jc0v2h3r2m2c0w9o0yF1m0m0yX6Jc0v2h3r2m';
 const secretOf = (name: string, values: Record<string, string>) => ({ apiVersion: 'v1', kind: 'Secret', metadata: { name, namespace: 'default' }, stringData: values });
 
 describe('cloud-init', () => {
-  let scene: Scene;
-  beforeAll(async () => {
-    scene = await openScene();
-  }, 900_000);
-  afterAll(async () => {
-    await scene?.[Symbol.asyncDispose]();
-  }, stepMs);
+  const scene = opened(openScene);
 
   const recordOf = async (uid: string) => readFile(join(scene.all.node.paths.ledger, `${uid}.json`), 'utf8');
 

@@ -1,25 +1,22 @@
 // Disks of a VM that runs: what its guest sees when they are added, grown and taken away.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import { verdict } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { bootMs, openScene, type Scene, stepMs } from './scene.ts';
+import { bootMs, openScene, stepMs } from './scene.ts';
 import { seesDisks } from './seesdisks.ts';
 
 const root = { name: 'root', image: { name: 'linux' } };
 
 describe('a disk', () => {
-  let scene: Scene;
+  const scene = opened(openScene);
   let uid: string;
   beforeAll(async () => {
-    scene = await openScene();
     uid = await scene.runs(scene.linux('disky', { disks: [root, { name: 'data', blank: {}, size: '32Mi' }], cloudInit: { userData: seesDisks } }));
     await sees('data', mib(32));
-  }, 900_000);
-  afterAll(async () => {
-    await scene?.[Symbol.asyncDispose]();
-  }, stepMs);
+  }, 2 * bootMs);
 
   const sees = (name: string, bytes: number | 'gone') => scene.serialHas(uid, `SEES ${name}=${bytes}`);
   const mib = (count: number) => count * 1024 ** 2;

@@ -1,35 +1,29 @@
 // How a guest sees its disks and CD drives, and what it may do with them, measured in it.
 import { readdir, readFile, readlink } from 'node:fs/promises';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import { verdict } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { bootMs, openScene, type Scene, stepMs } from './scene.ts';
+import { bringImage } from '../bed/whole.ts';
+import { bootMs, openScene } from './scene.ts';
 import { seesDisks } from './seesdisks.ts';
 
 const root = { name: 'root', image: { name: 'linux' } };
 const mebibyte = 1024 ** 2;
 
 describe('a guest', () => {
-  let scene: Scene;
+  const scene = opened(openScene);
   let uid: string;
   let commands = 0;
   beforeAll(async () => {
-    scene = await openScene();
     for (const [name, text] of [['iso-one', 'MEDIUM ONE'], ['iso-two', 'MEDIUM TWO']] as const) {
       const bytes = Buffer.alloc(mebibyte);
       bytes.write(text);
-      await scene.all.me.apply({
-        apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachineImage', metadata: { name, namespace: 'default' },
-        spec: { source: { http: { url: scene.all.web.serve(`/${name}.iso`, { is: 'bytes', bytes }) } }, format: 'raw' },
-      });
-      await scene.all.me.imageIs(name, 'Ready=True Ready', stepMs);
+      await bringImage(scene.all, name, bytes);
     }
     uid = await scene.runs(scene.linux('driven', { disks: [root], cloudInit: { userData: seesDisks } }));
     await scene.serialHas(uid, 'SEES root=');
-  }, 900_000);
-  afterAll(async () => {
-    await scene?.[Symbol.asyncDispose]();
-  }, stepMs);
+  }, 2 * bootMs);
 
   const have = async (...disks: object[]) => scene.edit('driven', { disks: [root, ...disks] });
   const settled = (wanted = 'RestartRequired=False UpToDate') => until(wanted, async () => {
@@ -94,17 +88,22 @@ describe('a guest', () => {
       return (to ?? Number.NaN) - (from ?? Number.NaN);
     };
     // Written through to the disk; the first tenth of a second is free.
-    const writes = async (count: number) => count / await secondsOf(`dd if=/dev/zero of=/dev/${slow} bs=1M count=${count} conv=fsync`);
-    const within = (measured: number, wanted: number) => expect(Math.abs(measured / wanted - 1)).toBeLessThan(0.25);
-    within(await writes(16), 2);
+    const writes = (count: number) => async () => count / await secondsOf(`dd if=/dev/zero of=/dev/${slow} bs=1M count=${count} conv=fsync`);
+    /** It is never faster, and is as fast as that as soon as the machine has time for it. */
+    const keepsTo = async (wanted: number, measure: () => Promise<number>) => {
+      const measured: number[] = [];
+      await until(`a rate of ${wanted}`, async () => measured.push(await measure()) > 0 && (measured.at(-1) ?? 0) > 0.75 * wanted, bootMs);
+      expect(Math.max(...measured)).toBeLessThan(1.25 * wanted);
+    };
+    await keepsTo(2, writes(16));
     await have({ name: 'slow', blank: {}, size: '64Mi', limits: { bytesPerSecond: '8Mi' } });
     await settled();
-    within(await writes(48), 8);
+    await keepsTo(8, writes(48));
     await have({ name: 'slow', blank: {}, size: '64Mi', limits: { iops: 50 } });
     await settled();
     const reads = 300;
     const perSecond = async () => reads / await secondsOf(`dd if=/dev/${slow} of=/dev/null bs=4k count=${reads} iflag=direct`);
-    within(await perSecond(), 50);
+    await keepsTo(50, perSecond);
     await have({ name: 'slow', blank: {}, size: '64Mi' });
     await settled();
     // Without a limit it is thousands; a busy machine halves that a few times.

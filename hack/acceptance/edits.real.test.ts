@@ -1,8 +1,9 @@
 // Edits of a VM that runs: what the guest gets at once, and what waits for a restart.
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import { verdict } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { bootMs, openScene, type Scene, stepMs } from './scene.ts';
+import { bootMs, openScene, stepMs } from './scene.ts';
 
 // Says what the guest sees, whenever it differs, and takes new CPUs on line.
 const tells = `#!/bin/sh
@@ -17,17 +18,13 @@ const tells = `#!/bin/sh
 `;
 
 describe('an edit', () => {
-  let scene: Scene;
+  const scene = opened(openScene);
   let uid: string;
   const card = (name: string, hostPort: number) => ({ name, user: { forwards: [{ name: 'web', hostPort, port: 80 }] } });
   beforeAll(async () => {
-    scene = await openScene();
     uid = await scene.runs(scene.linux('edited', { cpu: { cores: 1, max: 4 }, interfaces: [card('eth0', 28_080)], cloudInit: { userData: tells } }));
     await scene.serialHas(uid, 'SEES cpus=1 nics=1');
-  }, 900_000);
-  afterAll(async () => {
-    await scene?.[Symbol.asyncDispose]();
-  }, stepMs);
+  }, 2 * bootMs);
 
   const pids = async () => (await scene.qemuOf(uid)).map(({ pid }) => pid);
   const applied = (wanted: string) => until(wanted, async () => {

@@ -2,13 +2,14 @@
 import { constants } from 'node:fs';
 import { mkdir, open, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import { hierarchiesOf } from '#agent/hypervisor/qemu/cgroup.ts';
 import { serialBound } from '#agent/hypervisor/qemu/bound.ts';
 import { vmManifest } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import type { RealNodeOptions } from '../bed/realnode.ts';
 import { until } from '../bed/until.ts';
-import { startWhole, type Whole } from '../bed/whole.ts';
+import { bringImage, startWhole } from '../bed/whole.ts';
 import { loopImage } from '../guest/loop.ts';
 
 const stepMs = 120_000;
@@ -16,20 +17,12 @@ const mebibyte = 1024 * 1024;
 
 describe('a node', () => {
   const options: RealNodeOptions = {};
-  let all: Whole;
+  const all = opened(() => startWhole(options));
   beforeAll(async () => {
-    all = await startWhole(options);
-    for (const name of ['tick', 'flood'] as const) {
-      const url = all.web.serve(`/${name}.raw`, { is: 'bytes', bytes: Buffer.from(loopImage(name)) });
-      await all.me.apply({ apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachineImage', metadata: { name, namespace: 'default' }, spec: { source: { http: { url } }, format: 'raw' } });
-      await all.me.imageIs(name, 'Ready=True Ready', stepMs);
-    }
+    for (const name of ['tick', 'flood'] as const) await bringImage(all, name, Buffer.from(loopImage(name)));
     for (const name of ['calm', 'ticking']) await all.me.apply(tiny(name, {}, name === 'calm' ? 'guest' : 'tick'));
     for (const name of ['calm', 'ticking']) await runs(name);
-  }, 300_000);
-  afterAll(async () => {
-    await all?.[Symbol.asyncDispose]();
-  }, stepMs);
+  }, 2 * stepMs);
 
   const tiny = (name: string, spec: Record<string, unknown> = {}, image = 'guest') => vmManifest(name, { memory: { size: '32Mi' }, ...spec }, 'default', image);
   const runs = (name: string) => all.me.vmIs(name, 'Ready=True Running', stepMs);

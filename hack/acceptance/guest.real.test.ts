@@ -1,18 +1,13 @@
 // What a guest finds in its machine and says of itself: memory that is plugged, firmware, TPM, agent, probes.
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { verdict } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { tpmEmulator } from '../bed/tpm.ts';
 import { until } from '../bed/until.ts';
-import { bootMs, openScene, type Scene, stepMs } from './scene.ts';
+import { bootMs, openScene, stepMs } from './scene.ts';
 
 describe('a guest', () => {
-  let scene: Scene;
-  beforeAll(async () => {
-    scene = await openScene();
-  }, 900_000);
-  afterAll(async () => {
-    await scene?.[Symbol.asyncDispose]();
-  }, stepMs);
+  const scene = opened(openScene);
 
   const seenIn = async (uid: string, marker: RegExp) => [...(await scene.all.node.serial(uid)).matchAll(marker)].map(([, value]) => Number(value));
   const guestIs = (name: string, wanted: string) => until(`${name} to be ${wanted}`, async () => {

@@ -1,24 +1,22 @@
 // A QEMU that does not answer, stopped or held by the kernel: it is Unknown, nothing is done to it, and it delays nobody else.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import { hierarchiesOf } from '#agent/hypervisor/qemu/cgroup.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { verdict, vmManifest } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { startWhole, type Whole } from '../bed/whole.ts';
+import { bringImage, startWhole } from '../bed/whole.ts';
 import { loopImage } from '../guest/loop.ts';
 
 const stepMs = 120_000;
 const ten = Array.from({ length: 10 }, (_, n) => `well-${n}`);
 
 describe('a QEMU that does not answer', () => {
-  let all: Whole;
+  const all = opened(startWhole);
   beforeAll(async () => {
-    all = await startWhole();
-    const url = all.web.serve('/tick.raw', { is: 'bytes', bytes: Buffer.from(loopImage('tick')) });
-    await all.me.apply({ apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachineImage', metadata: { name: 'tick', namespace: 'default' }, spec: { source: { http: { url } }, format: 'raw' } });
-    await all.me.imageIs('tick', 'Ready=True Ready', stepMs);
+    await bringImage(all, 'tick', Buffer.from(loopImage('tick')));
     for (const name of ['sick', ...ten]) await all.me.apply(vmManifest(name, { memory: { size: '32Mi' } }, 'default', name === 'sick' ? 'tick' : 'guest'));
     // More than the processors of a small machine take: the rest is bound by hand.
     for (const name of ['sick', ...ten]) {
@@ -27,9 +25,6 @@ describe('a QEMU that does not answer', () => {
     }
     for (const name of ['sick', ...ten]) await all.me.vmIs(name, 'Ready=True Running', stepMs);
   }, 400_000);
-  afterAll(async () => {
-    await all?.[Symbol.asyncDispose]();
-  }, stepMs);
 
   const bind = async (name: string) => void (await all.cluster.kube.request('PATCH', `/apis/strato.dev/v1alpha1/namespaces/default/virtualmachines/${name}/status`, {
     body: { status: { observedGeneration: 1, nodeName: 'node-1', epoch: 1 } }, contentType: 'application/merge-patch+json',

@@ -1,23 +1,18 @@
 // Images, names and values that were made to do harm. Nothing of them may become an argument of QEMU or a file elsewhere.
 import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { testGuest } from '#agent/hypervisor/testguest.ts';
 import { emptyQcow2 } from '#agent/storage/qcow2.ts';
 import type { Manifest } from '../bed/apply.ts';
 import { verdict, vmManifest } from '../bed/objects.ts';
-import { startWhole, type Whole } from '../bed/whole.ts';
+import { opened } from '../bed/opened.ts';
+import { startWhole } from '../bed/whole.ts';
 
 const stepMs = 60_000;
 
 describe('hostile input', () => {
-  let all: Whole;
-  beforeAll(async () => {
-    all = await startWhole();
-  }, 300_000);
-  afterAll(async () => {
-    await all?.[Symbol.asyncDispose]();
-  }, stepMs);
+  const all = opened(startWhole);
 
   const image = (name: string, bytes: Buffer, spec: Record<string, unknown> = {}): Manifest => ({
     apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachineImage', metadata: { name, namespace: 'default' },

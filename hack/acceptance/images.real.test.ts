@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { testGuest, testGuestReady } from '#agent/hypervisor/testguest.ts';
@@ -108,10 +108,10 @@ describe('images on a real agent', () => {
     const deadline = performance.now() + stepMs;
     while (!(await happened(wanted.uid))) {
       if (performance.now() > deadline) throw new Error('the step was never seen');
-      await turn();
+      await delay(1);
     }
     await node.end('SIGKILL');
-    await until('its tools to die with it', async () => !(await run('ps', ['-eo', 'args=', '-u', '265535']).catch(() => ({ stdout: '' }))).stdout.includes('qemu-img convert'), stepMs);
+    await until('its tools to die with it', async () => !(await run('ps', ['-eo', 'args=', '-u', String(node.toolsId)]).catch(() => ({ stdout: '' }))).stdout.includes('qemu-img convert'), stepMs);
     await node.start();
     await Promise.all(three.map(({ uid }) => isUp(uid)));
     expect(web.seen(path).filter(({ range }) => range === undefined).length).toBeLessThanOrEqual(wholes);

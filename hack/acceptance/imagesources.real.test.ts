@@ -4,24 +4,19 @@ import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterEach, describe, expect, test } from '@jest/globals';
 import { testGuest, testGuestReady } from '#agent/hypervisor/testguest.ts';
 import type { Manifest } from '../bed/apply.ts';
 import { verdict, vmManifest } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { startWhole, type Whole } from '../bed/whole.ts';
+import { startWhole } from '../bed/whole.ts';
 
 const run = promisify(execFile);
 const stepMs = 120_000;
 
 describe('the sources of images', () => {
-  let all: Whole;
-  beforeAll(async () => {
-    all = await startWhole();
-  }, 300_000);
-  afterAll(async () => {
-    await all?.[Symbol.asyncDispose]();
-  }, stepMs);
+  const all = opened(startWhole);
   afterEach(() => all.web.release());
 
   const image = (name: string, http: object, more: object = {}): Manifest => ({

@@ -4,25 +4,20 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { cpuOvercommit } from '#operator/vm/overhead.ts';
 import { counted, countGuest } from '../bed/countguest.ts';
 import { vmManifest } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { startWhole, type Whole } from '../bed/whole.ts';
+import { startWhole } from '../bed/whole.ts';
 
 const stepMs = 60_000;
 
 describe('an agent that is killed', () => {
-  let all: Whole;
   // Of the agents that are started; changed by the test of a QEMU that hangs.
   const env: Record<string, string> = {};
-  beforeAll(async () => {
-    all = await startWhole({ env });
-  }, 300_000);
-  afterAll(async () => {
-    await all?.[Symbol.asyncDispose]();
-  }, stepMs);
+  const all = opened(() => startWhole({ env }));
 
   const pids = async () => (await all.node.qemus()).map(({ pid, uid }) => `${uid} ${pid}`).toSorted();
 

@@ -7,22 +7,22 @@ import { lockFd } from '#agent/hypervisor/qemu/launcher.ts';
 import { openCgroups } from '#agent/hypervisor/qemu/cgroup.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { verdict, vmManifest } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { type BedOperator, startBedOperator } from '../bed/operator.ts';
 import type { RealNodeOptions } from '../bed/realnode.ts';
 import { until } from '../bed/until.ts';
-import { startWhole, type Whole } from '../bed/whole.ts';
+import { startWhole } from '../bed/whole.ts';
 
 const stepMs = 120_000;
 const bootIdFile = '/proc/sys/kernel/random/boot_id';
 
 describe('a node that comes up', () => {
   const options: RealNodeOptions = {};
-  let all: Whole;
-  let operator: BedOperator;
+  let operator: BedOperator | undefined;
+  afterAll(() => operator?.stop(), stepMs);
+  const all = opened(() => startWhole(options));
   const uids = new Map<string, string>();
   beforeAll(async () => {
-    all = await startWhole(options);
-    operator = all.operator;
     const policies = { always: 'Always', failure: 'OnFailure', never: 'Never' };
     for (const [name, restartPolicy] of Object.entries(policies)) await all.me.apply(tiny(name, { restartPolicy }));
     for (const name of ['paused', 'stopped']) await all.me.apply(tiny(name));
@@ -32,10 +32,6 @@ describe('a node that comes up', () => {
     await all.me.vmIs('paused', 'Ready=True Paused', stepMs);
     await all.me.vmIs('stopped', 'Ready=True Stopped', stepMs);
   }, 300_000);
-  afterAll(async () => {
-    await operator?.stop();
-    await all?.[Symbol.asyncDispose]();
-  }, stepMs);
 
   const tiny = (name: string, spec: Record<string, unknown> = {}) => vmManifest(name, { memory: { size: '32Mi' }, ...spec });
   const runs = (name: string) => all.me.vmIs(name, 'Ready=True Running', stepMs);
@@ -74,7 +70,7 @@ describe('a node that comes up', () => {
   };
 
   test('N04: with the control plane away: what shall run and may be restarted comes back from the ledger, the rest does not', async () => {
-    await operator.stop();
+    await all.operator.stop();
     await all.cluster.kill();
     await powerCut();
     await anotherBoot();

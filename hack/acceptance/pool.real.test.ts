@@ -1,68 +1,63 @@
 // N09: the pool of a node fills while a guest writes. The guest is held, says so, goes on by itself, and has lost nothing.
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { z } from 'zod';
 import { openQmp } from '#agent/hypervisor/qemu/qmp.ts';
 import { roomMiB } from '#agent/vm/halted.ts';
 import { resyncMs } from '#agent/vm/pass.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
-import { type BedDisk, makeBedDisk } from '../bed/disk.ts';
+import { makeBedDisk } from '../bed/disk.ts';
 import { verdict, vmManifest } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { startWhole, type Whole } from '../bed/whole.ts';
-import { ensureGuest } from '../guest/guest.ts';
+import { openScene } from './scene.ts';
 
 const stepMs = 120_000;
 const diskMiB = 1_200;
 const pieces = 300;
+const pieceBytes = 256 * 1024;
 
-// One MiB at a time, each of its own text; then what lies on the disk is read back and summed up.
+// A piece at a time, each of its own text; then what lies on the disk is read back and summed up.
 const script = `#!/bin/sh
 d=/dev/disk/by-id/virtio-data
 i=0
 while [ $i -lt ${pieces} ]; do
-  yes "piece $i" | head -c 1048576 | dd of=$d bs=1M seek=$i conv=notrunc,fsync 2>/dev/null || echo "FAILED $i" >/dev/ttyS0
+  yes "piece $i" | head -c ${pieceBytes} | dd of=$d bs=${pieceBytes} seek=$i conv=notrunc,fsync 2>/dev/null || echo "FAILED $i" >/dev/ttyS0
   echo "WROTE $i" >/dev/ttyS0
   i=$((i + 1))
 done
 echo 3 >/proc/sys/vm/drop_caches
-echo "SUM $(head -c $((${pieces} * 1048576)) $d | sha256sum | cut -d' ' -f1)" >/dev/ttyS0
+echo "SUM $(head -c ${pieces * pieceBytes} $d | sha256sum | cut -d' ' -f1)" >/dev/ttyS0
 `;
 
 const expected = (): string => {
   const hash = createHash('sha256');
   for (let piece = 0; piece < pieces; piece += 1) {
     const line = `piece ${piece}\n`;
-    hash.update(line.repeat(Math.ceil(1048576 / line.length)).slice(0, 1048576));
+    hash.update(line.repeat(Math.ceil(pieceBytes / line.length)).slice(0, pieceBytes));
   }
   return hash.digest('hex');
 };
 
 describe('the pool of a node', () => {
-  let disk: BedDisk;
-  let all: Whole;
-  beforeAll(async () => {
-    disk = await makeBedDisk(diskMiB);
-    all = await startWhole({ stateDir: join(disk.directory, 'state') });
-    const url = all.web.serve('/linux.qcow2', { is: 'bytes', bytes: await readFile((await ensureGuest(() => {})).disk) });
-    await all.me.apply({ apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachineImage', metadata: { name: 'linux', namespace: 'default' }, spec: { source: { http: { url } }, format: 'qcow2' } });
-    await all.me.imageIs('linux', 'Ready=True Ready', stepMs);
-  }, 900_000);
-  afterAll(async () => {
-    await all?.[Symbol.asyncDispose]();
-    await disk?.[Symbol.asyncDispose]();
-  }, stepMs);
+  const lab = opened(async () => {
+    await using made = new AsyncDisposableStack();
+    const disk = made.use(await makeBedDisk(diskMiB));
+    const { all } = made.use(await openScene({ stateDir: join(disk.directory, 'state') }));
+    const stack = made.move();
+    return { disk, all, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+  });
 
   const status = async (uid: string): Promise<string> => {
     const signal = AbortSignal.timeout(5_000);
-    using qmp = await openQmp(`${all.node.paths.sockets(uid)}/tools.sock`, signal);
+    using qmp = await openQmp(`${lab.all.node.paths.sockets(uid)}/tools.sock`, signal);
     return (await qmp.execute('query-status', z.object({ status: z.string() }), signal)).status;
   };
-  const power = (powerState: string) => all.me.patchVm('writer', { spec: { powerState } });
+  const power = (powerState: string) => lab.all.me.patchVm('writer', { spec: { powerState } });
 
   test('N09: fills while a guest writes: held with IOError, goes on by itself when there is room, never against its user, and nothing is lost', async () => {
+    const { all, disk } = lab;
     await all.me.apply(vmManifest('writer', {
       memory: { size: '256Mi' }, disks: [{ name: 'root', image: { name: 'linux' } }, { name: 'data', blank: {}, size: '400Mi' }], cloudInit: { userData: script },
     }, 'default', 'linux'));

@@ -1,20 +1,15 @@
 // What happens after a guest has ended, and how one is restarted, on real QEMU.
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, describe, expect, test } from '@jest/globals';
 import { verdict } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { type BedOperator, startBedOperator } from '../bed/operator.ts';
 import { until } from '../bed/until.ts';
-import { bootMs, openScene, type Scene, stepMs } from './scene.ts';
+import { bootMs, openScene, stepMs } from './scene.ts';
 
 describe('power', () => {
-  let scene: Scene;
   let next: BedOperator | undefined;
-  beforeAll(async () => {
-    scene = await openScene();
-  }, 900_000);
-  afterAll(async () => {
-    await next?.stop();
-    await scene?.[Symbol.asyncDispose]();
-  }, stepMs);
+  afterAll(() => next?.stop(), stepMs);
+  const scene = opened(openScene);
 
   const status = async (name: string) => (await scene.all.me.vm(name)).status;
   const endsItself = async (name: string, uid: string) => {

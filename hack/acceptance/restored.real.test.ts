@@ -1,23 +1,17 @@
 // The cluster is restored to an older state under running VMs: no guest is lost or doubled, and what the cluster has forgotten can be taken back.
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, describe, expect, test } from '@jest/globals';
 import { verdict, vmManifest } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { type BedOperator, startBedOperator } from '../bed/operator.ts';
 import { until } from '../bed/until.ts';
-import { startWhole, type Whole } from '../bed/whole.ts';
+import { startWhole } from '../bed/whole.ts';
 
 const stepMs = 90_000;
 
 describe('a cluster that is restored to an older state', () => {
-  let all: Whole;
-  let operator: BedOperator;
-  beforeAll(async () => {
-    all = await startWhole();
-    operator = all.operator;
-  }, 300_000);
-  afterAll(async () => {
-    await operator?.stop();
-    await all?.[Symbol.asyncDispose]();
-  }, stepMs);
+  let operator: BedOperator | undefined;
+  afterAll(() => operator?.stop(), stepMs);
+  const all = opened(startWhole);
 
   const tiny = (name: string, spec: Record<string, unknown> = {}) => vmManifest(name, { memory: { size: '32Mi' }, ...spec });
   const runs = (name: string) => all.me.vmIs(name, 'Ready=True Running', stepMs);
@@ -71,7 +65,7 @@ describe('a cluster that is restored to an older state', () => {
     await all.me.annotateNode('node-1', { 'strato.dev/adopt-orphan': null });
     await all.node.end('SIGKILL');
     await all.node.start();
-    await operator.stop();
+    await all.operator.stop();
     operator = await startBedOperator(all.cluster, { port: Number(new URL(all.operator.url).port) });
     await power('younger', 'Running');
     expect((await runs('younger')).status.machineUid).toBe(machineUid);

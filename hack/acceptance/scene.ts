@@ -1,9 +1,10 @@
 import { appendFile, readFile } from 'node:fs/promises';
 import { z } from 'zod';
+import { theGuests } from '../bed/artifacts.ts';
 import { vmManifest } from '../bed/objects.ts';
+import type { RealNodeOptions } from '../bed/realnode.ts';
 import { until } from '../bed/until.ts';
-import { startWhole, type Whole } from '../bed/whole.ts';
-import { ensureGuest } from '../guest/guest.ts';
+import { bringImage, startWhole, type Whole } from '../bed/whole.ts';
 
 /** Deadlines of waits, in milliseconds: one step of the stack, the boot of a small Linux under software emulation. */
 export const stepMs = 60_000;
@@ -32,15 +33,11 @@ export type Scene = AsyncDisposable & {
 };
 
 /** Starts the whole stack and has the small Linux ready. Dispose it at the end. */
-export const openScene = async (): Promise<Scene> => {
-  const all = await startWhole();
-  const { disk } = await ensureGuest(() => {});
-  const url = all.web.serve('/linux.qcow2', { is: 'bytes', bytes: await readFile(disk) });
-  await all.me.apply({
-    apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachineImage', metadata: { name: 'linux', namespace: 'default' },
-    spec: { source: { http: { url } }, format: 'qcow2' },
-  });
-  await all.me.imageIs('linux', 'Ready=True Ready', stepMs);
+export const openScene = async (options: RealNodeOptions = {}): Promise<Scene> => {
+  await using opened = new AsyncDisposableStack();
+  const all = opened.use(await startWhole(options));
+  await bringImage(all, 'linux', await readFile((await theGuests()).small.disk), { format: 'qcow2' });
+  const stack = opened.move();
   return {
     all,
     linux: (name, spec = {}) => vmManifest(name, { memory: { size: '256Mi' }, ...spec }, 'default', 'linux'),
@@ -63,6 +60,6 @@ export const openScene = async (): Promise<Scene> => {
       await all.me.vmGone(name, 30_000);
       return all.node.traces(uid);
     },
-    [Symbol.asyncDispose]: () => all[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
 };

@@ -1,12 +1,13 @@
 // F02: an agent of this version takes over from one of the version before; what that wrote is what the golden files of version 1 hold.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { z } from 'zod';
 import { digestOf } from '#crds/kit/digest.ts';
 import { verdict } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { openScene, type Scene, stepMs } from './scene.ts';
+import { openScene, stepMs } from './scene.ts';
 
 const record = z.record(z.string(), z.unknown());
 const file = z.object({ version: z.int(), entry: record });
@@ -22,13 +23,7 @@ const asVersion1 = (text: string): string => {
 };
 
 describe('F02: the agent is replaced by a newer version', () => {
-  let scene: Scene;
-  beforeAll(async () => {
-    scene = await openScene();
-  }, 900_000);
-  afterAll(async () => {
-    await scene?.[Symbol.asyncDispose]();
-  }, stepMs);
+  const scene = opened(openScene);
 
   test('that reads the ledger of the one before: guests run on, and follow edits', async () => {
     const { all, tiny, runs, edit, qemuOf, removed } = scene;

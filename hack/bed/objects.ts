@@ -19,6 +19,9 @@ export const imageManifest = (name = 'guest', namespace = 'default'): Manifest =
   spec: { source: { http: { url: `http://images.test/${name}.qcow2` } }, format: 'qcow2' },
 });
 
+// Generous: other suites load the machine meanwhile.
+const waitMs = 60_000;
+
 const vms = resourceOf(virtualMachineKind);
 const images = resourceOf(virtualMachineImageKind);
 const nodes = resourceOf(hypervisorNodeKind);
@@ -76,14 +79,14 @@ export const user = (kube: Kube, namespace = 'default') => {
       }, 20_000);
     },
     deleteVm: async (name: string) => { await kube.request('DELETE', vmAt(name)); },
-    vmGone: (name: string, ms = 20_000) => until(`VM ${name} to be gone`, () => gone(vmAt(name)), ms),
+    vmGone: (name: string, ms = waitMs) => until(`VM ${name} to be gone`, () => gone(vmAt(name)), ms),
     /** Waits for a verdict such as `Ready=True Running`. */
-    vmIs: (name: string, wanted: string, ms = 20_000) => awaited(`VM ${name}`, () => vm(name), wanted, ms),
+    vmIs: (name: string, wanted: string, ms = waitMs) => awaited(`VM ${name}`, () => vm(name), wanted, ms),
     image: readImage,
-    imageIs: (name: string, wanted: string, ms = 20_000) => awaited(`image ${name}`, () => readImage(name), wanted, ms),
+    imageIs: (name: string, wanted: string, ms = waitMs) => awaited(`image ${name}`, () => readImage(name), wanted, ms),
     deleteImage: async (name: string) => { await kube.request('DELETE', pathOf(images, { namespace, name })); },
     node: readNode,
-    nodeIs: (name: string, wanted: string, ms = 20_000) => awaited(`node ${name}`, () => readNode(name), wanted, ms),
+    nodeIs: (name: string, wanted: string, ms = waitMs) => awaited(`node ${name}`, () => readNode(name), wanted, ms),
     annotateNode: async (name: string, annotations: Record<string, string | null>) => {
       await kube.request('PATCH', pathOf(nodes, { name }), { body: { metadata: { annotations } }, contentType: 'application/merge-patch+json' });
     },

@@ -13,6 +13,7 @@ import { openCgroups } from '#agent/hypervisor/qemu/cgroup.ts';
 import { quiet } from '#agent/vm/bed.ts';
 import type { Cluster } from './cluster.ts';
 import { until } from './until.ts';
+import { worker } from './worker.ts';
 
 /** A QEMU as the node's process table shows it, read independently of the agent. */
 export type QemuProcess = { pid: number; uid: string; command: readonly string[] };
@@ -28,6 +29,8 @@ export type AgentLine = ReturnType<typeof parseLine>;
 /** A node of its own folder: the real agent as a process, with real QEMU below. */
 export type RealNode = AsyncDisposable & {
   paths: Paths;
+  /** The Unix id of the tools that the agent runs on images. */
+  toolsId: number;
   /** Starts the agent, or another one beside it; `joined` waits for its session. */
   start: () => Promise<ChildProcess>;
   /** The agent that was started last. */
@@ -56,6 +59,7 @@ export type RealNodeOptions = { stateDir?: string; tokenSeconds?: number; under?
 
 const root = join(import.meta.dirname, '..', '..');
 const waitMs = 30_000;
+const unixIds = { min: 300_000 + worker * 1_000, max: 300_999 + worker * 1_000 };
 
 /** Makes a node for tests and starts its agent; dispose it at the end, it ends every guest too. Needs root. */
 export const startRealNode = async (cluster: Pick<Cluster, 'authority' | 'token'>, url: string, name = 'node-1', options: RealNodeOptions = {}): Promise<RealNode> => {
@@ -70,6 +74,8 @@ export const startRealNode = async (cluster: Pick<Cluster, 'authority' | 'token'
   await writeFile(files.config, stringifyToml({
     control_plane_url: url, control_plane_ca: cluster.authority, token_file: files.token, log_level: 'debug',
     state_dir: folders.stateDir, image_cache_dir: folders.imageCacheDir, qemu_socket_dir: folders.socketDir,
+    // Of agents that run beside it, each has other ones.
+    unix_ids: `${unixIds.min}-${unixIds.max}`,
     // Of the test's web server.
     image_allowed_networks: ['127.0.0.1/32'],
   }));
@@ -112,7 +118,7 @@ export const startRealNode = async (cluster: Pick<Cluster, 'authority' | 'token'
   };
   await start();
   return {
-    paths, start, end, log, lines, traces, logFile: files.log,
+    paths, start, end, log, lines, traces, logFile: files.log, toolsId: unixIds.max,
     giveToken: async (token) => {
       await writeFile(`${files.token}.new`, token, { mode: 0o600 });
       await rename(`${files.token}.new`, files.token);

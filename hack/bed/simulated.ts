@@ -17,8 +17,8 @@ export type Simulated = AsyncDisposable & {
   startNode: (options?: Partial<SimOptions>) => Promise<SimNode>;
 };
 
-/** Starts all of it, with the image `guest` in namespace default, which the node has already. Dispose it at the end. */
-export const startSimulated = async (options: Partial<SimOptions> = {}): Promise<Simulated> => {
+/** Starts all of it; `image`: with the image `guest` in namespace default, which the node has already. Dispose it at the end. */
+export const startSimulated = async (options: Partial<SimOptions> = {}, { image = true }: { image?: boolean } = {}): Promise<Simulated> => {
   await using opened = new AsyncDisposableStack();
   const cluster = opened.use(await startCluster());
   let operator = await startBedOperator(cluster);
@@ -28,8 +28,10 @@ export const startSimulated = async (options: Partial<SimOptions> = {}): Promise
   let node = await startSimNode({ ...uplink, ...options });
   opened.defer(() => node.stop());
   const me = user(cluster.kube);
-  await me.apply(imageManifest());
-  await me.imageIs('guest', 'Ready=True Ready', 60_000);
+  if (image) {
+    await me.apply(imageManifest());
+    await me.imageIs('guest', 'Ready=True Ready', 60_000);
+  }
   const all = opened.move();
   return {
     cluster, me,

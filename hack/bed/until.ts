@@ -1,15 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 /**
- * Waits until `probe` answers with something truthy and returns that. Looks again each 50 ms; after `deadlineMs` it
- * throws with `what` was awaited and the last error of the probe as cause. A probe that throws counts as "not yet".
+ * Waits until `probe` answers with something truthy and returns that. Looks again each 50 ms at first, four times a second when it
+ * takes long; after `deadlineMs` it throws with `what` was awaited and the last error of the probe as cause. A probe that throws counts as "not yet".
  */
 export const until = async <T>(
   what: string,
   probe: () => T | undefined | false | Promise<T | undefined | false>,
   deadlineMs: number,
 ): Promise<T> => {
-  const end = performance.now() + deadlineMs;
+  const begin = performance.now();
   let cause: unknown;
   for (;;) {
     try {
@@ -19,9 +19,10 @@ export const until = async <T>(
     } catch (thrown) {
       cause = thrown;
     }
-    if (performance.now() >= end) {
+    const passedMs = performance.now() - begin;
+    if (passedMs >= deadlineMs) {
       throw new Error(`waited ${deadlineMs} ms in vain for ${what}`, cause === undefined ? {} : { cause });
     }
-    await delay(50);
+    await delay(Math.min(250, Math.max(50, passedMs / 10)));
   }
 };

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { until } from '../bed/until.ts';
 import { askAgent } from './askagent.ts';
 import { armUefi } from './firmware.ts';
-import { ensureArm64Guest } from './guest.ts';
+import { theGuests } from '../bed/artifacts.ts';
 import type { Machine } from './machine.ts';
 import { startMachine, virt } from './machine.ts';
 import { makeSeed } from './seed.ts';
@@ -22,7 +22,7 @@ let vm: Machine;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'strato-arm-'));
-  const guest = await ensureArm64Guest(() => undefined);
+  const { arm64: guest } = await theGuests();
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', guest.disk, '-F', 'qcow2', join(dir, 'root.qcow2')]);
   await run('qemu-img', ['create', '-q', '-f', 'raw', join(dir, 'data.raw'), '32M']);
   await makeSeed(join(dir, 'seed.img'), { 'meta-data': 'instance-id: i-1\nlocal-hostname: arm\n', 'user-data': '#!/bin/sh\necho "STRATO-TEST on $(uname -m)" >/dev/console\n' });

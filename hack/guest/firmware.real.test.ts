@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { until } from '../bed/until.ts';
 import { uefi } from './firmware.ts';
 import type { Guest } from './guest.ts';
-import { ensureGuest } from './guest.ts';
+import { theGuests } from '../bed/artifacts.ts';
 import { startMachine } from './machine.ts';
 import { makeSeed } from './seed.ts';
 
@@ -20,7 +20,7 @@ let dir = '';
 let guest: Guest;
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'strato-fw-'));
-  guest = await ensureGuest(() => undefined);
+  guest = (await theGuests()).small;
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 

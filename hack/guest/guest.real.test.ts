@@ -9,6 +9,7 @@ import { freePorts } from '../bed/ports.ts';
 import { until } from '../bed/until.ts';
 import type { Guest } from './guest.ts';
 import { ensureGuest } from './guest.ts';
+import { theGuests } from '../bed/artifacts.ts';
 import type { Machine } from './machine.ts';
 import { startMachine } from './machine.ts';
 import { makeSeed } from './seed.ts';
@@ -25,7 +26,7 @@ let first: Machine;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'strato-guest-'));
-  guest = await ensureGuest(() => undefined);
+  guest = (await theGuests()).small;
   await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'tester', '-f', join(dir, 'key')]);
   await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'alice', '-f', join(dir, 'alice')]);
   await writeSeed();

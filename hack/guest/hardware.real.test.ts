@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { until } from '../bed/until.ts';
-import { ensureHardwareGuest } from './guest.ts';
+import { theGuests } from '../bed/artifacts.ts';
 import type { Machine } from './machine.ts';
 import { startMachine } from './machine.ts';
 import { makeSeed } from './seed.ts';
@@ -21,7 +21,7 @@ let vm: Machine;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'strato-hw-'));
-  const guest = await ensureHardwareGuest(() => undefined);
+  const { hardware: guest } = await theGuests();
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', guest.disk, '-F', 'qcow2', join(dir, 'root.qcow2')]);
   await run('qemu-img', ['create', '-q', '-f', 'raw', join(dir, 'data.raw'), '32M']);
   await run('qemu-img', ['create', '-q', '-f', 'raw', join(dir, 'cd.raw'), '1M']);

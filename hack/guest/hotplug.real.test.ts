@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import { until } from '../bed/until.ts';
 import { askAgent } from './askagent.ts';
-import { ensureGuest } from './guest.ts';
+import { theGuests } from '../bed/artifacts.ts';
 import type { Machine } from './machine.ts';
 import { startMachine } from './machine.ts';
 import { makeSeed } from './seed.ts';
@@ -22,7 +22,7 @@ let vm: Machine;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'strato-plug-'));
-  const guest = await ensureGuest(() => undefined);
+  const { small: guest } = await theGuests();
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', guest.disk, '-F', 'qcow2', join(dir, 'root.qcow2')]);
   for (const name of ['late', 'scsi', 'nvme', 'medium']) await run('qemu-img', ['create', '-q', '-f', 'raw', join(dir, `${name}.raw`), '8M']);
   await run('mke2fs', ['-q', '-F', '-b', '4096', '-O', '^has_journal', join(dir, 'medium.raw')], { env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` } });

@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from '../bed/until.ts';
-import { ensureGuest } from '../guest/guest.ts';
+import { theGuests } from '../bed/artifacts.ts';
 import { endGuest } from './endguest.ts';
 import { readyLine } from './firstvm.ts';
 import { observeHolders } from './guests.ts';
@@ -18,7 +18,7 @@ let at: Layout;
 let disk = '';
 let started: ChildProcess[] = [];
 
-beforeAll(async () => { ({ disk } = await ensureGuest(() => undefined)); }, 300_000);
+beforeAll(async () => { ({ small: { disk } } = await theGuests()); }, 300_000);
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'strato-end-'));
   const plan = layout(dir);

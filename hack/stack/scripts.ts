@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { isFree } from '../bed/ports.ts';
 
 /** How a script ended: exit code (null when a signal ended it), and what it said on stdout and stderr. */
 export type ScriptResult = { code: number | null; said: string };
@@ -36,14 +36,4 @@ export const freePortBase = async (count: number): Promise<number> => {
     if (free.every(Boolean)) return base;
   }
   throw new Error(`no ${count} free ports side by side`);
-};
-
-const isFree = async (port: number): Promise<boolean> => {
-  const server = createServer().listen(port, '127.0.0.1');
-  const listens = await once(server, 'listening').then(() => true, () => false);
-  if (listens) {
-    server.close();
-    await once(server, 'close');
-  }
-  return listens;
 };

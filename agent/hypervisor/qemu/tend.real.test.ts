@@ -8,7 +8,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { until } from '#hack/bed/until.ts';
 import { launchArgs } from './launcher.ts';
 
-const unixId = 100_779;
+const unixId = 100_781;
 const waitMs = 30_000;
 const mebibyte = 1024 * 1024;
 
