@@ -5,6 +5,7 @@ import { Fault } from '#crds/kit/fault.ts';
 import type { Cache } from './cache.ts';
 import { type Content, downloadKey } from './content.ts';
 import { attemptFiles, convert, type ConvertLimits } from './convert.ts';
+import { syncEarly } from './earlysync.ts';
 import { inspect, type Verdict } from './inspect/inspect.ts';
 import { sampleOf } from './inspect/sample.ts';
 import { expectedSum, obtain, type ObtainTask } from './obtain.ts';
@@ -75,11 +76,16 @@ const attempt = async (kit: ImportKit, task: ImportTask, downloads: string, sign
     const verdict = await sourceIn(kit, partial, directory, format, signal);
     task.progress(shares.unpacked);
     const finished = join(directory, attemptFiles.converted);
-    await using converted = await convertedIn(kit, directory, finished, verdict, task.progress, signal);
+    await using converted = await open(finished, 'wx+', 0o600);
+    const early = syncEarly(converted);
+    await convertInto(kit, directory, converted, verdict, (percent) => {
+      task.progress(percent);
+      early.more();
+    }, signal);
     const { virtualSizeBytes } = inspect(await sampleOf(converted), 'qcow2', Math.max(limits.maxVirtualBytes, verdict.virtualSizeBytes));
     await converted.chown(0, 0);
     await converted.chmod(0o444);
-    await converted.sync();
+    await early.end();
     signal.throwIfAborted();
     const entry: Content = { ...fetched, format, virtualSizeBytes, fileBytes: (await converted.stat()).size, importedFor: uid };
     await cache.commit(finished, entry);
@@ -125,16 +131,18 @@ const unpackInto = (kit: ImportKit, packing: Packing, source: string, sink: File
   }, signal), signal);
 };
 
-const convertedIn = async (kit: ImportKit, directory: string, finished: string, verdict: Verdict, progress: (percent: number) => void, signal: AbortSignal): Promise<FileHandle> => {
+/** Converts what lies in a directory into its other file, which is there and empty. `progress` is told each percent of the import once. */
+const convertInto = async (kit: ImportKit, directory: string, converted: FileHandle, verdict: Verdict, progress: (percent: number) => void, signal: AbortSignal): Promise<void> => {
   const { cache, limits, unixId } = kit;
-  const converted = await open(finished, 'wx+', 0o600);
   try {
     await converted.chown(unixId, unixId);
-    const share = (percent: number): void => progress(shares.unpacked + Math.floor((percent * (shares.converted - shares.unpacked)) / 100));
+    let told = shares.unpacked;
+    const share = (percent: number): void => {
+      const all = shares.unpacked + Math.floor((percent * (shares.converted - shares.unpacked)) / 100);
+      if (all > told) progress(told = all);
+    };
     await kit.turn(() => convert({ directory, ...verdict, unixId, limits: limits.convert, progress: share }, signal), signal);
-    return converted;
   } catch (cause) {
-    await converted.close();
     signal.throwIfAborted();
     const free = await cache.freeBytes();
     if (free >= limits.fetch.keepFreeBytes) throw cause;

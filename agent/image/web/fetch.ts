@@ -1,13 +1,13 @@
-import { createHash, type Hash } from 'node:crypto';
-import type { FileHandle } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { asFault, Fault } from '#crds/kit/fault.ts';
 import { errnoOf } from '../../storage/durable.ts';
 import { refused } from '../inspect/refused.ts';
 import type { Origin, Partial } from '../partial.ts';
 import { type Guard, parseSource, shown } from './guard.ts';
+import { type Hasher, makeHasher } from './hasher.ts';
 import { failed, openUrl, type OpenLimits } from './open.ts';
 import { restOf, strongValidator, wholeOfRest } from './range.ts';
+import { makeSink } from './sink.ts';
 
 /** Bounds of one download. `idleMs` bounds each wait for more bytes, `resumes` how often a cut one is gone on with at once. */
 export type FetchLimits = OpenLimits & { idleMs: number; totalMs: number; maxBytes: number; keepFreeBytes: number; resumes: number };
@@ -30,14 +30,13 @@ export type Hashed = { sizeBytes: number; sha256: string; sha512?: string };
 /** What was fetched. `resumed`: parts of it arrived over different connections. */
 export type Fetched = Hashed & { resumed: boolean };
 
-/** How far a download is. */
-type Sofar = { origin: Origin; received: number; sha256: Hash; sha512: Hash | undefined; resumed: boolean };
+/** How far a download is. `received` is in the file. */
+type Sofar = { origin: Origin; received: number; resumed: boolean };
 
 const spaceCheckBytes = 64 * 1024 * 1024;
-const readBytes = 1024 * 1024;
 
 /**
- * Streams a URL into a file, hashing on the way; memory use does not depend on the size. The bytes are taken as they come (no
+ * Streams a URL into a file, and hashes that meanwhile; memory use does not depend on the size. The bytes are taken as they come (no
  * content encoding). What an earlier attempt has fetched of the same URL is kept if the server can say that the rest belongs
  * to it; else all is fetched anew. Faults: SourceRefused, DownloadFailed (named by HTTP status or network error; later; what
  * arrived stays), ImageRefused (too large), NoSpace. Source: RFC 9110.
@@ -46,12 +45,14 @@ export const fetchTo = async (task: FetchTask, signal: AbortSignal): Promise<Fet
   const whole = AbortSignal.any([signal, AbortSignal.timeout(task.limits.totalMs)]);
   const source = parseSource(task.url);
   try {
-    const sofar = await takeUp(task, whole);
+    await using hasher = makeHasher({ path: task.partial.path, sha512: task.sha512 });
+    const sofar = takeUp(task);
+    hasher.reached(sofar.received);
     for (let cuts = 0; ; cuts += 1) {
       const before = sofar.received;
       try {
-        if (sofar.received !== sofar.origin.totalBytes) await receive(await ask(task, sofar, whole), task, sofar, whole);
-        return endOf(sofar);
+        if (sofar.received !== sofar.origin.totalBytes) await receive(await ask(task, sofar, hasher, whole), task, sofar, hasher, whole);
+        return { sizeBytes: sofar.received, ...(await hasher.end(sofar.received, whole)), resumed: sofar.resumed };
       } catch (thrown) {
         const cut = thrown instanceof Fault && thrown.code === 'DownloadFailed' && sofar.received > before;
         if (whole.aborted || !cut || cuts >= task.limits.resumes || !restOf(sofar.origin, sofar.received)) throw thrown;
@@ -65,33 +66,18 @@ export const fetchTo = async (task: FetchTask, signal: AbortSignal): Promise<Fet
   }
 };
 
-const hashes = ({ sha512 }: FetchTask): Pick<Sofar, 'sha256' | 'sha512'> => ({ sha256: createHash('sha256'), sha512: sha512 ? createHash('sha512') : undefined });
-
-const endOf = ({ received, sha256, sha512, resumed }: Sofar): Fetched =>
-  ({ sizeBytes: received, sha256: sha256.copy().digest('hex'), ...(sha512 ? { sha512: sha512.copy().digest('hex') } : {}), resumed });
-
-/** What is there already, hashed from the file: a hash that was half made is not kept anywhere. */
-const takeUp = async (task: FetchTask, signal: AbortSignal): Promise<Sofar> => {
-  const { partial: { found, file }, url } = task;
-  const fresh: Sofar = { origin: { url }, received: 0, ...hashes(task), resumed: false };
+/** What is there already; of its bytes nothing but the file is kept anywhere, so they are hashed from that. */
+const takeUp = ({ partial: { found }, url }: FetchTask): Sofar => {
+  const fresh: Sofar = { origin: { url }, received: 0, resumed: false };
   if (found?.origin.url !== url) return fresh;
   const { origin, receivedBytes } = found;
   const complete = receivedBytes === origin.totalBytes;
   if (!complete && (!restOf(origin, receivedBytes) || receivedBytes > (origin.totalBytes ?? Number.MAX_SAFE_INTEGER))) return fresh;
-  const buffer = Buffer.alloc(readBytes);
-  for (let at = 0; at < receivedBytes; ) {
-    signal.throwIfAborted();
-    const { bytesRead } = await file.read(buffer, 0, Math.min(readBytes, receivedBytes - at), at);
-    if (bytesRead === 0) return { ...fresh, ...hashes(task) };
-    fresh.sha256.update(buffer.subarray(0, bytesRead));
-    fresh.sha512?.update(buffer.subarray(0, bytesRead));
-    at += bytesRead;
-  }
-  return { ...fresh, origin, received: receivedBytes, resumed: true };
+  return { origin, received: receivedBytes, resumed: true };
 };
 
 /** Asks for the rest, or for all when there is nothing yet or the server gives no rest that fits. */
-const ask = async (task: FetchTask, sofar: Sofar, signal: AbortSignal): Promise<IncomingMessage> => {
+const ask = async (task: FetchTask, sofar: Sofar, hasher: Hasher, signal: AbortSignal): Promise<IncomingMessage> => {
   const { url, guard, limits } = task;
   const rest = restOf(sofar.origin, sofar.received);
   if (rest) {
@@ -103,51 +89,56 @@ const ask = async (task: FetchTask, sofar: Sofar, signal: AbortSignal): Promise<
       sofar.origin = { ...sofar.origin, totalBytes: total };
       return response;
     }
-    if (status === 200) return anew(task, sofar, response);
+    if (status === 200) return anew(task, sofar, hasher, response);
     response.destroy();
   }
-  return anew(task, sofar, await openUrl({ url, accept: [200] }, guard, limits, signal));
+  return anew(task, sofar, hasher, await openUrl({ url, accept: [200] }, guard, limits, signal));
 };
 
-const anew = async (task: FetchTask, sofar: Sofar, response: IncomingMessage): Promise<IncomingMessage> => {
+const anew = async (task: FetchTask, sofar: Sofar, hasher: Hasher, response: IncomingMessage): Promise<IncomingMessage> => {
   const length = response.headers['content-length'];
   const validator = strongValidator(response.headers);
   const origin = { url: task.url, ...(validator === undefined ? {} : { validator }), ...(length === undefined ? {} : { totalBytes: Number(length) }) };
+  await hasher.restart();
   await task.partial.begin(origin);
-  Object.assign(sofar, { origin, received: 0, ...hashes(task), resumed: false });
+  Object.assign(sofar, { origin, received: 0, resumed: false });
   return response;
 };
 
-const receive = async (response: IncomingMessage, task: FetchTask, sofar: Sofar, signal: AbortSignal): Promise<void> => {
+const receive = async (response: IncomingMessage, task: FetchTask, sofar: Sofar, hasher: Hasher, signal: AbortSignal): Promise<void> => {
   const { limits, partial } = task;
   const url = parseSource(task.url);
+  const total = sofar.origin.totalBytes;
+  const sink = makeSink(partial.file, sofar.received, (upTo) => {
+    sofar.received = upTo;
+    hasher.reached(upTo);
+    task.progress(upTo, total);
+  });
   try {
-    const total = sofar.origin.totalBytes;
     if (total !== undefined && total > limits.maxBytes) return tooLarge(limits.maxBytes);
     await checkSpace(task, (total ?? sofar.received) - sofar.received);
     const parts: AsyncIterator<Buffer> = response.iterator({ destroyOnReturn: true });
-    let checked = sofar.received;
+    let [taken, checked] = [sofar.received, sofar.received];
     for (;;) {
-      const part = await nextPart(parts, response, failed(url, `no byte arrived for ${limits.idleMs / 1000} s`), limits.idleMs);
+      const part = await nextPart(parts, response, () => failed(url, `no byte arrived for ${limits.idleMs / 1000} s`), limits.idleMs);
       signal.throwIfAborted();
       if (part.done === true) break;
-      const next = sofar.received + part.value.byteLength;
-      if (next > limits.maxBytes) return tooLarge(limits.maxBytes);
-      if (next > (total ?? next)) throw failed(url, `more arrives than the ${total} bytes that were promised`);
-      await writeAll(partial.file, part.value, sofar.received);
-      sofar.sha256.update(part.value);
-      sofar.sha512?.update(part.value);
-      sofar.received = next;
-      task.progress(next, total);
-      if (next - checked >= spaceCheckBytes) {
-        checked = next;
+      taken += part.value.byteLength;
+      if (taken > limits.maxBytes) return tooLarge(limits.maxBytes);
+      if (taken > (total ?? taken)) throw failed(url, `more arrives than the ${total} bytes that were promised`);
+      await sink.take(part.value);
+      if (taken - checked >= spaceCheckBytes) {
+        checked = taken;
         await checkSpace(task, 0);
       }
     }
-    if (total !== undefined && sofar.received !== total) throw failed(url, `it ended after ${sofar.received} of ${total} bytes`);
+    await sink.flush();
+    if (total !== undefined && taken !== total) throw failed(url, `it ended after ${taken} of ${total} bytes`);
     // From here on a later attempt needs no server.
-    if (total === undefined) await partial.note({ ...sofar.origin, totalBytes: sofar.received });
+    if (total === undefined) await partial.note({ ...sofar.origin, totalBytes: taken });
   } catch (thrown) {
+    // What arrived stays, and nothing is written any more once this is over.
+    await sink.flush().catch(() => {});
     signal.throwIfAborted();
     throw asFault(thrown, errnoOf(thrown) === 'ENOSPC' ? 'NoSpace' : 'DownloadFailed', `fetching ${shown(url)}`);
   } finally {
@@ -158,17 +149,13 @@ const receive = async (response: IncomingMessage, task: FetchTask, sofar: Sofar,
 const tooLarge = (most: number): never => refused(`the file is larger than ${most} bytes, the most that this node fetches`);
 
 /** Ends the response when nothing arrives; time that we ourselves spend on writing does not count. */
-const nextPart = async (parts: AsyncIterator<Buffer>, response: IncomingMessage, silent: Fault, idleMs: number): Promise<IteratorResult<Buffer>> => {
-  const timer = setTimeout(() => response.destroy(silent), idleMs);
+const nextPart = async (parts: AsyncIterator<Buffer>, response: IncomingMessage, silent: () => Fault, idleMs: number): Promise<IteratorResult<Buffer>> => {
+  const timer = setTimeout(() => response.destroy(silent()), idleMs);
   try {
     return await parts.next();
   } finally {
     clearTimeout(timer);
   }
-};
-
-const writeAll = async (file: FileHandle, bytes: Buffer, position: number): Promise<void> => {
-  for (let at = 0; at < bytes.byteLength; ) at += (await file.write(bytes, at, bytes.byteLength - at, position + at)).bytesWritten;
 };
 
 const checkSpace = async ({ freeBytes, limits }: FetchTask, coming: number): Promise<void> => {

@@ -57,6 +57,15 @@ describe('a download that is cut', () => {
     expect(heard[0]).toBeGreaterThan(kept);
   });
 
+  test('of many MiB begins anew when it is another file by now, and its hash has nothing of the old one', async () => {
+    const [old, fresh] = [Buffer.alloc(8 * 1024 * 1024, 'old'), Buffer.alloc(7 * 1024 * 1024, 'fresh')];
+    const url = bed.web.serve('/a', { is: 'bytes', bytes: old, etag, midway: 'cut' });
+    await expect(bed.fetchIt(url, { limits: { resumes: 0 } })).rejects.toMatchObject(cut);
+    bed.web.serve('/a', { is: 'bytes', bytes: fresh, etag: '"v2"' });
+    expect(await bed.fetchIt(url)).toEqual({ sizeBytes: fresh.byteLength, sha256: sum(fresh), resumed: false });
+    expect((await bed.bytes()).equals(fresh)).toBe(true);
+  });
+
   test('begins anew after the node went down: nobody knows what reached the disk', async () => {
     const url = bed.web.serve('/a', long);
     await expect(bed.fetchIt(url)).rejects.toMatchObject(cut);
