@@ -64,11 +64,16 @@ describe('a guest', () => {
     expect(await removed('wishes', waits.metadata.uid)).toEqual([]);
   }, stepMs);
 
-  test('is probed by a connection through its forward', async () => {
-    const { linux, runs, removed } = scene;
+  test('is probed by a connection through its forward, and reaches nothing that listens on its node alone', async () => {
+    const { all, linux, runs, removed, serialHas, type } = scene;
     const uid = await runs(linux('serves', { interfaces: [{ name: 'net0', user: { forwards: [{ name: 'web', hostPort: 28_090, port: 80 }] } }], probes: { ready: { tcp: { port: 80 } } } }));
     await guestIs('serves', 'GuestReady=True ProbeSucceeded');
     expect(await (await fetch('http://127.0.0.1:28090/', { signal: AbortSignal.timeout(stepMs) })).text()).toContain('serves');
+    // The address by which a guest of user networking would reach what listens on its node alone.
+    const { port } = new URL(all.web.serve('/secret', { is: 'bytes', bytes: Buffer.from('of the node') }));
+    await type(uid, `get() { printf 'GET /secret HTTP/1.0\\r\\n\\r\\n' | nc -w 5 "$@" | grep -cE "$text"; }\n`);
+    await type(uid, `text="404 Not Found"; echo "own=$(get 127.0.0.1 80)."; text="of the node"; echo "node=$(get 10.0.2.2 ${port})."\n`);
+    await serialHas(uid, /own=[1-9]\.[^]*node=0\./);
     expect(await removed('serves', uid)).toEqual([]);
   }, 400_000);
 });
