@@ -2,7 +2,7 @@ import type { Clock } from '#crds/kit/clock.ts';
 import { digestOf } from '#crds/kit/digest.ts';
 import { asFault, messageOf } from '#crds/kit/fault.ts';
 import { type Desire, holdingDigest, type Tombstone } from '#crds/wire/judge.ts';
-import { maxFrameBytes, protocolRange, type ToOperator } from '#crds/wire/messages.ts';
+import { type Doomed, maxFrameBytes, protocolRange, type ToOperator } from '#crds/wire/messages.ts';
 import type { NodeFacts, ObservedVm } from '#crds/wire/observed.ts';
 import type { Guests } from './guest/driver.ts';
 import type { Hypervisor, HypervisorCapabilities } from './hypervisor/driver.ts';
@@ -22,6 +22,8 @@ import { reportRemains } from './vm/report.ts';
 import type { Shelf } from './vm/shelf.ts';
 import { within } from './vm/within.ts';
 import { startWorker, type Worker } from './vm/worker.ts';
+import { makeDiskKeeper } from './vm/keptdisks.ts';
+import { toldDisks } from './vm/retain.ts';
 
 /** What a node is, as far as no driver knows it. */
 export type NodeIdentity = Pick<NodeFacts, 'agentVersion' | 'kernel' | 'os' | 'architecture' | 'bootId'> & { cpus: number; memoryMiB: number };
@@ -91,6 +93,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
     return {
       ...node, qemuVersion: version, accelerators: [...accelerators], features: [...features], cpuModels: cpuModelsOf(cpuModels), networkMode: mode, forwards,
       capacity: { cpus, memoryMiB, storageMiB: sizeMiB },
+      keptDisks: toldDisks(ledger.disks()),
       // What is still being found out is no trouble.
       troubles: [...ledger.troubles(), ...(unready && unready.reason !== 'Preparing' ? [unready] : []), ...(trouble ? [trouble] : [])].slice(0, 64).map(({ reason, message }) => ({ reason, message: message.slice(0, 4096) })),
     };
@@ -126,8 +129,9 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
     absent: (uid) => {
       reports.delete(uid);
       log.info({ uid }, 'VM ended for ever');
-      link.say({ type: 'absent', kind: 'vm', uid });
+      link.say(absent('vm', uid));
     },
+    keptChanged: tellFacts,
   };
   const work = (uid: string, holdsPorts = false): void => {
     const known = workers.get(uid);
@@ -147,6 +151,23 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
     },
     absent: (uid) => link.say({ type: 'absent', kind: 'image', uid }),
   }, stopping.signal);
+  const disks = makeDiskKeeper({
+    ledger, storage, clock, log, chance: parts.chance,
+    absent: (uid) => {
+      link.say({ type: 'absent', kind: 'disk', uid });
+      tellFacts();
+    },
+  }, stopping.signal);
+  /** What the ledger says anew of an object is done. */
+  const takeUp = (uid: string): void => {
+    const kind = ledger.entries().get(uid)?.kind;
+    if (kind === 'image') keeper.take(uid);
+    else if (kind === 'disk') disks.take(uid);
+    else work(uid);
+  };
+  /** The end of a VM, with the disks that have outlived it. */
+  const absent = (kind: Doomed, uid: string): Extract<ToOperator, { type: 'absent' }> =>
+    ({ type: 'absent', kind, uid, ...(kind === 'vm' ? { kept: toldDisks(ledger.disks()).filter(({ owner }) => owner.vmUid === uid) } : {}) });
 
   const hear = async (command: Desire | Tombstone): Promise<void> => {
     const { uid, kind } = command.type === 'desire' ? command.object : command;
@@ -156,12 +177,12 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
       const verdict = command.type === 'desire' ? await ledger.accept(command) : await ledger.doom(command);
       switch (verdict.is) {
         case 'absent':
-          return link.say({ type: 'absent', kind, uid });
+          return link.say(absent(kind, uid));
         case 'refuse':
           return log.warn({ uid, why: verdict.why }, `${command.type} refused`);
         case 'accept':
         case 'known':
-          return ledger.entries().get(uid)?.kind === 'image' ? keeper.take(uid) : work(uid);
+          return takeUp(uid);
       }
     } catch (thrown) {
       const { code, message } = asFault(thrown, 'LedgerFailed', `keeping the ${command.type} for ${uid}`);
@@ -202,8 +223,8 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
   const watching = hypervisor.watch((uid) => workers.get(uid)?.poke());
   const adopted = new Set(started.map(({ uid }) => uid));
   for (const [uid, { kind }] of ledger.entries()) {
-    if (kind === 'image') keeper.take(uid);
-    else work(uid, adopted.has(uid));
+    if (kind === 'vm') work(uid, adopted.has(uid));
+    else takeUp(uid);
   }
   log.info({ vms: workers.size, agentId: parts.agentId }, 'agent started');
   await measure();
@@ -221,7 +242,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
       keeper[Symbol.dispose]();
       const limit = new AbortController();
       await Promise.race([
-        Promise.all([linked, keeper.done(), ...[...workers.values()].map(({ done }) => done)]),
+        Promise.all([linked, keeper.done(), disks.done(), ...[...workers.values()].map(({ done }) => done)]),
         clock.sleep(stopMs, limit.signal).catch(() => {}),
       ]);
       limit.abort();

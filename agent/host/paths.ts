@@ -22,6 +22,7 @@ export type Folders = { stateDir: string; imageCacheDir: string; socketDir: stri
  *     seed.img                  cloud-init NoCloud seed
  *     serial.log, serial.in     record of the serial console since power-on; FIFO of its input (serial.out is /dev/null)
  *     runs/STARTID/             one start: start.json, events, exit, stderr
+ *   stateDir/kept/KEPT/         root 0700; NAME.qcow2 and NAME.base of a disk that has outlived its VM, under a uid of its own
  *   socketDir/UID/              qmp.sock, tools.sock, qga.sock, vnc.sock (short: Unix socket paths end at 107 bytes)
  */
 export const paths = (folders: Folders) => {
@@ -36,6 +37,7 @@ export const paths = (folders: Folders) => {
     ended: join(folders.stateDir, 'ended'),
     quarantine: join(folders.stateDir, 'quarantine'),
     vms: join(folders.stateDir, 'vms'),
+    kept: join(folders.stateDir, 'kept'),
     vm,
     lock: (uid: string) => join(vm(uid), 'lock'),
     disks: (uid: string) => join(vm(uid), 'disks'),

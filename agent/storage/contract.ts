@@ -117,6 +117,37 @@ export const storageContract = (name: string, make: () => Promise<StorageBench>)
       expect(await bench.storage.observe(other, 'root', signal)).toMatchObject({ is: 'ready' });
     });
 
+    const kept = '00000000-0000-4000-8000-0000000000d1';
+    test('a disk that is kept is out of its VM and outlives it; another VM gets the same one, after a restart too, and it may all be done twice', async () => {
+      const place = { uid, name: 'data', kept };
+      expect(await bench.storage.keep(place, signal)).toEqual({ is: 'absent' });
+      const made = await bench.storage.create(spec({ name: 'data', image: bench.image, sizeMiB: 300 }), signal);
+      await bench.storage.create(spec({ image: bench.image }), signal);
+      for (const storage of [bench.storage, bench.storage, bench.reopen()]) expect(await storage.keep(place, signal)).toEqual({ is: 'kept', sizeMiB: 300 });
+      expect([await bench.storage.observe(uid, 'data', signal), await bench.storage.observe(uid, 'root', signal)]).toMatchObject([{ is: 'absent' }, { is: 'ready' }]);
+      await bench.storage.remove(uid, signal);
+      for (const storage of [bench.reopen(), bench.storage]) expect(await storage.takeBack({ ...place, uid: other, unixId: bench.unixId + 1 }, signal)).toEqual(made);
+      expect(await bench.storage.observe(other, 'data', signal)).toEqual(made);
+    });
+
+    test('a kept disk that is nowhere is never made anew; one in two places is left in both', async () => {
+      await expect(bench.storage.takeBack({ uid, name: 'data', kept, unixId: bench.unixId }, signal)).rejects.toMatchObject({ code: 'DiskMissing', retry: 'never' });
+      await bench.storage.create(spec({ name: 'data', sizeMiB: 10 }), signal);
+      await bench.storage.keep({ uid, name: 'data', kept }, signal);
+      await bench.storage.create(spec({ name: 'data', sizeMiB: 20 }), signal);
+      await expect(bench.storage.keep({ uid, name: 'data', kept }, signal)).rejects.toMatchObject({ code: 'DiskConflict' });
+      await expect(bench.storage.takeBack({ uid, name: 'data', kept, unixId: bench.unixId }, signal)).rejects.toMatchObject({ code: 'DiskConflict' });
+      expect(await bench.storage.observe(uid, 'data', signal)).toMatchObject({ sizeMiB: 20 });
+    });
+
+    test('a kept disk is removed, which may be done twice', async () => {
+      await bench.storage.create(spec({ name: 'data', image: bench.image }), signal);
+      await bench.storage.keep({ uid, name: 'data', kept }, signal);
+      await bench.storage.removeKept(kept, signal);
+      await bench.storage.removeKept(kept, signal);
+      await expect(bench.storage.takeBack({ uid, name: 'data', kept, unixId: bench.unixId }, signal)).rejects.toMatchObject({ code: 'DiskMissing' });
+    });
+
     test('a seed can be written before any disk, and again', async () => {
       await bench.storage.seed(uid, { instanceId: uid, hostname: 'a', sshAuthorizedKeys: [] }, bench.unixId, signal);
       await bench.storage.seed(uid, { instanceId: uid, hostname: 'b', userData: '#!/bin/sh\n', sshAuthorizedKeys: ['ssh-ed25519 AAAA me'] }, bench.unixId, signal);

@@ -6,6 +6,9 @@ export type DiskSpec = { uid: string; name: string; image?: ReadyImage; sizeMiB?
 /** The medium of a CD drive of one VM. */
 export type DriveMedium = { uid: string; name: string; imageUid: string; image: ReadyImage; unixId: number };
 
+/** A disk on its way between its VM and its place of its own: the uid of the VM, the name of the disk, the uid that it is kept under. */
+export type KeptPlace = { uid: string; name: string; kept: string };
+
 /** Where a disk lies, relative to the directory of its VM. `base` is the file, qcow2, that it is an overlay on. */
 export type DiskPlace = { file: string; format: 'qcow2'; base?: string };
 
@@ -41,6 +44,15 @@ export type Storage = {
   tidy: (uid: string, name: string, imageUid: string | undefined, signal: AbortSignal) => Promise<void>;
   /** Removes the files of one disk or drive that no process has. */
   drop: (uid: string, name: string, signal: AbortSignal) => Promise<void>;
+  /**
+   * Puts a disk that no process has aside under a uid of its own, out of the directory of its VM; its base goes with it. Says what is there
+   * now; `sizeMiB` is undefined when its header can not be read. Faults: DiskConflict (both places have one), StorageFailed.
+   */
+  keep: (place: KeptPlace, signal: AbortSignal) => Promise<{ is: 'kept'; sizeMiB: number | undefined } | { is: 'absent' }>;
+  /** Gives a disk that was put aside to a VM. Faults: DiskMissing (it is in neither place), DiskConflict, StorageFailed. */
+  takeBack: (place: KeptPlace & { unixId: number }, signal: AbortSignal) => Promise<ReadyDisk>;
+  /** Removes a disk that was put aside. */
+  removeKept: (kept: string, signal: AbortSignal) => Promise<void>;
   /** Writes the seed disk (`seed.img`, raw, read only). Replaces an older one. */
   seed: (uid: string, seed: Seed, unixId: number, signal: AbortSignal) => Promise<void>;
   /** Removes every file of the VM. Only after the hypervisor has said `gone`. */

@@ -6,7 +6,7 @@ storageContract('fake', async () => {
   return {
     storage,
     image: { file: '/fake/image', digest: `sha256:${'0'.repeat(64)}`, virtualSizeMiB: 64 },
-    reopen: () => makeFakeStorage(storage.world),
+    reopen: () => makeFakeStorage(storage.world, storage.kept),
     unixId: 100_000,
     close: async () => {},
   };

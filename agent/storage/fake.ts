@@ -3,16 +3,22 @@ import type { DiskSight, ReadyDisk, Seed, Storage } from './driver.ts';
 import { sizeOf } from './size.ts';
 
 /** Verbs of a storage that a test can make fail. */
-export type StorageVerb = 'observe' | 'create' | 'grow' | 'drop' | 'drive' | 'insert' | 'tidy' | 'seed' | 'remove' | 'space';
+export type StorageVerb = 'observe' | 'create' | 'keep' | 'takeBack' | 'removeKept' | 'grow' | 'drop' | 'drive' | 'insert' | 'tidy' | 'seed' | 'remove' | 'space';
 
 /** What lies on the pretend disk. It outlives the driver, as files outlive an agent. */
 export type DiskWorld = Map<string, VmFiles>;
 
-type VmFiles = { disks: Map<string, { sizeMiB: number; image?: string }>; media: Map<string, Map<string, number>>; seed?: Seed; unixId: number };
+/** Disks that were put aside, by the uid that they are kept under. */
+export type KeptWorld = Map<string, { name: string; file: DiskFile }>;
+
+type DiskFile = { sizeMiB: number; image?: string };
+
+type VmFiles = { disks: Map<string, DiskFile>; media: Map<string, Map<string, number>>; seed?: Seed; unixId: number };
 
 /** A pretend storage with handles for tests. */
 export type FakeStorage = Storage & {
   world: DiskWorld;
+  kept: KeptWorld;
   /** The next call of `verb` throws this. */
   failNext: (verb: StorageVerb, fault: Fault) => void;
   /** Makes the file of a disk vanish behind everybody's back. */
@@ -23,8 +29,8 @@ export type FakeStorage = Storage & {
 
 const medium = (name: string, imageUid: string, sizeMiB: number): ReadyDisk => ({ is: 'ready', file: `disks/${name}.${imageUid}.medium`, format: 'qcow2', sizeMiB });
 
-/** A storage in memory. Give the same `world` to a second one to play a restart of the agent. */
-export const makeFakeStorage = (world: DiskWorld = new Map()): FakeStorage => {
+/** A storage in memory. Give the same `world` and `kept` to a second one to play a restart of the agent. */
+export const makeFakeStorage = (world: DiskWorld = new Map(), kept: KeptWorld = new Map()): FakeStorage => {
   const faults = new Map<StorageVerb, Fault[]>();
   let space = { sizeMiB: 1024 * 1024, freeMiB: 512 * 1024 };
   const enter = (verb: StorageVerb, signal?: AbortSignal): void => {
@@ -64,6 +70,31 @@ export const makeFakeStorage = (world: DiskWorld = new Map()): FakeStorage => {
       if (seen.is === 'absent') throw new Fault('StorageFailed', `disk ${name} vanished`);
       return seen;
     },
+    keep: async (place, signal) => {
+      enter('keep', signal);
+      const [here, there] = [world.get(place.uid)?.disks.get(place.name), kept.get(place.kept)];
+      if (here && there) throw new Fault('DiskConflict', `disk ${place.name} is in two places`);
+      const file = here ?? there?.file;
+      if (!file) return { is: 'absent' };
+      kept.set(place.kept, { name: place.name, file });
+      world.get(place.uid)?.disks.delete(place.name);
+      return { is: 'kept', sizeMiB: file.sizeMiB };
+    },
+    takeBack: async (place, signal) => {
+      enter('takeBack', signal);
+      const { disks } = vm(place.uid, place.unixId);
+      const [here, there] = [disks.get(place.name), kept.get(place.kept)];
+      if (here && there) throw new Fault('DiskConflict', `disk ${place.name} is in two places`);
+      if (there) disks.set(place.name, there.file);
+      kept.delete(place.kept);
+      const seen = see(place.uid, place.name);
+      if (seen.is === 'absent') throw new Fault('DiskMissing', `disk ${place.name}: the files that were kept under ${place.kept} are gone from the node`, { retry: 'never' });
+      return seen;
+    },
+    removeKept: async (uid, signal) => {
+      enter('removeKept', signal);
+      kept.delete(uid);
+    },
     drop: async (uid, name, signal) => {
       enter('drop', signal);
       world.get(uid)?.disks.delete(name);
@@ -98,7 +129,7 @@ export const makeFakeStorage = (world: DiskWorld = new Map()): FakeStorage => {
       enter('space');
       return space;
     },
-    world,
+    world, kept,
     failNext: (verb, fault) => void faults.set(verb, [...(faults.get(verb) ?? []), fault]),
     lose: (uid, name) => void world.get(uid)?.disks.delete(name),
     setSpace: (next) => {

@@ -4,10 +4,11 @@ import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { Paths } from '../host/paths.ts';
 import { parseQcow2 } from '../image/inspect/qcow2.ts';
 import { ensureVmDirectory, removeVmDirectory, spaceOf } from './directory.ts';
-import type { DiskPlace, DiskSight, DiskSpec, ReadyDisk, Storage } from './driver.ts';
+import type { DiskPlace, DiskSight, DiskSpec, KeptPlace, ReadyDisk, Storage } from './driver.ts';
 import { errnoOf, makeWhole, syncDirectory, writeWhole } from './durable.ts';
 import { growDisk } from './grow.ts';
 import { readHeader } from './header.ts';
+import { makeKeptFiles } from './kept.ts';
 import { linkImage } from './link.ts';
 import { makeMedia } from './media.ts';
 import { emptyQcow2 } from './qcow2.ts';
@@ -27,6 +28,7 @@ export type FileStorageOptions = { paths: Paths; log: Pick<Logger, 'info' | 'war
 export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => {
   const overlay = (uid: string, name: string) => `${paths.vm(uid)}/${paths.diskFile(name)}`;
   const media = makeMedia(paths, log);
+  const aside = makeKeptFiles(paths);
   const base = (uid: string, name: string) => `${paths.disks(uid)}/${baseName(name)}`;
 
   const placeOf = (name: string, onBase: boolean): DiskPlace => ({
@@ -93,7 +95,29 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
     });
   };
 
+  const keep = async (place: KeptPlace): ReturnType<Storage['keep']> => {
+    if (!(await aside.keep(place))) return { is: 'absent' };
+    const found = await readHeader(`${paths.kept}/${place.kept}/${place.name}.qcow2`);
+    let sizeMiB: number | undefined;
+    try {
+      if (found) sizeMiB = Math.floor(parseQcow2(found.head, found.fileBytes).virtualSizeBytes / mebibyte);
+    } catch {
+      // One that is damaged is kept as it is; who takes it back is told.
+    }
+    return { is: 'kept', sizeMiB };
+  };
+
+  const takeBack = async (place: KeptPlace & { unixId: number }): Promise<ReadyDisk> => {
+    const { uid, name, kept } = place;
+    const seen = (await aside.takeBack(place)) ? await observe(uid, name) : undefined;
+    if (seen?.is === 'ready') return seen;
+    throw new Fault('DiskMissing', `disk ${name}: the files that were kept under ${kept} are gone from the node; restore them, or delete the VirtualDisk and the VM`, { retry: 'never' });
+  };
+
   return {
+    keep: (place, signal) => guarded(signal, `keeping disk ${place.name}`, () => keep(place)),
+    takeBack: (place, signal) => guarded(signal, `taking back disk ${place.name}`, () => takeBack(place)),
+    removeKept: (kept, signal) => guarded(signal, `removing kept disk ${kept}`, () => aside.remove(kept)),
     grow: (uid, name, sizeMiB, signal) => guarded(signal, `growing disk ${name}`, () => grow(uid, name, sizeMiB, signal)),
     drive: (uid, name, imageUid, signal) => guarded(signal, `looking at CD drive ${name}`, () => media.drive(uid, name, imageUid)),
     insert: (medium, signal) => guarded(signal, `the medium of CD drive ${medium.name}`, () => media.insert(medium)),

@@ -1,6 +1,7 @@
 import { asFault, Fault } from '#crds/kit/fault.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import { applyChange } from './applychange.ts';
+import { keepDisk, takeDisk } from './applykept.ts';
 import { createDisk, disksAsMade, dropDisk, growDisk, mustBeThere, tidyDrive } from './applydisk.ts';
 import { hardwareOf } from './change.ts';
 import type { VmEntry } from './entry.ts';
@@ -21,6 +22,8 @@ export const deadlineMs = (step: Step['do']): number => {
     case 'createDisk':
     case 'growDisk':
     case 'dropDisk':
+    case 'keepDisk':
+    case 'takeDisk':
     case 'tidyDrive':
     case 'removeFiles':
       return 60_000;
@@ -80,6 +83,10 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
       return growDisk(hands, scratch, entry, step.name, step.sizeMiB, signal);
     case 'dropDisk':
       return dropDisk(hands, scratch, entry, step.name, signal);
+    case 'keepDisk':
+      return keepDisk(hands, scratch, entry, step.name, signal);
+    case 'takeDisk':
+      return takeDisk(hands, scratch, entry, step.name, step.kept, signal);
     case 'tidyDrive':
       return tidyDrive(hands, entry, step.name, signal);
     case 'seed':

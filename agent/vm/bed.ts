@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type { DesiredVm } from '#crds/wire/desired.ts';
+import type { KeepOrder } from '#crds/wire/kept.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
 import { type FakeGuests, makeFakeGuests } from '../guest/fake.ts';
 import { type MachineWorld, machineWorld, makeFakeHypervisor } from '../hypervisor/fake.ts';
 import { type FakeImageStore, makeFakeImageStore } from '../image/fake.ts';
 import { type FakeNetwork, makeFakeNetwork } from '../network/fake.ts';
-import { type DiskWorld, type FakeStorage, makeFakeStorage } from '../storage/fake.ts';
+import { type DiskWorld, type FakeStorage, type KeptWorld, makeFakeStorage } from '../storage/fake.ts';
 import { appliedOf } from './change.ts';
 import { makeFakeShelf, type ShelfWorld, shelfWorld } from './fakeshelf.ts';
 import { freshScratch, type Hands, type Log, type Scratch } from './hands.ts';
@@ -27,7 +28,7 @@ export const someVm = (over: Partial<DesiredVm> = {}): DesiredVm => ({
 });
 
 /** Everything of a node that outlives its agent. */
-export type NodeWorld = { shelf: ShelfWorld; machine: MachineWorld; disks: DiskWorld; images: FakeImageStore; ms: { now: number } };
+export type NodeWorld = { shelf: ShelfWorld; machine: MachineWorld; disks: DiskWorld; kept: KeptWorld; images: FakeImageStore; ms: { now: number } };
 
 /** A node that was never used. */
 export const nodeWorld = (): NodeWorld => {
@@ -35,7 +36,7 @@ export const nodeWorld = (): NodeWorld => {
   return {
     shelf: shelfWorld(() => [...disks].map(([uid, { unixId }]) => ({ uid, unixId }))),
     machine: machineWorld(),
-    disks, images: makeFakeImageStore(), ms: { now: 1_000 },
+    disks, kept: new Map(), images: makeFakeImageStore(), ms: { now: 1_000 },
   };
 };
 
@@ -55,7 +56,7 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
   const shelf = makeFakeShelf(world.shelf);
   const ledger = await openLedger({ ...shelf, write: (...a) => around(() => shelf.write(...a)), remove: (...a) => around(() => shelf.remove(...a)), end: (...a) => around(() => shelf.end(...a)) }, { min: 200_000, max: 200_050 });
   const machines = makeFakeHypervisor(world.machine);
-  const storage = makeFakeStorage(world.disks);
+  const storage = makeFakeStorage(world.disks, world.kept);
   const network = makeFakeNetwork();
   const reports: ObservedVm[] = [];
   const absents: string[] = [];
@@ -81,13 +82,14 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
     },
     storage: {
       ...storage,
-      create: (...a) => around(() => storage.create(...a)), grow: (...a) => around(() => storage.grow(...a)), drop: (...a) => around(() => storage.drop(...a)), seed: (...a) => around(() => storage.seed(...a)), remove: (...a) => around(() => storage.remove(...a)),
+      create: (...a) => around(() => storage.create(...a)), grow: (...a) => around(() => storage.grow(...a)), drop: (...a) => around(() => storage.drop(...a)), keep: (...a) => around(() => storage.keep(...a)), takeBack: (...a) => around(() => storage.takeBack(...a)), seed: (...a) => around(() => storage.seed(...a)), remove: (...a) => around(() => storage.remove(...a)),
     },
     network: { ...network, attach: (...a) => around(() => network.attach(...a)), detach: (...a) => around(() => network.detach(...a)) },
     now: () => new Date(Date.UTC(2026, 0, 1) + world.ms.now),
     hostMs: () => world.ms.now,
     report: (observed) => void reports.push(observed),
     absent: (uid) => void absents.push(uid),
+    keptChanged: () => {},
   };
   const onePass = (uid: string): Promise<PassEnd> => {
     const scratch = scratches.get(uid) ?? freshScratch(false);
@@ -106,6 +108,24 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
   };
 };
 
+/** An agent that dies at its n-th effect, before or after that has happened. */
+export const mortal = () => {
+  let left = Number.POSITIVE_INFINITY;
+  let after = false;
+  let dead = false;
+  const around: Around = async (effect) => {
+    if (dead) throw new Error('this agent is dead');
+    if (left > 0) {
+      left -= 1;
+      return effect();
+    }
+    dead = true;
+    if (after) await effect();
+    throw new Error('killed');
+  };
+  return { around, isDead: () => dead, dieAt: (effects: number, late: boolean) => { left = effects; after = late; } };
+};
+
 let revision = 0;
 
 /** Tells the ledger a desire, in the next revision of leader 1. */
@@ -115,8 +135,8 @@ export const want = async ({ hands, ...bench }: Bench, vm: DesiredVm): Promise<O
 };
 
 /** Tells the ledger a tombstone, in the next revision of leader 1. */
-export const doom = async ({ hands, ...bench }: Bench, uid: string): Promise<void> => {
-  await hands.ledger.doom({ type: 'tombstone', leaderEpoch: 1, revision: (revision += 1), kind: 'vm', uid });
+export const doom = async ({ hands, ...bench }: Bench, uid: string, keep?: KeepOrder): Promise<void> => {
+  await hands.ledger.doom({ type: 'tombstone', leaderEpoch: 1, revision: (revision += 1), kind: 'vm', uid, ...(keep ? { keep } : {}) });
   await bench.rest(uid);
 };
 

@@ -1,6 +1,7 @@
 import { appliedOf, type Change } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import type { DiskFact, Step, VmFacts } from './facts.ts';
+import { returnOf, settleMoves, takenAway } from './retain.ts';
 
 /** Names of the disks that a VM shall have, has, or had before an edit took them away. Pure. */
 export const disksInQuestion = ({ desired, disks }: VmEntry): string[] =>
@@ -15,25 +16,31 @@ export const unclaimedDisks = ({ desired, disks }: VmEntry): string[] => {
   return disks.filter((name) => !known.has(name));
 };
 
-/** Removes the files of disks and media that an edit took away, once the machine does not have them any more. Pure. */
-export const dropSteps = ({ entry, sight, disks, staleDrives }: VmFacts): Step[] => {
+/** Removes the files of disks and media that an edit took away, once the machine does not have them any more; what outlives the VM is kept. Pure. */
+export const dropSteps = (facts: VmFacts): Step[] => {
+  const { entry, sight, disks, staleDrives } = facts;
   if (sight.is === 'unknown' || entry.ending) return [];
   const used = new Map(appliedOf(entry)?.disks.map((disk) => [disk.name, disk]));
   const drops = (entry.desired?.removedDisks ?? [])
     .filter(({ name }) => !used.has(name) && (entry.disks.includes(name) || disks.get(name)?.is === 'ready' || staleDrives.has(name)));
   const tidied = (entry.desired?.disks ?? [])
     .filter(({ name, cdrom, imageUid }) => cdrom && staleDrives.has(name) && (!used.has(name) || used.get(name)?.imageUid === imageUid));
-  return [...drops.map(({ name }) => ({ do: 'dropDisk' as const, name })), ...tidied.map(({ name }) => ({ do: 'tidyDrive' as const, name }))];
+  const moves = settleMoves(facts, (name) => used.has(name) || drops.some((each) => each.name === name));
+  return [...drops.map(({ name }) => takenAway(entry, name)), ...moves, ...tidied.map(({ name }) => ({ do: 'tidyDrive' as const, name }))];
 };
 
 /** A change of a disk, with what keeps it from being made now. Pure. */
-export const heldDisk = ({ entry, disks, images }: VmFacts, change: Change): Change => {
+export const heldDisk = (facts: VmFacts, change: Change): Change => {
+  const { entry, disks, images } = facts;
   const { live } = change;
   if (live?.is === 'unplugDisk' && unclaimedDisks(entry).includes(live.name)) {
     return { ...change, held: 'no edit took it away, so it is kept: this spec is older than the disk' };
   }
   if (live?.is !== 'plugDisk' && live?.is !== 'medium') return change;
-  const broken = lossOf(live.name, entry, disks.get(live.name));
+  const back = returnOf(facts, live.name);
+  if (back.is === 'take') return change;
+  if (back.is === 'wait') return { ...change, held: 'the disk that was kept for it is still on its way' };
+  const broken = back.is === 'trouble' ? back.trouble.message : lossOf(live.name, entry, disks.get(live.name));
   if (broken) return { ...change, held: broken };
   const imageUid = entry.desired?.disks.find(({ name }) => name === live.name)?.imageUid;
   if (imageUid === undefined || disks.get(live.name)?.is !== 'absent') return change;
@@ -49,7 +56,11 @@ export const lossOf = (name: string, { disks, desired }: VmEntry, seen: DiskFact
 };
 
 /** What is done so that the machine gets a disk, a drive or a medium while it runs. Pure. */
-export const plugDiskSteps = ({ disks }: VmFacts, change: Extract<Change['live'], { is: 'plugDisk' | 'medium' }>): Step[] => [
-  ...(disks.get(change.name)?.is === 'absent' ? [{ do: 'createDisk' as const, name: change.name, forChange: change.is }] : []),
-  { do: 'change', change },
-];
+export const plugDiskSteps = (facts: VmFacts, change: Extract<Change['live'], { is: 'plugDisk' | 'medium' }>): Step[] => {
+  const back = returnOf(facts, change.name);
+  if (back.is === 'take') return [{ do: 'takeDisk', name: change.name, kept: back.kept, forChange: 'plugDisk' }, { do: 'change', change }];
+  return [
+    ...(facts.disks.get(change.name)?.is === 'absent' ? [{ do: 'createDisk' as const, name: change.name, forChange: change.is }] : []),
+    { do: 'change', change },
+  ];
+};

@@ -3,6 +3,8 @@ import { digestOf } from '#crds/kit/digest.ts';
 import { messageOf } from '#crds/kit/fault.ts';
 import { desiredImage, desiredVm, desireDigest, hardware, uid } from '#crds/wire/desired.ts';
 import type { Remembered } from '#crds/wire/judge.ts';
+import type { Held } from '#crds/wire/messages.ts';
+import { diskOwner, keepOrder } from '#crds/wire/kept.ts';
 import { lastExit, observedVm } from '#crds/wire/observed.ts';
 
 /** Version of the files that this build writes. A file of a later one is left alone and its VM is not touched. */
@@ -33,6 +35,8 @@ export const noRestarts = { count: 0, quickEnds: 0, ranSinceMs: null, dueMs: nul
  *   firmwareMade   its firmware's variable store and TPM state were made: they must be there
  *   times      when the run was ready to be started, when its guest first ran, and when it passed its probe
  *   restartToken   the one that was honoured last
+ *   retained   disks that outlive it, by the last word about each; also such as the desire has since omitted
+ *   keep       what the tombstone said of such disks
  */
 export const vmEntry = z.strictObject({
   kind: z.literal('vm'),
@@ -57,18 +61,35 @@ export const vmEntry = z.strictObject({
   restartToken: z.string().max(63).nullable().default(null),
   lastExit: lastExit.nullable(),
   machine: observedVm.shape.machine.unwrap().nullable(),
+  retained: z.strictObject({ namespaceUid: uid, disks: z.array(z.string().max(20)).min(1).max(64) }).optional(),
+  keep: keepOrder.optional(),
 });
 
 /** What must be remembered of one image. */
 export const imageEntry = z.strictObject({ kind: z.literal('image'), uid, desired: desiredImage, order, ending: z.boolean() });
 
-const entry = z.discriminatedUnion('kind', [vmEntry, imageEntry]);
+/**
+ * What must be remembered of a disk that has outlived its VM, or its place in it.
+ *
+ *   keeping -> kept -> taking -> (gone: it is a VM's)        keeping and taking turn into each other when the VM is edited meanwhile
+ *               kept -> ending -> (gone)                     a tombstone was accepted
+ *
+ * `moving`: its files are on the way between this place and that VM, and may be in either.
+ */
+export const diskEntry = z.strictObject({
+  kind: z.literal('disk'), uid, owner: diskOwner, order, ending: z.boolean(), sizeMiB: z.int().min(0),
+  moving: z.strictObject({ is: z.enum(['keeping', 'taking']), vmUid: uid }).nullable(),
+});
+
+const entry = z.discriminatedUnion('kind', [vmEntry, imageEntry, diskEntry]);
 const envelope = z.object({ version: z.int(), checksum: z.string(), entry: z.unknown() });
 
 /** What must be remembered of one VM. */
 export type VmEntry = z.output<typeof vmEntry>;
 /** What must be remembered of one image. */
 export type ImageEntry = z.output<typeof imageEntry>;
+/** What must be remembered of a disk that has outlived its VM. */
+export type DiskEntry = z.output<typeof diskEntry>;
 /** What must be remembered of one object. */
 export type Entry = z.output<typeof entry>;
 
@@ -108,8 +129,8 @@ export const readEntry = (text: string): ReadEntry => {
   return { is: 'foreign', why: `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}` };
 };
 
-/** What both sides compare of an entry, and what later commands are judged by. */
-export const rememberedOf = (of: Entry): Remembered => ({
+/** What both sides compare of an entry. */
+export const heldOf = (of: VmEntry | ImageEntry): Held => ({
   kind: of.kind,
   uid: of.uid,
   namespace: of.desired?.namespace ?? '',
@@ -119,5 +140,10 @@ export const rememberedOf = (of: Entry): Remembered => ({
   digest: of.desired ? desireDigest(of.desired) : '',
   ending: of.ending,
   ...(of.kind === 'vm' && of.desired ? { uuid: of.desired.uuid } : {}),
+});
+
+/** What later commands about an entry are judged by. */
+export const rememberedOf = (of: Entry): Remembered => ({
+  ...(of.kind === 'disk' ? { kind: of.kind, uid: of.uid, namespace: of.owner.namespace, name: of.owner.vm, generation: 0, epoch: 1, digest: '', ending: of.ending } : heldOf(of)),
   ...of.order,
 });

@@ -4,7 +4,7 @@ import type { GuestSight } from '../guest/driver.ts';
 import type { MachineFacts, Sight, Unready } from '../hypervisor/driver.ts';
 import type { DiskSight } from '../storage/driver.ts';
 import type { Change, LiveChange } from './change.ts';
-import type { VmEntry } from './entry.ts';
+import type { DiskEntry, VmEntry } from './entry.ts';
 import type { Retried } from './halted.ts';
 
 /** What is seen of one disk, or of the medium of a CD drive (`empty` when it shall have none); a fault when it could not be looked at. */
@@ -18,6 +18,8 @@ export type VmFacts = {
   disks: ReadonlyMap<string, DiskFact>;
   /** CD drives beside whose medium others lie; also such as nobody wants any more. */
   staleDrives: ReadonlySet<string>;
+  /** Disks of the node that have outlived their VMs. */
+  kept: readonly DiskEntry[];
   /** Images that wanted disks start from, by uid. */
   images: ReadonlyMap<string, { ready: boolean; observed?: ObservedImage }>;
   /** Interfaces that the network has made ready for a start. */
@@ -59,6 +61,8 @@ export type Step =
   | { do: 'createDisk'; name: string; forChange?: 'plugDisk' | 'medium' }
   | { do: 'growDisk'; name: string; sizeMiB: number }
   | { do: 'dropDisk'; name: string }
+  | { do: 'keepDisk'; name: string }
+  | { do: 'takeDisk'; name: string; kept: string; forChange?: 'plugDisk' }
   | { do: 'tidyDrive'; name: string }
   | { do: 'seed' }
   | { do: 'attach'; name: string }

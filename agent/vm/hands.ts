@@ -30,7 +30,9 @@ export type Hands = {
   chance: () => number;
   /** A VM stands differently than before. */
   report: (observed: ObservedVm) => void;
-  /** A VM has ended and nothing of it is left. */
+  /** The node keeps other disks than before, or in other states. */
+  keptChanged: () => void;
+  /** A VM has ended and nothing of it is left, but for disks that outlive it. */
   absent: (uid: string) => void;
 };
 

@@ -1,11 +1,9 @@
-import { jittered } from '#crds/kit/backoff.ts';
 import type { Clock } from '#crds/kit/clock.ts';
-import { asFault } from '#crds/kit/fault.ts';
 import type { ImageStore } from '../image/store.ts';
 import type { Entry } from './entry.ts';
 import type { Log } from './hands.ts';
 import type { Ledger } from './ledger.ts';
-import { within } from './within.ts';
+import { persist } from './persist.ts';
 
 /** What the keeper of images needs. `changed`: something is to be told of an image; `absent`: no copy of it is here any more. */
 export type ImageHouse = {
@@ -27,29 +25,22 @@ export type ImageKeeper = Disposable & {
 };
 
 const removeMs = 30_000;
-const again = { baseMs: 1_000, maxMs: 60_000 };
 
 /** A keeper of images. A removal that fails is tried again until it succeeds or `stop` aborts. */
 export const makeImageKeeper = (house: ImageHouse, stop: AbortSignal): ImageKeeper => {
-  const { ledger, images, clock, log } = house;
+  const { ledger, images, log } = house;
   const removing = new Map<string, Promise<void>>();
   const watching = images.watch(house.changed);
   images.protect(() => imagesInUse(ledger.entries().values()));
 
   const remove = async (uid: string): Promise<void> => {
-    for (let attempt = 0; !stop.aborted; attempt += 1) {
-      try {
-        await within(removeMs, stop, `removing image ${uid}`, (signal) => images.remove(uid, signal));
-        await ledger.end(uid);
-        log.info({ uid }, 'image removed');
-        return house.absent(uid);
-      } catch (thrown) {
-        if (stop.aborted) return;
-        const { code, message } = asFault(thrown, 'ImageRemoveFailed', `removing image ${uid}`);
-        log.warn({ uid, code, err: message }, 'an image could not be removed');
-        await clock.sleep(jittered(again, attempt, house.chance()), stop).catch(() => {});
-      }
-    }
+    const removed = await persist(house, `removing image ${uid}`, removeMs, async (signal) => {
+      await images.remove(uid, signal);
+      await ledger.end(uid);
+    }, stop);
+    if (!removed) return;
+    log.info({ uid }, 'image removed');
+    house.absent(uid);
   };
 
   return {

@@ -4,10 +4,11 @@ import { type Desire, judgeDesire, judgeTombstone, type Memory, type Tombstone, 
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import { appliedOf } from './change.ts';
-import { blankVm, type Entry, readEntry, rememberedOf, strangerVm, type VmEntry, writeEntry } from './entry.ts';
+import { blankVm, type DiskEntry, type Entry, heldOf, readEntry, rememberedOf, strangerVm, type VmEntry, writeEntry } from './entry.ts';
 import { makeKeeping } from './keeping.ts';
 import { freeId, type IdRange, withSlots } from './places.ts';
 import { readLeader, writeLeader } from './leader.ts';
+import { withRetained } from './retain.ts';
 import type { Shelf } from './shelf.ts';
 
 type Trouble = NodeFacts['troubles'][number];
@@ -39,7 +40,13 @@ export type Ledger = {
   change: (uid: string, to: (entry: VmEntry) => VmEntry) => Promise<void>;
   /** A Unix id for a VM that has none. Faults: NoUnixId. */
   allot: (uid: string) => Promise<void>;
-  /** Nothing of the uid is left. That of a VM has ended for ever; that of an image may be wanted again. */
+  /** The disks that have outlived their VMs, or are about to. */
+  disks: () => DiskEntry[];
+  /** Remembers such a disk. */
+  putDisk: (entry: DiskEntry) => Promise<void>;
+  /** Remembers something of such a disk, as it then is. Undefined when its entry is gone. */
+  changeDisk: (uid: string, to: (entry: DiskEntry) => DiskEntry) => Promise<DiskEntry | undefined>;
+  /** Nothing of the uid is left. That of a VM has ended for ever; that of an image may be wanted again, and a disk is a VM's. */
   end: (uid: string) => Promise<void>;
   /** What is wrong with the ledger itself. */
   troubles: () => Trouble[];
@@ -142,10 +149,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
     },
     memory,
     held: () => [
-      ...[...entries.values()].map((entry): Held => {
-        const { leaderEpoch: _, revision: __, ...held } = rememberedOf(entry);
-        return held;
-      }),
+      ...[...entries.values()].flatMap((entry): Held[] => (entry.kind === 'disk' ? [] : [heldOf(entry)])),
       ...[...remains.keys()].map((uid): Held => ({ kind: 'vm', uid, namespace: '', name: '', generation: 0, epoch: 0, digest: '', ending: false })),
     ],
     remains: () => remains,
@@ -167,7 +171,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
         const stops = object.powerState === 'Stopped';
         const applied = appliedOf(before);
         await withId({
-          ...before, desired: object, order, applied: applied ?? null, slots: withSlots(before.slots, object, applied),
+          ...withRetained(before, object), desired: object, order, applied: applied ?? null, slots: withSlots(before.slots, object, applied),
           ended: before.ended && !stops, restarts: stops ? { ...before.restarts, quickEnds: 0, dueMs: null, dueTime: null } : before.restarts,
           // A stop that is asked for anew has its whole grace period.
           stopping: stops && before.desired?.powerState !== 'Stopped' ? null : before.stopping,
@@ -182,7 +186,9 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
         const verdict = judgeTombstone(memoryOf(uid), command);
         const order = { leaderEpoch, revision };
         if (verdict.is === 'accept') {
-          await save({ ...(entries.get(uid) ?? blankVm(uid)), order, ending: true });
+          const mine = entries.get(uid) ?? blankVm(uid);
+          if (mine.kind === 'disk' && mine.moving) return { is: 'refuse', why: `disk ${uid} is on its way to or from VM ${mine.moving.vmUid}` };
+          await save({ ...mine, ...(mine.kind === 'vm' && command.keep ? { keep: command.keep } : {}), order, ending: true });
           remains.delete(uid);
         }
         if (verdict.is === 'absent' && command.kind === 'vm' && !ended.has(uid)) {
@@ -202,8 +208,17 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
       if (freeId(unixIds, taken()) === undefined) throw new Fault('NoUnixId', `unix_ids ${unixIds.min}-${unixIds.max} is used up by the VMs of this node; widen it`);
       await withId(entry, save);
     }),
+    disks: () => [...entries.values()].filter((entry) => entry.kind === 'disk'),
+    putDisk: (entry) => inOrder(entry.uid, () => save(entry)),
+    changeDisk: (uid, to) => inOrder(uid, async () => {
+      const entry = entries.get(uid);
+      if (entry?.kind !== 'disk') return undefined;
+      const next = to(entry);
+      if (next !== entry) await save(next);
+      return next;
+    }),
     end: (uid) => inOrder(uid, async () => {
-      if (entries.get(uid)?.kind !== 'image') {
+      if ((entries.get(uid)?.kind ?? 'vm') === 'vm') {
         await keeping.must(() => shelf.end(uid));
         ended.add(uid);
       }

@@ -29,7 +29,7 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
   return {
     entry: entry.desired === before.desired && entry.ending === before.ending ? entry : before,
     sight,
-    disks, staleDrives,
+    disks, staleDrives, kept: hands.ledger.disks(),
     images: new Map(wanted.flatMap(({ imageUid }) => {
       if (imageUid === undefined) return [];
       const observed = hands.images.observe(imageUid);

@@ -67,7 +67,7 @@ export const pass = async (hands: Hands, uid: string, scratch: Scratch, signal: 
 
 /** The live change that a step makes, or makes something ready for. */
 const liveKey = (step: Step): string | undefined => {
-  if (step.do === 'createDisk' && step.forChange) return changeKey({ is: step.forChange, name: step.name });
+  if ((step.do === 'createDisk' || step.do === 'takeDisk') && step.forChange) return changeKey({ is: step.forChange, name: step.name });
   return step.do === 'change' ? changeKey(step.change) : undefined;
 };
 

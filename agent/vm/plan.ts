@@ -7,6 +7,7 @@ import { planSettle } from './plansettle.ts';
 import { planStart } from './planstart.ts';
 import { planUnknown, unanswered, unknownAgainMs } from './planunknown.ts';
 import { restartIsAsked, restartWaitMs } from './restart.ts';
+import { keepSteps } from './retain.ts';
 
 /**
  * What is to be done about one VM. Pure. Repeating observe, plan and apply ends in a plan without steps.
@@ -21,7 +22,7 @@ export const planVm = (facts: VmFacts): Plan => {
 /** As `planVm`, but for the files of disks that an edit took away, and for images that have left the cache. */
 const planWithout = (facts: VmFacts): Plan => {
   const { entry, sight } = facts;
-  if (entry.ending) return planEnd(sight);
+  if (entry.ending) return planEnd(facts, sight);
   const { desired } = entry;
   if (!desired) return { state: 'unknown', steps: [], trouble: unanswered('the ledger holds no desire for it') };
   if (sight.is === 'unknown') return planUnknown(facts, desired, sight);
@@ -35,14 +36,14 @@ const planWithout = (facts: VmFacts): Plan => {
   return { state: 'ended', steps: detach, ...(waitMs === undefined ? {} : { lookAfterMs: waitMs }) };
 };
 
-/** Its disks go with it, so the plug is pulled, whether it answers or not; there is nobody to shut down for. */
-const planEnd = (sight: Sight): Plan => {
+/** Its disks go with it, but for those that outlive it, so the plug is pulled, whether it answers or not; there is nobody to shut down for. */
+const planEnd = (facts: VmFacts, sight: Sight): Plan => {
   switch (sight.is) {
     case 'unknown':
       return { state: 'deleting', steps: [{ do: 'kill' }], trouble: unanswered(sight.why), lookAfterMs: unknownAgainMs };
     case 'present':
       return { state: 'deleting', steps: [{ do: 'kill' }] };
     case 'gone':
-      return { state: 'deleting', steps: [{ do: 'detach' }, { do: 'forget' }, { do: 'removeFiles' }, { do: 'end' }] };
+      return { state: 'deleting', steps: [{ do: 'detach' }, { do: 'forget' }, ...keepSteps(facts), { do: 'removeFiles' }, { do: 'end' }] };
   }
 };

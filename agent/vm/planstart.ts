@@ -1,5 +1,6 @@
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import { lossOf } from './diskplan.ts';
+import { returnOf } from './retain.ts';
 import type { Plan, Step, Trouble, VmFacts } from './facts.ts';
 
 /** How soon a node that can start nothing is looked at again; it also tells when it can. */
@@ -10,11 +11,17 @@ export const planStart = (facts: VmFacts, desired: DesiredVm): Plan => {
   const { entry, freshId } = facts;
   const broken = brokenDisk(facts, desired);
   if (broken) return { state: 'preparing', steps: [], trouble: broken, ...(broken.final ? {} : { lookAfterMs: 5_000 }) };
+  const returns = desired.disks.map(({ name }) => ({ name, back: returnOf(facts, name) }));
+  if (returns.some(({ back }) => back.is === 'wait')) return { state: 'preparing', steps: [], lookAfterMs: unreadyAgainMs };
+  const allot: Step[] = entry.unixId === null ? [{ do: 'allot' }] : [];
+  const takes = returns.flatMap(({ name, back }): Step[] => (back.is === 'take' ? [{ do: 'takeDisk', name, kept: back.kept }] : []));
+  // What is taken back is looked at before anything else: it may have to grow.
+  if (takes.length > 0) return { state: 'preparing', steps: [...allot, ...takes] };
   const waits = missingImage(facts, desired);
   if (waits) return { state: 'preparing', steps: [], ...(waits.trouble ? { trouble: waits.trouble } : {}) };
   const absent = desired.disks.filter(({ name }) => facts.disks.get(name)?.is === 'absent');
   const made: Step[] = [
-    ...(entry.unixId === null ? [{ do: 'allot' as const }] : []),
+    ...allot,
     ...absent.map(({ name }) => ({ do: 'createDisk' as const, name })),
     ...growSteps(facts, desired),
   ];
@@ -39,11 +46,14 @@ const growSteps = ({ disks }: VmFacts, desired: DesiredVm): Step[] =>
   });
 
 /** A disk that must be there and is not, or that can not be looked at. */
-const brokenDisk = ({ entry, disks }: VmFacts, desired: DesiredVm): Trouble | undefined => {
+const brokenDisk = (facts: VmFacts, desired: DesiredVm): Trouble | undefined => {
+  const { entry, disks } = facts;
   for (const { name } of desired.disks) {
+    const back = returnOf(facts, name);
+    if (back.is === 'trouble') return back.trouble;
     const seen = disks.get(name);
     if (seen?.is === 'fault') return { reason: seen.fault.code, message: seen.fault.message, final: seen.fault.retry === 'never' };
-    const message = lossOf(name, entry, seen);
+    const message = back.is === 'none' ? lossOf(name, entry, seen) : undefined;
     if (message !== undefined) return { reason: 'DiskMissing', message, final: true };
   }
   return undefined;

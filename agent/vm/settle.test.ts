@@ -1,16 +1,16 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { endRun, rebootGuest } from '../hypervisor/fake.ts';
-import { type Around, type Bench, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
+import { type Bench, mortal, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
 
 const uid = uidOf(1);
 const states = ['Running', 'Stopped', 'Paused'] as const;
 
-type Edit = { restartPolicy?: 'Always' | 'OnFailure' | 'Never'; restartToken?: string; cpus: number; lan: boolean; extra: 'has' | 'taken' | 'omitted'; sizeMiB: number };
+type Edit = { restartPolicy?: 'Always' | 'OnFailure' | 'Never'; restartToken?: string; cpus: number; lan: boolean; extra: 'has' | 'retained' | 'taken' | 'omitted'; sizeMiB: number };
 
 const edit: fc.Arbitrary<Edit> = fc.record({
   restartPolicy: fc.constantFrom('Always', 'OnFailure', 'Never'), restartToken: fc.constantFrom('a', 'b'), cpus: fc.integer({ min: 1, max: 5 }), lan: fc.boolean(),
-  extra: fc.constantFrom('has' as const, 'taken' as const, 'omitted' as const), sizeMiB: fc.integer({ min: 10, max: 14 }),
+  extra: fc.constantFrom('has' as const, 'retained' as const, 'taken' as const, 'omitted' as const), sizeMiB: fc.integer({ min: 10, max: 14 }),
 }, { requiredKeys: ['cpus', 'lan', 'extra', 'sizeMiB'] });
 
 type Act =
@@ -28,24 +28,6 @@ const act: fc.Arbitrary<Act> = fc.oneof(
   ...(['hang', 'answer', 'time', 'rest', 'reboot', 'panic'] as const).map((each) => ({ weight: 1, arbitrary: fc.constant({ do: each }) })),
 );
 
-/** An agent that dies at its n-th effect, before or after that has happened. */
-const mortal = () => {
-  let left = Number.POSITIVE_INFINITY;
-  let after = false;
-  let dead = false;
-  const around: Around = async (effect) => {
-    if (dead) throw new Error('this agent is dead');
-    if (left > 0) {
-      left -= 1;
-      return effect();
-    }
-    dead = true;
-    if (after) await effect();
-    throw new Error('killed');
-  };
-  return { around, isDead: () => dead, dieAt: (effects: number, late: boolean) => { left = effects; after = late; } };
-};
-
 const lanCard = { name: 'lan', mac: '52:54:00:00:00:02', user: { forwards: [] } };
 
 const storm = async (acts: readonly Act[]) => {
@@ -53,6 +35,8 @@ const storm = async (acts: readonly Act[]) => {
   await withImage(world);
   // The files that a guest has run from; another object under the same name would be an empty disk in place of its data.
   const used = new Map<string, unknown>();
+  // Disks that outlive the VM by the last word about them: each is in exactly one place for ever.
+  const precious = new Set<unknown>();
   // An edit takes a disk away: from then on it may be gone at any time.
   let taken = false;
   let life = mortal();
@@ -71,6 +55,9 @@ const storm = async (acts: readonly Act[]) => {
     }
     expect(world.machine.doubleStarts).toBe(0);
     const disks = world.disks.get(uid)?.disks;
+    if (bench.hands.ledger.vm(uid)?.retained?.disks.includes('extra') && disks?.has('extra')) precious.add(disks.get('extra'));
+    const places = [...world.disks.values()].flatMap((each) => [...each.disks.values()]).concat([...world.kept.values()].map(({ file }) => file));
+    for (const file of precious) expect(places.filter((each) => each === file).length).toBe(1);
     if (!ending()) for (const [name, file] of used) expect(disks?.get(name)).toBe(file);
     for (const { name } of world.machine.machines.get(uid)?.run?.disks.values() ?? []) if (name !== 'seed_') expect(disks?.has(name)).toBe(true);
     for (const { name } of world.machine.machines.get(uid)?.run?.disks.values() ?? []) if (name !== 'seed_' && !(taken && name === 'extra')) used.set(name, disks?.get(name));
@@ -85,8 +72,9 @@ const storm = async (acts: readonly Act[]) => {
         taken = extra === 'taken';
         if (taken) used.delete('extra');
         const [root] = someVm().disks;
-        const disks = [...(root ? [root] : []), { name: 'data', sizeMiB }, ...(extra === 'has' ? [{ name: 'extra', sizeMiB: 5 }] : [])];
-        const vm = someVm({ generation: mine, powerState: it.powerState, maxCpus: 4, disks, ...(extra === 'taken' ? { removedDisks: [{ name: 'extra' }] } : {}), ...edited, ...(lan ? { interfaces: [...someVm().interfaces, lanCard] } : {}) });
+        const disks = [...(root ? [root] : []), { name: 'data', sizeMiB }, ...(extra === 'has' ? [{ name: 'extra', sizeMiB: 5 }] : extra === 'retained' ? [{ name: 'extra', sizeMiB: 5, retain: true as const }] : [])];
+        if (extra === 'has') precious.clear();
+        const vm = someVm({ generation: mine, namespaceUid: uidOf(700), powerState: it.powerState, maxCpus: 4, disks, ...(extra === 'taken' ? { removedDisks: [{ name: 'extra' }] } : {}), ...edited, ...(lan ? { interfaces: [...someVm().interfaces, lanCard] } : {}) });
         const kept = await bench.hands.ledger.accept({ type: 'desire', leaderEpoch: 1, revision: mine, object: vm }).catch(() => undefined);
         if (kept?.is === 'accept') acked = { ...acked, generation: mine };
         return;
@@ -127,16 +115,17 @@ const storm = async (acts: readonly Act[]) => {
     await bench.rest(uid);
     await check();
   }
-  return { world, bench, doomed: acked.doomed };
+  return { world, bench, precious, doomed: acked.doomed };
 };
 
 describe('from any state, with agents killed at any effect', () => {
   test('a VM settles in what was wanted, is never started twice, and loses no disk; a tombstone ends in absent', async () => {
     await fc.assert(fc.asyncProperty(fc.array(act, { maxLength: 25 }), async (acts) => {
-      const { world, bench, doomed } = await storm(acts);
+      const { world, bench, precious, doomed } = await storm(acts);
       expect(world.machine.doubleStarts).toBe(0);
       const run = world.machine.machines.get(uid)?.run;
       if (doomed) {
+        expect(new Set([...world.kept.values()].map(({ file }) => file))).toEqual(precious);
         expect({ run, disks: world.disks.has(uid), ended: world.shelf.ended.has(uid), ledger: bench.hands.ledger.vm(uid) }).toEqual({ run: undefined, disks: false, ended: true, ledger: undefined });
         return;
       }

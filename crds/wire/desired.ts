@@ -4,8 +4,10 @@ import { digestOf } from '#crds/kit/digest.ts';
 /** A Kubernetes uid. Paths on a node derive from it, so its form is strict. */
 export const uid = z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/);
 
-const name = z.string().regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/).max(253);
-const deviceName = z.string().regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/).max(20);
+/** A name of an object of Kubernetes, as a DNS subdomain. */
+export const objectName = z.string().regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/).max(253);
+/** A name within one VM. */
+export const deviceName = z.string().regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/).max(20);
 
 /** An open way into a guest, as it is wanted. */
 export const desiredForward = z.strictObject({
@@ -29,6 +31,10 @@ export const desiredDisk = z.strictObject({
   readOnly: z.literal(true).optional(),
   bootOrder: z.int().min(1).max(64).optional(),
   limits: z.strictObject({ iops: z.int().min(1).optional(), mibPerSecond: z.int().min(1).optional() }).optional(),
+  /** It outlives its VM, and its place in the list; the VM says its `namespaceUid` then. */
+  retain: z.literal(true).optional(),
+  /** The kept disk that it is while it was never made here: that one is taken back, and no other is made for it. */
+  kept: uid.optional(),
 });
 
 /** One network card, as it is wanted. */
@@ -68,12 +74,14 @@ export const hardware = z.strictObject({ generation: z.int(), ...hardwareShape, 
 export const desiredVm = z.strictObject({
   kind: z.literal('vm'),
   uid,
-  namespace: name,
-  name,
+  namespace: objectName,
+  name: objectName,
   generation: z.int(),
   /** Counts the placements of this uid; an older one is refused. */
   epoch: z.int().min(1),
   uuid: uid,
+  /** There when a disk is retained or kept: a namespace of that name that comes later is another one. */
+  namespaceUid: uid.optional(),
   powerState: z.enum(['Running', 'Stopped', 'Paused']),
   /** What happens when the guest ends by itself; absent: nothing. */
   restartPolicy: z.enum(['Always', 'OnFailure', 'Never']).optional(),
@@ -93,7 +101,7 @@ export const desiredVm = z.strictObject({
    */
   removedDisks: z.array(z.strictObject({ name: deviceName })).max(24).optional(),
   cloudInit: z.strictObject({
-    hostname: name,
+    hostname: objectName,
     userData: z.string().optional(),
     networkData: z.string().optional(),
     sshAuthorizedKeys: z.array(z.string()),
@@ -105,8 +113,8 @@ export const desiredVm = z.strictObject({
 export const desiredImage = z.strictObject({
   kind: z.literal('image'),
   uid,
-  namespace: name,
-  name,
+  namespace: objectName,
+  name: objectName,
   generation: z.int(),
   url: z.string().max(2048),
   /** Further URLs of the same bytes, in the order in which they are tried. */

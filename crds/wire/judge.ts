@@ -1,6 +1,6 @@
 import { digestOf } from '#crds/kit/digest.ts';
 import { desireDigest } from './desired.ts';
-import type { Held, ToAgent } from './messages.ts';
+import type { Doomed, Held, ToAgent } from './messages.ts';
 
 /** A command that wants something of one object, in the order that its leader gave it. */
 export type Desire = Extract<ToAgent, { type: 'desire' }>;
@@ -11,7 +11,7 @@ export type Tombstone = Extract<ToAgent, { type: 'tombstone' }>;
 export type Order = { leaderEpoch: number; revision: number };
 
 /** What an agent remembers of one object. */
-export type Remembered = Held & Order;
+export type Remembered = Omit<Held, 'kind'> & { kind: Doomed } & Order;
 
 /** What an agent must remember to judge commands; all of it survives its death. */
 export type Memory = {
@@ -59,6 +59,7 @@ export const judgeTombstone = (memory: Memory, command: Tombstone): Verdict => {
   if (command.leaderEpoch < memory.leaderEpochSeen) return olderLeader(memory, command);
   const mine = memory.held.get(command.uid);
   if (!mine) return memory.remains.has(command.uid) ? { is: 'accept' } : { is: 'absent' };
+  if (mine.kind !== command.kind && (mine.kind === 'disk' || command.kind === 'disk')) return { is: 'refuse', why: `${command.uid} is a ${mine.kind} here` };
   if (mine.ending) return { is: 'known' };
   return isAfter(command, mine) ? { is: 'accept' } : { is: 'refuse', why: `revision ${command.revision} is not after ${mine.revision}` };
 };

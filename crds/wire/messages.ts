@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { desired, uid } from './desired.ts';
+import { keepOrder, keptDisk } from './kept.ts';
 import { nodeFacts, observedImage, observedVm } from './observed.ts';
 
 /** The protocol versions that this build speaks. One version of skew each way is kept working. */
@@ -49,8 +50,8 @@ export const toAgent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('refused'), reason: z.enum(['ProtocolMismatch', 'IdentityConflict', 'TokenRefused', 'BadFrame', 'NotLeader']), message: z.string().max(4096) }),
   /** The whole desire for one object. `made`: names of disks that its node is known to have made; an agent that knows nothing of the VM makes none of them anew. */
   z.object({ type: z.literal('desire'), ...order, object: desired, made: z.array(z.string().max(20)).max(64).optional() }),
-  /** Ends one uid for ever; of an image it ends the copy that the node has. Repeated until the agent says `absent`. */
-  z.object({ type: z.literal('tombstone'), ...order, kind: z.enum(['vm', 'image']), uid }),
+  /** Ends one uid for ever; of an image it ends the copy that the node has. Repeated until the agent says `absent`. `keep`: disks that outlive the VM. */
+  z.object({ type: z.literal('tombstone'), ...order, kind: z.enum(['vm', 'image', 'disk']), uid, keep: keepOrder.optional() }),
   /** Digest over everything that the node shall hold; on a difference the agent answers `holding`. */
   z.object({ type: z.literal('compare'), leaderEpoch: z.int().min(1), digest: z.string().max(64) }),
   z.object({ type: z.literal('alive') }),
@@ -73,7 +74,8 @@ export const toOperator = z.discriminatedUnion('type', [
   /** Everything that the agent holds, split; `last` closes the list and only then it counts. */
   z.object({ type: z.literal('holding'), held: z.array(held).max(maxHeldPerFrame), last: z.boolean() }),
   z.object({ type: z.literal('report'), observed: z.discriminatedUnion('kind', [observedVm, observedImage]) }),
-  z.object({ type: z.literal('absent'), kind: z.enum(['vm', 'image']), uid }),
+  /** `kept`: the disks of the VM that the node keeps. */
+  z.object({ type: z.literal('absent'), kind: z.enum(['vm', 'image', 'disk']), uid, kept: z.array(keptDisk).max(64).optional() }),
   z.object({ type: z.literal('facts'), facts: nodeFacts }),
   z.object({ type: z.literal('heartbeat') }),
   z.object({ type: z.literal('renew'), token: z.string().max(16384) }),
@@ -85,3 +87,5 @@ export type ToAgent = z.output<typeof toAgent>;
 export type ToOperator = z.output<typeof toOperator>;
 /** One object that an agent holds. */
 export type Held = z.output<typeof held>;
+/** What a tombstone can end: also a kept disk, which is told in the facts of its node and is not part of what is compared. */
+export type Doomed = Held['kind'] | 'disk';

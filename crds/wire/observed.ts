@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { uid } from './desired.ts';
+import { keptDisk, maxKeptDisks } from './kept.ts';
 
 const text = z.string().max(4096);
 
@@ -129,6 +130,8 @@ export const nodeFacts = z.object({
   forwards: z.object({ address: z.string().max(45), minPort: z.int(), maxPort: z.int() }),
   /** Faults of the node itself, each with a reason and a sentence: a quarantined ledger file, a full disk. */
   troubles: z.array(z.object({ reason: z.string().max(64), message: text })).max(64),
+  /** Every disk that has outlived its VM and is kept here. Absent: this agent keeps none, it removes the disks of a VM with the VM. */
+  keptDisks: z.array(keptDisk).max(maxKeptDisks).optional(),
 });
 
 /** What an agent says of one VM. */

@@ -52,7 +52,7 @@ const pretendAgent = () => {
         return [];
     }
   };
-  const list = (): ToOperator => ({ type: 'holding', held: [...held.values()], last: true });
+  const list = (): ToOperator => ({ type: 'holding', held: [...held.values()].flatMap(({ kind, ...rest }) => (kind === 'disk' ? [] : [{ kind, ...rest }])), last: true });
   const finish = (): ToOperator[] => [...held.values()].filter(({ ending }) => ending).map(({ uid, kind }) => {
     held.delete(uid);
     if (kind === 'vm') ended.add(uid);

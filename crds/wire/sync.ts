@@ -1,4 +1,4 @@
-import type { Held, ToOperator } from './messages.ts';
+import type { Doomed, Held, ToOperator } from './messages.ts';
 
 /**
  * What the operator believes that one agent holds, over one connection.
@@ -14,10 +14,10 @@ export type AgentView =
 export const joining: AgentView = { is: 'joining', told: new Map() };
 
 /** What the operator wants of one node: digests by uid, and the uids that must end. */
-export type Want = { objects: ReadonlyMap<string, Held>; doomed: ReadonlyMap<string, Held['kind']> };
+export type Want = { objects: ReadonlyMap<string, Held>; doomed: ReadonlyMap<string, Doomed> };
 
 /** What has to be said now, and which VMs the node holds that nobody wants. */
-export type Sync = { send: readonly string[]; end: readonly { uid: string; kind: Held['kind'] }[]; orphans: readonly Held[] };
+export type Sync = { send: readonly string[]; end: readonly { uid: string; kind: Doomed }[]; orphans: readonly Held[] };
 
 /**
  * Compares what is wanted with what the agent holds. A VM that is held and neither wanted nor doomed is an orphan: it is
