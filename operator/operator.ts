@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { orAborted } from '#crds/kit/aborted.ts';
 import { imageOf } from '#crds/v1alpha1/disks.ts';
 import type { Clock } from '#crds/kit/clock.ts';
@@ -5,21 +6,26 @@ import { Fault } from '#crds/kit/fault.ts';
 import type { Log } from '#crds/kit/log.ts';
 import type { Outcome } from '#crds/kit/outcome.ts';
 import { hypervisorNode, hypervisorNodeKind } from '#crds/v1alpha1/hypervisornode.ts';
-import { apiVersion } from '#crds/v1alpha1/meta.ts';
+import { apiVersion, objectMeta } from '#crds/v1alpha1/meta.ts';
+import { type VirtualDisk, virtualDisk, virtualDiskKind } from '#crds/v1alpha1/virtualdisk.ts';
 import { type VirtualMachine, virtualMachine, virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
 import { virtualMachineImage, virtualMachineImageKind } from '#crds/v1alpha1/virtualmachineimage.ts';
+import type { KeptDisk } from '#crds/wire/kept.ts';
+import { makeDiskReconciler } from './disk/reconcile.ts';
+import { type KeptFor, recordDisk } from './disk/record.ts';
+import { unrecordedOn } from './disk/unrecorded.ts';
 import { makeFleet } from './fleet/fleet.ts';
 import { makeImageReconciler } from './image/reconcile.ts';
 import { makeRecorder } from './kube/events.ts';
 import { type Informer, startInformer } from './kube/informer.ts';
 import type { Kube } from './kube/kube.ts';
-import { patchStatus, setFinalizers, type Versioned } from './kube/patch.ts';
-import { type Resource, resourceOf } from './kube/resource.ts';
+import { deleteObject, patchStatus, setFinalizers, type Versioned } from './kube/patch.ts';
+import { namespaces as namespaceResource, type Resource, resourceOf } from './kube/resource.ts';
 import { makeQueue, type Queue } from './loop/queue.ts';
 import { run } from './loop/run.ts';
 import { makeNodeReconciler } from './node/reconcile.ts';
 import { noteNewest, type Past } from './past.ts';
-import { endsOn, endUnparsable, reportUnparsable } from './unparsable.ts';
+import { type EndHands, endsOn, endUnparsable, reportUnparsable } from './unparsable.ts';
 import type { TimedStep } from './vm/guest.ts';
 import { machineUidOf } from './vm/identity.ts';
 import { makeVmReconciler } from './vm/reconcile.ts';
@@ -63,8 +69,8 @@ const silenceLookMs = 1_000;
 export const startOperator = (parts: OperatorParts) => {
   const { kube, clock, log, chance, signal } = parts;
   const fleet = makeFleet(clock.monotonicMs);
-  const queues = { vm: makeQueue({ clock, chance }), image: makeQueue({ clock, chance }), node: makeQueue({ clock, chance }) };
-  const resources = { vm: resourceOf(virtualMachineKind), image: resourceOf(virtualMachineImageKind), node: resourceOf(hypervisorNodeKind) };
+  const queues = { vm: makeQueue({ clock, chance }), image: makeQueue({ clock, chance }), disk: makeQueue({ clock, chance }), node: makeQueue({ clock, chance }) };
+  const resources = { vm: resourceOf(virtualMachineKind), image: resourceOf(virtualMachineImageKind), disk: resourceOf(virtualDiskKind), node: resourceOf(hypervisorNodeKind) };
   const watch = { kube, log, clock, chance, signal, onHistoryWentBack: parts.onHistoryWentBack };
 
   const vms = startInformer<VirtualMachine>({
@@ -98,7 +104,21 @@ export const startOperator = (parts: OperatorParts) => {
       wakeUnplaced(vms, queues.vm);
     },
   });
-  const informers = [vms, images, nodes];
+  const disks = startInformer<VirtualDisk>({
+    ...watch, resource: resources.disk, since: parts.past.newest.get('disk'), parse: (raw) => virtualDisk.parse(raw),
+    indexes: { node: ({ status }) => (status.nodeName === undefined ? [] : [status.nodeName]), vm: ({ metadata, status }) => [`${metadata.namespace}/${status.vmName}`] },
+    onChange: (change) => {
+      queues.disk.add(change.key);
+      const held = change.is === 'gone' ? change.last : disks.held(change.key);
+      if (held?.is !== 'object') return;
+      const { metadata, status } = held.object;
+      queues.vm.add(`${metadata.namespace}/${status.vmName}`);
+      if (status.nodeName !== undefined) queues.node.add(status.nodeName);
+    },
+  });
+  const namespaces = startInformer({ ...watch, resource: namespaceResource, since: parts.past.newest.get('namespace'), parse: (raw) => namespaceObject.parse(raw), onChange: () => {} });
+  const byName = { vm: vms, image: images, disk: disks, node: nodes, namespace: namespaces };
+  const informers = Object.values(byName);
 
   fleet.listen({
     vm: (about) => {
@@ -108,6 +128,7 @@ export const startOperator = (parts: OperatorParts) => {
     node: (node) => {
       queues.node.add(node);
       for (const held of vms.by('node', node)) queues.vm.add(held.key);
+      for (const held of disks.by('node', node)) queues.disk.add(held.key);
       for (const held of images.all()) queues.image.add(held.key);
       wakeUnplaced(vms, queues.vm);
     },
@@ -123,36 +144,52 @@ export const startOperator = (parts: OperatorParts) => {
   };
   const statusWriter = (informer: Informer<unknown>, resource: Resource) => (object: Versioned, status: unknown) =>
     keep(informer, () => patchStatus(kube, resource, object, status, signal));
-  const writeFinalizers = (vm: Versioned, finalizers: readonly string[]) => keep(vms, () => setFinalizers(kube, resources.vm, vm, finalizers, signal));
+  const finalizersWriter = (informer: Informer<unknown>, resource: Resource) => (object: Versioned, finalizers: readonly string[]) =>
+    keep(informer, () => setFinalizers(kube, resource, object, finalizers, signal));
+  const writeFinalizers = finalizersWriter(vms, resources.vm);
+  const record = (disk: KeptDisk, keptFor: KeptFor) =>
+    keep(disks, () => recordDisk({ kube, resource: resources.disk, signal }, disk, keptFor));
   const { clusterId, past } = parts;
   let inherited: ReadonlySet<string> = new Set();
   const reconcilers = {
     vm: makeVmReconciler({
-      clusterId, inherited: (uid) => inherited.has(uid), historyWentBack: () => past.wentBack, vms, images, nodes, fleet, now, monotonicMs, stepTaken: parts.stepTaken,
+      clusterId, inherited: (uid) => inherited.has(uid), historyWentBack: () => past.wentBack, vms, images, disks, namespaces, nodes, fleet, now, monotonicMs, stepTaken: parts.stepTaken,
       writeStatus: statusWriter(vms, resources.vm),
-      writeFinalizers,
+      writeFinalizers, recordDisk: record,
       secret: (namespace, name) => readSecret(kube, namespace, name, signal),
       event: ({ metadata }, { type, reason, note }) => recorder.record({ regarding: { apiVersion, kind: 'VirtualMachine', ...metadata }, type, reason, action: 'Reconcile', note }),
     }),
     image: makeImageReconciler({ images, vms, fleet, now, writeStatus: statusWriter(images, resources.image) }),
+    disk: makeDiskReconciler({
+      disks, vms, nodes, fleet, now, writeStatus: statusWriter(disks, resources.disk), writeFinalizers: finalizersWriter(disks, resources.disk),
+      remove: (disk) => keep(disks, () => deleteObject(kube, resources.disk, disk, signal)),
+    }),
     node: makeNodeReconciler({
       clusterId, nodes, vms, images, fleet, now, monotonicMs,
       writeStatus: statusWriter(nodes, resources.node),
     }),
+  };
+  const endHands: EndHands = {
+    fleet, writeFinalizers,
+    unrecorded: (node, uid) => unrecordedOn(node, { disks, fleet }).filter(({ owner }) => owner.vmUid === uid),
+    recordDisk: async (disk, { namespace = '', name: vm }, node) => {
+      const of = namespaces.get(namespace)?.metadata;
+      if (!of) throw new Fault('NamespaceUnknown', `namespace ${namespace} is not known yet`);
+      // One that is being deleted takes no new object: its node goes on keeping the disk.
+      if (of.deletionTimestamp === undefined) await record(disk, { namespace, namespaceUid: of.uid, vm, node });
+    },
   };
   /** An object that can't be parsed is told so and left alone, but for a VM that was deleted. */
   const guarded = (informer: Informer<unknown>, resource: Resource, reconcile: (key: string) => Promise<Outcome>) => async (key: string): Promise<Outcome> => {
     const held = informer.held(key);
     if (held?.is !== 'unparsable') return reconcile(key);
     const node = resource === resources.vm ? endsOn(held) : undefined;
-    return node === undefined ? reportUnparsable(held, now(), statusWriter(informer, resource)) : endUnparsable(held, node, { fleet, writeFinalizers });
+    return node === undefined ? reportUnparsable(held, now(), statusWriter(informer, resource)) : endUnparsable(held, node, endHands);
   };
 
   const synced = Promise.all(informers.map((each) => each.synced));
   const everything = () => {
-    for (const [informer, queue] of [[vms, queues.vm], [images, queues.image], [nodes, queues.node]] as const) {
-      for (const held of informer.all()) queue.add(held.key);
-    }
+    for (const of of ['vm', 'image', 'disk', 'node'] as const) for (const held of byName[of].all()) queues[of].add(held.key);
   };
   const links = new Map<string, string>();
   const lookForSilence = () => {
@@ -178,6 +215,7 @@ export const startOperator = (parts: OperatorParts) => {
       await Promise.all([
         run({ ...shared, name: 'vm', reconcile: guarded(vms, resources.vm, reconcilers.vm), queue: queues.vm, workers: 16 }),
         run({ ...shared, name: 'image', reconcile: guarded(images, resources.image, reconcilers.image), queue: queues.image, workers: 4 }),
+        run({ ...shared, name: 'disk', reconcile: guarded(disks, resources.disk, reconcilers.disk), queue: queues.disk, workers: 4 }),
         run({ ...shared, name: 'node', reconcile: guarded(nodes, resources.node, reconcilers.node), queue: queues.node, workers: 4 }),
       ]);
     } finally {
@@ -187,15 +225,18 @@ export const startOperator = (parts: OperatorParts) => {
     await Promise.all(informers.map((each) => each.stopped));
   };
   return {
-    fleet, vms, images, nodes, synced,
+    fleet, vms, images, disks, nodes, synced,
     hasSynced: () => informers.every((each) => each.hasSynced()),
     /** Has the next term know what this one has seen last. */
     handOver: () => {
-      for (const [of, informer] of [['vm', vms], ['image', images], ['node', nodes]] as const) noteNewest(past, of, informer.newest());
+      for (const [of, informer] of Object.entries(byName)) noteNewest(past, of, informer.newest());
     },
     stopped: loops(),
   };
 };
+
+/** The part of a Namespace that the operator reads. */
+const namespaceObject = z.object({ metadata: objectMeta });
 
 /** Keys of the images that the disks of a VM refer to. */
 const imagesOf = (namespace: string, { disks }: VirtualMachine['spec']): string[] =>

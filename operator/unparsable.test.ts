@@ -40,6 +40,7 @@ describe('a VM that can not be parsed and was deleted', () => {
     ...held(), raw, meta: objectMeta.parse({ name: 'v', namespace: 'default', uid: 'u', resourceVersion: '7', finalizers: ['strato.dev/vm', 'other'], deletionTimestamp: '2030-01-01T00:00:00Z', ...over }),
   });
   const bound = { spec: { cpu: 'x' }, status: { nodeName: 'node-1' } };
+  const keepsNone = { unrecorded: () => [], recordDisk: async () => {} };
 
   test.each([
     ['ends on its node', deleted(bound), 'node-1'],
@@ -56,8 +57,18 @@ describe('a VM that can not be parsed and was deleted', () => {
     const called: string[] = [];
     const written: (readonly string[])[] = [];
     const fleet = { isAbsent: () => absent, doom: () => void called.push('doom'), release: () => void called.push('release') };
-    await endUnparsable(deleted(bound), 'node-1', { fleet, writeFinalizers: async (_vm, next) => void written.push(next) });
+    await endUnparsable(deleted(bound), 'node-1', { fleet, writeFinalizers: async (_vm, next) => void written.push(next), ...keepsNone });
     expect([called, written]).toEqual([calls, finalizers]);
+  });
+
+  test('is let go after each disk that outlives it has its VirtualDisk', async () => {
+    const called: string[] = [];
+    const disk = { uid: 'k', owner: { namespace: 'default', namespaceUid: 'n', vm: 'v', vmUid: 'u', disk: 'data' }, sizeMiB: 1 };
+    await endUnparsable(deleted(bound), 'node-1', {
+      fleet: { isAbsent: () => true, doom: () => {}, release: () => {} }, writeFinalizers: async () => void called.push('finalizers'),
+      unrecorded: (node, of) => (node === 'node-1' && of === 'u' ? [disk] : []), recordDisk: async ({ uid }, { name }, node) => void called.push(`${uid} of ${name} on ${node}`),
+    });
+    expect(called).toEqual(['k of v on node-1', 'finalizers']);
   });
 
   test.each([
@@ -68,7 +79,7 @@ describe('a VM that can not be parsed and was deleted', () => {
     const doomed: string[] = [];
     const fleet = { isAbsent: () => false, doom: (_node: string, of: string) => void doomed.push(of), release: () => {} };
     const vm = deleted({ ...bound, status: { nodeName: 'node-1', machineUid } });
-    await endUnparsable(vm, 'node-1', { fleet, writeFinalizers: async () => {} });
+    await endUnparsable(vm, 'node-1', { fleet, writeFinalizers: async () => {}, ...keepsNone });
     expect([doomed, machineUidIn(vm)]).toEqual([[uid], uid]);
   });
 });

@@ -5,6 +5,7 @@ import { dated } from '#crds/v1alpha1/condition.ts';
 import { condition, type ObjectMeta } from '#crds/v1alpha1/meta.ts';
 import { vmFinalizer } from '#crds/v1alpha1/names.ts';
 import { uid as uidForm } from '#crds/wire/desired.ts';
+import type { KeptDisk } from '#crds/wire/kept.ts';
 import type { Fleet } from './fleet/fleet.ts';
 import type { Held } from './kube/frame.ts';
 import type { Versioned } from './kube/patch.ts';
@@ -61,16 +62,21 @@ export const endsOn = ({ meta, raw }: Unparsable): string | undefined => {
 export type EndHands = {
   fleet: Pick<Fleet, 'doom' | 'isAbsent' | 'release'>;
   writeFinalizers: (object: Versioned, finalizers: readonly string[]) => Promise<void>;
+  /** Disks of a machine that its node keeps and that no VirtualDisk stands for. */
+  unrecorded: (node: string, uid: string) => readonly KeptDisk[];
+  /** Makes the VirtualDisk of a disk that outlives such a VM. */
+  recordDisk: (disk: KeptDisk, vm: ObjectMeta, node: string) => Promise<void>;
 };
 
 /** Has the node end the VM; lets its object go when the node says that it is absent. */
-export const endUnparsable = async (held: Unparsable, node: string, { fleet, writeFinalizers }: EndHands): Promise<Outcome> => {
+export const endUnparsable = async (held: Unparsable, node: string, { fleet, writeFinalizers, unrecorded, recordDisk }: EndHands): Promise<Outcome> => {
   const { meta } = held;
   const uid = machineUidIn(held);
   if (!fleet.isAbsent(node, uid)) {
     fleet.doom(node, uid, 'vm');
     return waiting(`node ${node} to end the VM`, 2_000);
   }
+  for (const disk of unrecorded(node, uid)) await recordDisk(disk, meta, node);
   await writeFinalizers({ metadata: versionOf(meta) }, meta.finalizers.filter((each) => each !== vmFinalizer));
   fleet.release(node, uid);
   return settled;

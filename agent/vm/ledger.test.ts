@@ -30,6 +30,10 @@ const golden: Record<string, Entry> = {
     run: { startId: 'a1', ran: true }, applied: hardwareOf(someVm({ maxCpus: 4, maxMemoryMiB: 128 })),
     restarts: { count: 3, quickEnds: 2, ranSinceMs: 5000, dueMs: 25_000, dueTime: '2026-01-01T00:00:25.000Z' }, restartToken: 'a',
   },
+  'disk-v2.json': {
+    kind: 'disk', uid: uidOf(800), owner: { namespace: 'default', namespaceUid: uidOf(700), vm: 'web', vmUid: uid, disk: 'data' }, order: { leaderEpoch: 3, revision: 8 }, ending: false,
+    sizeMiB: 10, moving: { is: 'keeping', vmUid: uid },
+  },
   'image-v1.json': { kind: 'image', uid: uidOf(900), desired: image, order: { leaderEpoch: 3, revision: 6 }, ending: false },
 };
 

@@ -1,8 +1,8 @@
 /** Every type that a condition may have: the kinds that carry it, and what True means. docs/conditions.md is made from it. */
 export const conditionTypes = {
   Ready: [
-    ['VirtualMachine', 'VirtualMachineImage', 'HypervisorNode'],
-    'VM: the declared power state is reached and the spec is accepted (a VM that is Stopped as declared is Ready). Image: VMs can start from it. Node: VMs can run there.',
+    ['VirtualMachine', 'VirtualMachineImage', 'VirtualDisk', 'HypervisorNode'],
+    'VM: the declared power state is reached and the spec is accepted (a VM that is Stopped as declared is Ready). Image: VMs can start from it. Disk: it is on its node, and the VM that it is for can have it back. Node: VMs can run there.',
   ],
   Scheduled: [['VirtualMachine'], 'The VM has a node, in status.nodeName.'],
   DisksReady: [['VirtualMachine'], 'All disks are there.'],
@@ -14,7 +14,7 @@ export const conditionTypes = {
   CpusOffline: [['VirtualMachine'], 'The guest does not use all the CPUs that it was given. Absent otherwise, and without a guest agent.'],
   AgentRefused: [['HypervisorNode'], 'Another agent claims the name of the node, and is refused. Absent otherwise.'],
   DeletionProtected: [['VirtualMachine'], 'The VM is deleted and still protected, so nothing is torn down. Absent otherwise.'],
-  Reconciling: [['VirtualMachine', 'VirtualMachineImage'], 'Work is under way (kstatus). Absent otherwise; never beside Stalled.'],
+  Reconciling: [['VirtualMachine', 'VirtualMachineImage', 'VirtualDisk'], 'Work is under way (kstatus). Absent otherwise; never beside Stalled.'],
   Stalled: [['VirtualMachine', 'VirtualMachineImage'], 'Nothing goes on before somebody acts (kstatus). Absent otherwise; never beside Reconciling.'],
   AcceleratorAvailable: [['HypervisorNode'], 'A probe guest ran under hardware acceleration.'],
   StorageReady: [['HypervisorNode'], 'The agent can write to its disk, so it keeps what it is told. False costs no running guest anything, but new intents are refused.'],

@@ -30,6 +30,8 @@ const fields = z.strictObject({
     { rule: 'has(self.iops) || has(self.bytesPerSecond)', message: 'give iops, bytesPerSecond or both' },
     ({ iops, bytesPerSecond }) => iops !== undefined || bytesPerSecond !== undefined,
   ).describe('What the guest may do with it; without limits when unset. Changed at once.').optional(),
+  deletionPolicy: z.enum(['Delete', 'Retain'])
+    .describe('What becomes of it when the VM is deleted or the disk is removed from the list. Delete (when unset): it is deleted. Retain: it becomes a VirtualDisk and stays on its node, and the VM of this namespace and name gets it back under this name when it is created anew. Changed at once.').optional(),
 });
 
 type Fields = z.output<typeof fields>;
@@ -41,8 +43,8 @@ const rules: { rule: string; message: string; holds: (disk: Fields) => boolean }
   },
   { rule: '!has(self.blank) || has(self.size)', message: 'a blank disk needs a size', holds: ({ blank, size: given }) => blank === undefined || given !== undefined },
   {
-    rule: '!has(self.cdrom) || !(has(self.size) || has(self.readOnly) || has(self.cache) || has(self.limits))', message: 'a cdrom has no size, readOnly, cache and limits',
-    holds: ({ cdrom, size: given, readOnly, cache, limits }) => cdrom === undefined || [given, readOnly, cache, limits].every((each) => each === undefined),
+    rule: '!has(self.cdrom) || !(has(self.size) || has(self.readOnly) || has(self.cache) || has(self.limits) || has(self.deletionPolicy))', message: 'a cdrom has no size, readOnly, cache, limits and deletionPolicy',
+    holds: ({ cdrom, size: given, readOnly, cache, limits, deletionPolicy }) => cdrom === undefined || [given, readOnly, cache, limits, deletionPolicy].every((each) => each === undefined),
   },
   {
     rule: "!has(self.cdrom) || !has(self.bus) || self.bus in ['scsi', 'sata']", message: 'a cdrom is on bus scsi or sata',
@@ -79,7 +81,7 @@ const ordered = ruled(list, {
 export const disks = ruled(ordered, {
   rule: `self.filter(a, has(a.bus) && a.bus == 'sata').size() <= ${maxSata}`, message: `at most ${maxSata} disks can be on bus sata`,
 }, (all) => all.filter(({ bus }) => bus === 'sata').length <= maxSata)
-  .describe('Disks. They may be added, removed and grown while the guest runs; a disk that is removed is deleted once the guest has released it. All are deleted with the VM.');
+  .describe('Disks. They may be added, removed and grown while the guest runs; a disk that is removed is deleted once the guest has released it. All are deleted with the VM, but for those whose deletionPolicy is Retain.');
 
 /** Name of the image that a disk starts from, or that lies in a drive. */
 export const imageOf = ({ image, cdrom }: Pick<Fields, 'image' | 'cdrom'>): string | undefined => image?.name ?? cdrom?.image?.name;

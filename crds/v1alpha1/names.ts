@@ -1,5 +1,7 @@
 /** Held on a VM from its binding until its node has said that it is absent. */
 export const vmFinalizer = 'strato.dev/vm';
+/** Held on a VirtualDisk until its node has said that its files are gone, or that a VM has it. */
+export const diskFinalizer = 'strato.dev/disk';
 /** On a HypervisorNode: uids of orphans, comma separated, that shall end. */
 export const discardOrphanAnnotation = 'strato.dev/discard-orphan';
 /** On a HypervisorNode: uids of orphans, comma separated, that the VirtualMachine of their namespace and name shall take over as they are. */

@@ -1,5 +1,5 @@
 import { holdingDigest } from '#crds/wire/judge.ts';
-import type { ToAgent } from '#crds/wire/messages.ts';
+import type { Doomed, ToAgent } from '#crds/wire/messages.ts';
 import { afterEnd, afterSend, planSync } from '#crds/wire/sync.ts';
 import { type Member, oversize } from './fleet.ts';
 
@@ -31,6 +31,15 @@ export const makeCommands = ({ member, open, leads, say, bufferedBytes }: Comman
     return { leaderEpoch: it.spoke.leaderEpoch, revision: it.revision };
   };
 
+  /** The tombstone of a uid; undefined when it would destroy what an agent of an older build can not keep, or nothing may be commanded. */
+  const tombstone = (uid: string, kind: Doomed): ToAgent | undefined => {
+    const { keep, facts } = member();
+    const kept = keep.get(uid);
+    if (kept && facts?.keptDisks === undefined) return undefined;
+    const at = order();
+    return at && { type: 'tombstone', ...at, uid, kind, ...(kept ? { keep: kept } : {}) };
+  };
+
   const sync = (): void => {
     if (!open()) return;
     const it = member();
@@ -49,9 +58,9 @@ export const makeCommands = ({ member, open, leads, say, bufferedBytes }: Comman
       it.view = afterSend(it.view, wanted.held);
     }
     for (const { uid, kind } of plan.end) {
-      const at = it.view.told.get(uid)?.ending ? undefined : order();
-      if (!at) continue;
-      say({ type: 'tombstone', ...at, uid, kind });
+      const message = it.view.told.get(uid)?.ending ? undefined : tombstone(uid, kind);
+      if (!message) continue;
+      say(message);
       it.view = afterEnd(it.view, uid);
     }
   };
@@ -65,8 +74,8 @@ export const makeCommands = ({ member, open, leads, say, bufferedBytes }: Comman
       const { spoke, view, doomed } = member();
       if (!open() || !leads() || !spoke || view.is !== 'joined') return;
       for (const [uid, kind] of doomed) {
-        const at = order();
-        if (at) say({ type: 'tombstone', ...at, uid, kind });
+        const message = tombstone(uid, kind);
+        if (message) say(message);
       }
       say({ type: 'compare', leaderEpoch: spoke.leaderEpoch, digest: holdingDigest(view.told.values()) });
     },

@@ -1,5 +1,6 @@
 import { silenceSeconds } from '#crds/wire/messages.ts';
-import type { Held } from '#crds/wire/messages.ts';
+import type { KeepOrder, KeptDisk } from '#crds/wire/kept.ts';
+import type { Doomed, Held } from '#crds/wire/messages.ts';
 import { type Desired, desireDigest } from '#crds/wire/desired.ts';
 import type { NodeFacts, ObservedImage, ObservedVm } from '#crds/wire/observed.ts';
 import { type AgentView, joining } from '#crds/wire/sync.ts';
@@ -42,7 +43,11 @@ export type Member = {
   wanted: Map<string, Wanted>;
   /** By uid of a VM: names of all disks that it was ever told to have. */
   toldDisks: Map<string, ReadonlySet<string>>;
-  doomed: Map<string, Held['kind']>;
+  doomed: Map<string, Doomed>;
+  /** By uid of a doomed VM: its disks that shall outlive it. */
+  keep: Map<string, KeepOrder>;
+  /** By uid of a VM that is absent: its disks that the node keeps, by the word that told its end. */
+  keptOf: Map<string, readonly KeptDisk[]>;
   absent: Set<string>;
   /** Uids that the agent calls ended although nobody doomed them since this operator started: a restored cluster knows them still. */
   endedForEver: Set<string>;
@@ -77,7 +82,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     const known = members.get(node);
     if (known) return known;
     const fresh: Member = {
-      node, view: joining, revision: 0, lastHeardMs: startedMs, wanted: new Map(), toldDisks: new Map(), doomed: new Map(), absent: new Set(), endedForEver: new Set(), vms: new Map(), images: new Map(),
+      node, view: joining, revision: 0, lastHeardMs: startedMs, wanted: new Map(), toldDisks: new Map(), doomed: new Map(), keep: new Map(), keptOf: new Map(), absent: new Set(), endedForEver: new Set(), vms: new Map(), images: new Map(),
     };
     members.set(node, fresh);
     return fresh;
@@ -109,12 +114,13 @@ export const makeFleet = (monotonicMs: () => number) => {
       it.wanted.set(object.uid, { object, held, frameBytes, made });
       it.session?.wake();
     },
-    /** Ends one uid on a node for ever; repeated until it says absent. */
-    doom: (node: string, uid: string, kind: Held['kind']) => {
+    /** Ends one uid on a node for ever; repeated until it says absent. `keep`: the disks that outlive a VM. */
+    doom: (node: string, uid: string, kind: Doomed, keep?: KeepOrder) => {
       const it = member(node);
       it.wanted.delete(uid);
       if (it.doomed.has(uid) || it.absent.has(uid)) return;
       it.doomed.set(uid, kind);
+      if (keep) it.keep.set(uid, keep);
       it.session?.wake();
     },
     /** Tells nothing new of a uid there, and ends nothing. */
@@ -124,6 +130,8 @@ export const makeFleet = (monotonicMs: () => number) => {
       const it = member(node);
       it.wanted.delete(uid);
       it.toldDisks.delete(uid);
+      it.keep.delete(uid);
+      it.keptOf.delete(uid);
       it.doomed.delete(uid);
       it.absent.delete(uid);
       it.endedForEver.delete(uid);
@@ -145,6 +153,15 @@ export const makeFleet = (monotonicMs: () => number) => {
       const wanted = it?.wanted.get(uid);
       return it && wanted && oversize(wanted, it);
     },
+    /** Whether the agent of a node can keep a disk after its VM; undefined before it has spoken. */
+    keepsDisks: (node: string): boolean | undefined => { const facts = members.get(node)?.facts; return facts && facts.keptDisks !== undefined; },
+    /** The disks that a node keeps, by its own word. */
+    keptDisks: (node: string): readonly KeptDisk[] => {
+      const it = members.get(node);
+      return [...new Map([...(it?.facts?.keptDisks ?? []), ...[...(it?.keptOf.values() ?? [])].flat()].map((disk) => [disk.uid, disk])).values()];
+    },
+    /** Whether a uid was doomed there, and not released since. */
+    isEnding: (node: string, uid: string): boolean => { const it = members.get(node); return it !== undefined && (it.doomed.has(uid) || it.absent.has(uid)); },
     isAbsent: (node: string, uid: string): boolean => members.get(node)?.absent.has(uid) ?? false,
     /** The node says that this uid has ended for ever, and we did not ask for it. */
     isEndedForEver: (node: string, uid: string): boolean => members.get(node)?.endedForEver.has(uid) ?? false,

@@ -1,4 +1,5 @@
-import type { Held } from '#crds/wire/messages.ts';
+import type { KeptDisk } from '#crds/wire/kept.ts';
+import type { Doomed, Held } from '#crds/wire/messages.ts';
 import type { NodeFacts, ObservedImage, ObservedVm } from '#crds/wire/observed.ts';
 import type { Fleet, Member } from './fleet.ts';
 
@@ -9,7 +10,8 @@ export type Hearing = {
   /** A list of what it holds is complete. `first`: of this connection; `before`: what it was known to hold. */
   listed: (first: boolean, before: ReadonlyMap<string, Held>) => void;
   report: (observed: ObservedVm | ObservedImage) => void;
-  absent: (uid: string, kind: Held['kind']) => void;
+  /** `kept`: the disks of a VM that have outlived it. */
+  absent: (uid: string, kind: Doomed, kept?: readonly KeptDisk[]) => void;
   facts: (facts: NodeFacts) => void;
 };
 
@@ -21,12 +23,12 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
     return it.view.told.has(uid) || it.wanted.has(uid) || it.doomed.has(uid);
   };
   /** What waited for its name or its room may go on. */
-  const tellOfEnd = (uid: string, kind: Held['kind']): void => fleet.tellListeners((listener) => {
+  const tellOfEnd = (uid: string, kind: Doomed): void => fleet.tellListeners((listener) => {
     if (kind === 'vm') listener.vm({ uid });
-    else listener.image(uid);
+    else if (kind === 'image') listener.image(uid);
     listener.node(node);
   });
-  const ended = (uid: string, kind: Held['kind']): void => {
+  const ended = (uid: string, kind: Doomed): void => {
     const it = member();
     it.doomed.delete(uid);
     it.absent.add(uid);
@@ -45,7 +47,9 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
       for (const reports of [it.vms, it.images]) {
         for (const uid of reports.keys()) if (first ? !holds.has(uid) : !concerns(uid)) reports.delete(uid);
       }
-      if (first) for (const [uid, kind] of it.doomed) if (!holds.has(uid)) ended(uid, kind);
+      // An agent that keeps disks is asked: with the end of a VM it says which ones have outlived it, and a kept disk is in no list.
+      const answers = it.facts?.keptDisks !== undefined;
+      if (first) for (const [uid, kind] of it.doomed) if (!holds.has(uid) && (kind === 'image' || !answers)) ended(uid, kind);
       it.session?.wake();
       fleet.tellListeners((listener) => {
         listener.node(node);
@@ -64,8 +68,11 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
         fleet.tellListeners((listener) => listener.image(observed.uid));
       }
     },
-    absent: (uid, kind) => {
+    absent: (uid, kind, kept) => {
       const it = member();
+      if (kind === 'vm' && kept && kept.length > 0) it.keptOf.set(uid, kept);
+      // Its facts follow; they are not to be believed of this disk any more.
+      if (kind === 'disk' && it.facts?.keptDisks) it.facts = { ...it.facts, keptDisks: it.facts.keptDisks.filter((each) => each.uid !== uid) };
       if (it.doomed.has(uid)) return ended(uid, kind);
       // A copy of an image is a cache: one that went is told anew.
       if (kind === 'vm' && it.wanted.has(uid)) it.endedForEver.add(uid);

@@ -124,6 +124,47 @@ describe('a session', () => {
     expect(types()).toEqual(['welcome']);
   });
 
+  const kept = { uid: uid.replace('1', '3'), owner: { namespace: 'default', namespaceUid: uid, vm: 'v', vmUid: uid, disk: 'data' }, sizeMiB: 1 };
+  const keep = { namespace: 'default', namespaceUid: uid, vm: 'v', disks: ['data'] };
+  const keeper = (...keptDisks: (typeof kept)[]): ToOperator => ({ ...hello, facts: { ...facts, keptDisks } });
+
+  test('does not doom a VM whose disks shall outlive it where the agent can not keep them', async () => {
+    const { fleet, connect, time } = lab();
+    fleet.doom('node-1', uid, 'vm', keep);
+    const old = connect();
+    await old.say(hello, holding(heldVm));
+    time.ms = 20_000;
+    await old.say({ type: 'heartbeat' });
+    time.ms = 61_000 - 20_000;
+    await old.say({ type: 'heartbeat' });
+    time.ms = 61_000;
+    old.session.tick();
+    expect([old.heard.filter(({ type }) => type === 'tombstone'), fleet.keepsDisks('node-1')]).toEqual([[], false]);
+    const updated = connect();
+    await updated.say(keeper(), holding(heldVm));
+    expect([updated.heard.filter(({ type }) => type === 'tombstone'), fleet.keepsDisks('node-1')]).toEqual([[expect.objectContaining({ uid, keep })], true]);
+  });
+
+  test('asks an agent that keeps disks for the end of a VM, and concludes it from no list: the answer says what has outlived it', async () => {
+    const { fleet, connect } = lab();
+    fleet.doom('node-1', uid, 'vm', keep);
+    const { say, types } = connect();
+    await say(keeper(), holding());
+    expect([fleet.isAbsent('node-1', uid), types()]).toEqual([false, ['welcome', 'tombstone']]);
+    await say({ type: 'absent', kind: 'vm', uid, kept: [kept] });
+    expect([fleet.isAbsent('node-1', uid), fleet.keptDisks('node-1')]).toEqual([true, [kept]]);
+  });
+
+  test('has a kept disk ended when the agent says so, and not before; what its facts said of it is no word any more', async () => {
+    const { fleet, connect } = lab();
+    fleet.doom('node-1', kept.uid, 'disk');
+    const { say, heard } = connect();
+    await say(keeper(kept), holding());
+    expect([heard.at(-1), fleet.isAbsent('node-1', kept.uid)]).toEqual([expect.objectContaining({ type: 'tombstone', kind: 'disk', uid: kept.uid }), false]);
+    await say({ type: 'absent', kind: 'disk', uid: kept.uid });
+    expect([fleet.isAbsent('node-1', kept.uid), fleet.keptDisks('node-1')]).toEqual([true, []]);
+  });
+
   test('repeats a tombstone with each comparison until the agent says absent', async () => {
     const { fleet, connect, time } = lab();
     const { say, heard, session } = connect();

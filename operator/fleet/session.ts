@@ -83,7 +83,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     it.session?.close('a newer session of this node');
     // What the last agent of the node said is no word of this one.
     const known = it.agentId === message.agentId;
-    if (!known) for (const each of [it.vms, it.images, it.endedForEver]) each.clear();
+    if (!known) for (const each of [it.vms, it.images, it.endedForEver, it.keptOf]) each.clear();
     Object.assign(it, {
       agentId: message.agentId, facts: message.facts, protocol, listed: known && it.listed === true, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
       view: known ? { is: 'joining', told: it.view.told } : joining, session: { id, wake: commands.sync, close: (why: string) => close(4001, why) },
@@ -113,7 +113,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
       case 'report':
         return hearing.report(message.observed);
       case 'absent':
-        return hearing.absent(message.uid, message.kind);
+        return hearing.absent(message.uid, message.kind, message.kept);
       case 'facts':
         return hearing.facts(message.facts);
       case 'heartbeat':

@@ -1,10 +1,11 @@
 import { z } from 'zod';
 import { hypervisorNodeKind } from '#crds/v1alpha1/hypervisornode.ts';
 import { apiVersion, type Kind } from '#crds/v1alpha1/meta.ts';
+import { virtualDiskKind } from '#crds/v1alpha1/virtualdisk.ts';
 import { virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
 import { virtualMachineImageKind } from '#crds/v1alpha1/virtualmachineimage.ts';
 import type { FakeKind } from './fakestore.ts';
-import { events, leases, resourceOf } from './resource.ts';
+import { events, leases, namespaces, resourceOf } from './resource.ts';
 
 const ours = (kind: Kind): FakeKind => ({
   resource: resourceOf(kind),
@@ -22,7 +23,9 @@ const ours = (kind: Kind): FakeKind => ({
 export const fakeKinds = {
   vm: ours(virtualMachineKind),
   image: ours(virtualMachineImageKind),
+  disk: ours(virtualDiskKind),
   node: ours(hypervisorNodeKind),
+  namespace: { resource: namespaces, apiVersion: 'v1', kind: 'Namespace' },
   lease: { resource: leases, apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' },
   event: { resource: events, apiVersion: 'events.k8s.io/v1', kind: 'Event' },
   configMap: { resource: { group: '', version: 'v1', plural: 'configmaps', namespaced: true }, apiVersion: 'v1', kind: 'ConfigMap' },

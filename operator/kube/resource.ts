@@ -11,6 +11,9 @@ export const leases: Resource = { group: 'coordination.k8s.io', version: 'v1', p
 /** Events; `events.k8s.io/v1`. */
 export const events: Resource = { group: 'events.k8s.io', version: 'v1', plural: 'events', namespaced: true };
 
+/** Namespaces; core `v1`. */
+export const namespaces: Resource = { group: '', version: 'v1', plural: 'namespaces', namespaced: false };
+
 /** Which object, or which collection when `name` is unset; all namespaces when `namespace` is unset. */
 export type At = { namespace?: string | undefined; name?: string | undefined; sub?: string | undefined };
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
+import type { VirtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
 import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import type { Held } from '#crds/wire/messages.ts';
@@ -24,7 +25,7 @@ const look = (nodes: Record<string, { holds: Held[]; adopt?: string; away?: bool
     Object.assign(fleet.member(name), { listed: true, view: { is: away ? 'joining' : 'joined', told: new Map(holds.map((each) => [each.uid, each])) }, ...(away ? {} : { session: { id: 1, wake: () => {}, close: () => {} } }) });
   }
   const objects = Object.entries(nodes).map(([name, { adopt }]) => hypervisorNode.parse({ metadata: { name, uid: name, resourceVersion: '1', annotations: adopt === undefined ? {} : { 'strato.dev/adopt-orphan': adopt } } }));
-  return observe(vm, { clusterId: 'c', inherited: () => false, historyWentBack: () => false, vms: fakeCache(() => [vm]), images: fakeCache<VirtualMachineImage>(() => []), nodes: fakeCache(() => objects), fleet });
+  return observe(vm, { clusterId: 'c', inherited: () => false, historyWentBack: () => false, disks: fakeCache<VirtualDisk>(() => []), namespaces: fakeCache(() => []), vms: fakeCache(() => [vm]), images: fakeCache<VirtualMachineImage>(() => []), nodes: fakeCache(() => objects), fleet });
 };
 
 describe('a machine of the name that is still on a node', () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { type HypervisorNode, hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
+import type { VirtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
 import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
@@ -27,7 +28,7 @@ const cluster = (told: Held[], readable: VirtualMachine[], unreadable: { vms?: n
   const view = { is: 'joined' as const, told: new Map(told.map((each) => [each.uid, each])) };
   Object.assign(fleet.member('node-1'), { facts, view, session: { id: 1, wake: () => {}, close: () => {} } });
   return {
-    fleet, clusterId: 'c', inherited: () => false, historyWentBack: () => false,
+    fleet, clusterId: 'c', inherited: () => false, historyWentBack: () => false, disks: fakeCache<VirtualDisk>(() => []), namespaces: fakeCache(() => []),
     vms: fakeCache(() => readable, (unreadable.vms ?? []).map((digit) => ({ ...vm(digit).metadata }))),
     nodes: fakeCache(() => [node], (unreadable.nodes ?? []).map((name) => ({ ...node.metadata, name }))),
     images: fakeCache<VirtualMachineImage>(() => []),

@@ -31,7 +31,7 @@ const machine = ({ spec, metadata, status }: Over = {}): VirtualMachine => virtu
 
 const facts = (vm: VirtualMachine, over: Partial<VmFacts> = {}): VmFacts => ({
   vm, clusterId: 'c', candidates: [candidate()], link: 'connected', absent: false, endedForEver: false,
-  images: new Map([['guest', { name: 'guest', uid: imageUid }]]), holders: [], everyNodeReported: true, ...over,
+  images: new Map([['guest', { name: 'guest', uid: imageUid }]]), holders: [], claims: [], unrecorded: [], everyNodeReported: true, ...over,
 });
 
 const placed = { metadata: { finalizers: [vmFinalizer] }, status: { nodeName: 'node-1', epoch: 1 } };
@@ -377,5 +377,51 @@ describe('a guest', () => {
     expect(says({}, vm)?.guest).toEqual(known.guest);
     expect(decide(facts(vm, { link: 'silent' }), now).status?.guest).toEqual(known.guest);
     expect(says({ state: 'ended' }, vm)?.guest).toBeUndefined();
+  });
+});
+
+describe('a VM whose disks outlive it, or that has outlived ones', () => {
+  const retained = { spec: { disks: [{ name: 'root', image: { name: 'guest' } }, { name: 'data', blank: {}, size: '1Gi', deletionPolicy: 'Retain' }] } };
+  const namespace = { uid: imageUid, terminating: false };
+  const claim = { disk: 'data', object: 'a-data', kept: uid, node: 'node-2', deleting: false, at: 'here' as const };
+  const kept = { uid, owner: { namespace: 'default', namespaceUid: imageUid, vm: 'a', vmUid: uid, disk: 'data' }, sizeMiB: 1 };
+  const deleted = machine({ ...retained, ...placed, metadata: { ...placed.metadata, deletionTimestamp: '2030-01-01T00:00:00Z' } });
+
+  test('is placed where its disks are, and nowhere else', () => {
+    const nodes = [candidate(), candidate({ name: 'node-2', taken: { cpus: 0, memoryMiB: 4096 } })];
+    expect(decide(facts(machine(retained), { namespace, candidates: nodes, claims: [claim] }), now)).toMatchObject({ binds: true, status: { nodeName: 'node-2' } });
+    const full = [candidate(), candidate({ name: 'node-2', taken: { cpus: 0, memoryMiB: 8192 } })];
+    expect(ready(decide(facts(machine(retained), { namespace, candidates: full, claims: [claim] }), now).status)).toBe('False NoNodeFits');
+  });
+
+  test('waits while it can not have them', () => {
+    const decision = decide(facts(machine(retained), { namespace, claims: [{ ...claim, at: 'unheard' }] }), now);
+    expect([decision.binds, ready(decision.status), conditionOf(decision.status?.conditions, 'Scheduled')?.reason]).toEqual([false, 'False WaitingForDisk', 'WaitingForDisk']);
+  });
+
+  test('tells its node which disk it shall have, and which outlive it', () => {
+    const { tell } = decide(facts(machine({ ...retained, ...placed }), { namespace, claims: [{ ...claim, node: 'node-1' }] }), now);
+    expect(tell).toMatchObject({ is: 'desire', vm: { namespaceUid: imageUid, disks: [{ name: 'root' }, { name: 'data', retain: true, kept: uid }] } });
+    const plain = decide(facts(machine(placed), { namespace }), now).tell;
+    expect(plain.is === 'desire' && plain.vm).not.toHaveProperty('namespaceUid');
+  });
+
+  test('gets no new disk in place of one on another node', () => {
+    const decision = decide(facts(machine({ ...retained, ...placed }), { namespace, claims: [claim] }), now);
+    expect([decision.tell, ready(decision.status)]).toEqual([{ is: 'keep' }, 'False WaitingForDisk']);
+  });
+
+  test('is ended with the order to keep them; not by an agent that can not, nor while its namespace is not known', () => {
+    expect(decide(facts(deleted, { namespace, keepsDisks: true }), now).tell).toEqual({ is: 'end', keep: { namespace: 'default', namespaceUid: imageUid, vm: 'a', disks: ['data'] } });
+    const old = decide(facts(deleted, { namespace, keepsDisks: false }), now);
+    expect([old.tell, ready(old.status)]).toEqual([{ is: 'keep' }, 'False AgentTooOld']);
+    expect(decide(facts(deleted, { keepsDisks: true }), now).tell).toEqual({ is: 'keep' });
+  });
+
+  test('goes when each of them has its VirtualDisk; in a namespace that is being deleted its node keeps them', () => {
+    expect(decide(facts(deleted, { namespace, absent: true, unrecorded: [kept] }), now).record).toEqual([kept]);
+    expect(decide(facts(deleted, { absent: true, unrecorded: [kept] }), now).finalizer).toBeUndefined();
+    expect(decide(facts(deleted, { namespace, absent: true }), now)).toMatchObject({ finalizer: 'remove', record: [] });
+    expect(decide(facts(deleted, { namespace: { ...namespace, terminating: true }, absent: true, unrecorded: [kept] }), now)).toMatchObject({ finalizer: 'remove', record: [] });
   });
 });

@@ -5,8 +5,11 @@ import { adoptOrphanAnnotation, discardOrphanAnnotation, vmFinalizer } from '#cr
 import { partOf } from '#crds/v1alpha1/reasons.ts';
 import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
+import type { KeepOrder, KeptDisk } from '#crds/wire/kept.ts';
 import { maxFrameBytes } from '#crds/wire/messages.ts';
+import { claimTrouble } from '../disk/claims.ts';
 import { desireOf } from './desire.ts';
+import { retainedDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { guestVerdicts } from './guest.ts';
 import type { Holder } from './holders.ts';
@@ -29,14 +32,19 @@ export type Decision = {
   binds: boolean;
   finalizer?: 'add' | 'remove';
   /** What the bound node shall be told. `keep`: say nothing new and end nothing. `withhold`: nor repeat what was said. */
-  tell: { is: 'desire'; vm: DesiredVm } | { is: 'end' } | { is: 'keep' } | { is: 'withhold' };
+  tell: { is: 'desire'; vm: DesiredVm } | { is: 'end'; keep?: KeepOrder } | { is: 'keep' } | { is: 'withhold' };
+  /** Disks of the machine that its node keeps and that get a VirtualDisk each, before anything else is done. */
+  record: readonly KeptDisk[];
   /** A progress status may wait a moment for a better one. */
   passing: boolean;
   outcome: Outcome;
 };
 
-/** Decides about one VM. */
-export const decide = (facts: VmFacts, now: Date): Decision => {
+/** Decides about one VM. A namespace that is being deleted takes no new VirtualDisk: its node goes on keeping the disk. */
+export const decide = (facts: VmFacts, now: Date): Decision =>
+  ({ ...decideVm(facts, now), record: facts.namespace && !facts.namespace.terminating ? facts.unrecorded : [] });
+
+const decideVm = (facts: VmFacts, now: Date): Decision => {
   const { metadata, spec, status } = facts.vm;
   const deleting = metadata.deletionTimestamp !== undefined;
   const finalized = metadata.finalizers.includes(vmFinalizer);
@@ -44,11 +52,11 @@ export const decide = (facts: VmFacts, now: Date): Decision => {
   if (deleting && spec.deletionProtection !== true) return status.nodeName === undefined ? nothing : end(facts, now);
   if (status.nodeName === undefined) return deleting ? nothing : unbound(facts, now);
   // A stripped finalizer is put back; the API server refuses that only while the object is being deleted.
-  if (!finalized && !deleting) return { binds: false, finalizer: 'add', tell: { is: 'keep' }, passing: false, outcome: settled };
+  if (!finalized && !deleting) return { ...nothing, finalizer: 'add' };
   return bound(facts, now);
 };
 
-const nothing: Decision = { binds: false, tell: { is: 'keep' }, passing: false, outcome: settled };
+const nothing: Decision = { record: [], binds: false, tell: { is: 'keep' }, passing: false, outcome: settled };
 
 const notScheduled = (reason: Verdict['reason'], message: string): Verdict[] => [
   { type: 'Scheduled', status: 'False', reason, message },
@@ -76,14 +84,19 @@ const unbound = (facts: VmFacts, now: Date): Decision => {
     if (!forLong && status.observedGeneration === facts.vm.metadata.generation) return { ...nothing, outcome };
     return { ...pending('WaitingForNodes', `node ${node} has not said yet what it holds, and this VM may be there${forLong ? `; ${forget(node)}` : ''}`), passing: true, outcome };
   }
+  const trouble = claimTrouble(facts.claims, facts.vm.metadata.namespace, undefined);
+  if (trouble !== undefined) return pending('WaitingForDisk', trouble);
   const architecture = imageArchitecture(facts.vm, facts.images);
   if (architecture.is === 'missing') return pending('ImageNotFound', `image ${architecture.name} does not exist; it tells the architecture of the guest`);
   const placement = place({
     ...reservedFor(spec), extraMiB: extraMiB(spec), board: boardOf(spec, architecture.of),
     ports: (spec.interfaces ?? []).flatMap(({ user }) => (user.forwards ?? []).map(({ hostPort, protocol }) => ({ hostPort, protocol: protocol ?? 'TCP' }))),
-  }, facts.candidates);
+  }, onNodeOf(facts));
   return placement.is === 'node' ? bind(facts, placement.name, (status.epoch ?? 0) + 1, now) : pending(placement.reason, placement.message);
 };
+
+/** Where a VM can be placed: its kept disks are on one node, and so is the VM then. */
+const onNodeOf = ({ candidates, claims: [claim] }: VmFacts): VmFacts['candidates'] => (claim ? candidates.filter(({ name }) => name === claim.node) : candidates);
 
 type Elder = NonNullable<VmFacts['elder']>;
 
@@ -141,11 +154,20 @@ const bindingLost = (facts: VmFacts, now: Date): Decision => {
 };
 
 const end = (facts: VmFacts, now: Date): Decision => {
+  const { spec, metadata, status: { nodeName } } = facts.vm;
+  const names = retainedDisks(spec);
+  const wait = (reason: Verdict['reason'], message: string): Decision => {
+    const standing: Standing = { phase: 'Terminating', ready: 'False', reason, message, progress: 'reconciling' };
+    return { ...nothing, status: statusOf(facts, standing, linkVerdicts(facts), now), outcome: waiting(message, 30_000) };
+  };
+  if (facts.absent && facts.unrecorded.length > 0 && !facts.namespace) return wait('Terminating', `namespace ${metadata.namespace} is not known yet, and ${facts.unrecorded.length} disks are kept for it`);
   if (facts.absent) return { ...nothing, tell: { is: 'end' }, finalizer: 'remove' };
-  const { nodeName } = facts.vm.status;
+  if (names.length > 0 && facts.keepsDisks === false) return wait('AgentTooOld', `the agent of node ${nodeName} can not keep disk ${names.join(', ')} after its VM; update it, or set deletionPolicy to Delete to have them deleted`);
+  if (names.length > 0 && !facts.namespace) return wait('Terminating', `namespace ${metadata.namespace} is not known yet, and disk ${names.join(', ')} is kept for it`);
+  const tell: Decision['tell'] = { is: 'end', ...(names.length > 0 && facts.namespace ? { keep: { namespace: metadata.namespace, namespaceUid: facts.namespace.uid, vm: metadata.name, disks: names } } : {}) };
   const message = facts.link === 'silent' ? `node ${nodeName} is silent; the VM is ended when it is back` : `node ${nodeName} is ending the VM`;
   const standing: Standing = { phase: 'Terminating', ready: facts.link === 'silent' ? 'Unknown' : 'False', reason: facts.link === 'silent' ? 'NodeUnreachable' : 'Terminating', message, progress: 'reconciling' };
-  return { ...nothing, tell: { is: 'end' }, passing: true, status: statusOf(facts, standing, linkVerdicts(facts), now), outcome: waiting(message, 30_000) };
+  return { ...nothing, tell, passing: true, status: statusOf(facts, standing, linkVerdicts(facts), now), outcome: waiting(message, 30_000) };
 };
 
 const bound = (facts: VmFacts, now: Date): Decision => {

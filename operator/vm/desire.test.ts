@@ -25,7 +25,7 @@ test('the largest VM that the schema admits fits into a frame', () => {
   expect(machine('x').error?.issues.map(({ message }) => message)).toEqual(['userData, networkData and sshAuthorizedKeys take more than 512 KiB together']);
   const vm = machine('').data;
   if (!vm) throw new Error('the largest one is valid');
-  const desire = desireOf({ vm, clusterId: 'c', images: new Map([['i'.repeat(253), { name: 'i', uid: vm.metadata.uid }]]) });
+  const desire = desireOf({ vm, clusterId: 'c', claims: [], images: new Map([['i'.repeat(253), { name: 'i', uid: vm.metadata.uid }]]) });
   if ('missing' in desire) throw new Error('its image is there');
   const fleet = makeFleet(() => 0);
   fleet.want('node-1', desire);

@@ -2,7 +2,8 @@ import { imageOf } from '#crds/v1alpha1/disks.ts';
 import { toMiB } from '#crds/kit/quantity.ts';
 import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
-import { desiredDisk, removedDisks } from './disks.ts';
+import { claimTrouble } from '../disk/claims.ts';
+import { desiredDisk, removedDisks, retainedDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { probeOf } from './guest.ts';
 import { interfaceMac, machineUidOf, machineUuid } from './identity.ts';
@@ -14,12 +15,16 @@ import { cloudInitOf } from './secrets.ts';
 export type Missing = { missing: Reason; message: string };
 
 /** The whole desire for the bound node, or what it waits for. */
-export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'report' | 'secrets' | 'toldDisks'>): DesiredVm | Missing => {
+export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'report' | 'secrets' | 'toldDisks' | 'claims' | 'namespace'>): DesiredVm | Missing => {
   const { vm, clusterId } = facts;
   const { metadata: { namespace, name, generation }, spec, status } = vm;
   const resolved = resolveImages(facts);
   const missing = spec.disks.flatMap((disk) => (resolved.get(disk.name)?.uid === undefined ? imageOf(disk) ?? [] : []));
   if (missing.length > 0) return { missing: 'ImageNotFound', message: `image ${[...new Set(missing)].join(', ')} does not exist` };
+  const trouble = claimTrouble(facts.claims, namespace, status.nodeName);
+  if (trouble !== undefined) return { missing: 'WaitingForDisk', message: trouble };
+  const keeps = facts.claims.length > 0 || retainedDisks(spec).length > 0;
+  if (keeps && !facts.namespace) return { missing: 'WaitingForDisk', message: `namespace ${namespace} is not known yet` };
   const removed = removedDisks(facts);
   const seed = cloudInitOf(name, spec, facts.secrets);
   if (seed.is === 'waits') return { missing: seed.reason, message: seed.message };
@@ -32,6 +37,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
     kind: 'vm', uid: machineUidOf(vm), namespace, name, generation,
     epoch: status.epoch ?? 1,
     uuid: machineUuid(clusterId, namespace, name),
+    ...(keeps && facts.namespace ? { namespaceUid: facts.namespace.uid } : {}),
     powerState: spec.powerState,
     restartPolicy: spec.restartPolicy,
     ...(spec.restartToken === undefined ? {} : { restartToken: spec.restartToken }),
@@ -41,7 +47,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
     memoryMiB: toMiB(spec.memory.size),
     ...(spec.memory.max === undefined ? {} : { maxMemoryMiB: toMiB(spec.memory.max) }),
     architecture, firmware, ...(cpuModel === undefined ? {} : { cpuModel }), devices: spec.devices,
-    disks: spec.disks.map((disk) => desiredDisk(disk, resolved.get(disk.name)?.uid)),
+    disks: spec.disks.map((disk) => desiredDisk(disk, resolved.get(disk.name)?.uid, facts.claims.find((claim) => claim.disk === disk.name)?.kept)),
     interfaces: (spec.interfaces ?? []).map(({ name: nic, user }) => ({
       name: nic,
       mac: interfaceMac(clusterId, namespace, name, nic),

@@ -3,8 +3,8 @@ import type { DesiredVm } from '#crds/wire/desired.ts';
 import { fromMiB, toMiB } from '#crds/kit/quantity.ts';
 import type { VmFacts } from './facts.ts';
 
-/** One disk as its node is told; `imageUid` is what it starts from. Pure. */
-export const desiredDisk = ({ name, cdrom, size, bus, bootOrder, readOnly, cache, limits }: VmSpec['disks'][number], imageUid: string | undefined): DesiredVm['disks'][number] => ({
+/** One disk as its node is told; `imageUid` is what it starts from, `kept` the kept disk that it is. Pure. */
+export const desiredDisk = ({ name, cdrom, size, bus, bootOrder, readOnly, cache, limits, deletionPolicy }: VmSpec['disks'][number], imageUid: string | undefined, kept?: string): DesiredVm['disks'][number] => ({
   name,
   ...(imageUid === undefined ? {} : { imageUid }),
   ...(cdrom === undefined ? {} : { cdrom: true }),
@@ -17,7 +17,12 @@ export const desiredDisk = ({ name, cdrom, size, bus, bootOrder, readOnly, cache
     ...(limits.iops === undefined ? {} : { iops: limits.iops }),
     ...(limits.bytesPerSecond === undefined ? {} : { mibPerSecond: toMiB(limits.bytesPerSecond) }),
   } }),
+  ...(deletionPolicy === 'Retain' ? { retain: true } : {}),
+  ...(kept === undefined ? {} : { kept }),
 });
+
+/** Names of the disks that outlive the VM. Pure. */
+export const retainedDisks = ({ disks }: Pick<VmSpec, 'disks'>): string[] => disks.flatMap(({ name, deletionPolicy }) => (deletionPolicy === 'Retain' ? [name] : []));
 
 type DiskFacts = Pick<VmFacts, 'vm' | 'report' | 'toldDisks'>;
 

@@ -1,6 +1,8 @@
 import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+import type { KeptDisk } from '#crds/wire/kept.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
+import type { Claim } from '../disk/claims.ts';
 import type { Holder } from './holders.ts';
 import type { Candidate } from './place.ts';
 import type { Architecture } from './needs.ts';
@@ -42,6 +44,14 @@ export type VmFacts = {
   images: ReadonlyMap<string, ImageFact>;
   /** Secrets that cloud-init refers to, by name; undefined when the guest has been given them. */
   secrets?: ReadonlyMap<string, SecretFact>;
+  /** Its namespace; undefined while the cache does not have it. */
+  namespace?: { uid: string; terminating: boolean };
+  /** Disks that were kept after an earlier VM of this name and that it shall have, and does not have yet. */
+  claims: readonly Claim[];
+  /** Disks that the bound node keeps of this machine and that no VirtualDisk stands for yet. */
+  unrecorded: readonly KeptDisk[];
+  /** Whether the bound node's agent can keep disks; undefined before it has spoken. */
+  keepsDisks?: boolean;
   /** Nodes that hold this uid, other than the bound one. */
   holders: readonly Holder[];
   /**

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
+import type { VirtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
 import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import type { Held } from '#crds/wire/messages.ts';
@@ -36,7 +37,7 @@ const cluster = (object: VirtualMachine, states: Record<string, NodeState>, over
   const images = Object.assign(fakeCache<VirtualMachineImage>(() => []), { hasSynced: () => true });
   const sources = {
     clusterId: 'c', vms: fakeCache(() => [object]), images, nodes: fakeCache(() => nodes), fleet,
-    inherited: () => over.inherited === true, historyWentBack: () => over.wentBack === true,
+    inherited: () => over.inherited === true, historyWentBack: () => over.wentBack === true, disks: fakeCache<VirtualDisk>(() => []), namespaces: fakeCache(() => []),
   };
   const orphansOn = (name: string) => {
     const node = nodes.find(({ metadata }) => metadata.name === name);

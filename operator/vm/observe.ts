@@ -1,10 +1,14 @@
 import { imageOf } from '#crds/v1alpha1/disks.ts';
+import type { ObjectMeta } from '#crds/v1alpha1/meta.ts';
+import type { VirtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
+import { claimsOf } from '../disk/claims.ts';
+import { unrecordedOn } from '../disk/unrecorded.ts';
 import { candidates, type NodeSources } from './candidates.ts';
 import type { ImageFact, VmFacts } from './facts.ts';
 import { elderOf, holdersOf } from './holders.ts';
@@ -14,6 +18,8 @@ import { machineUidOf } from './identity.ts';
 export type VmSources = NodeSources & {
   clusterId: string;
   images: Cache<VirtualMachineImage>;
+  disks: Cache<VirtualDisk>;
+  namespaces: Cache<{ metadata: ObjectMeta }>;
   /** Whether the VM was there when this operator began to decide: a history that is no more may have given it to a node. */
   inherited: (uid: string) => boolean;
   /** Whether it is known that there was such a history. */
@@ -49,6 +55,22 @@ const unheardOf = (names: readonly string[], { fleet, historyWentBack }: VmSourc
   return node === undefined ? {} : { unheard: { node, forLong } };
 };
 
+/** Disks that outlive the VM, or an earlier one of its name. Whose a disk is, is read from the VM and its namespace, never from what a node says. */
+const keptFacts = (vm: VirtualMachine, { fleet, disks, namespaces }: VmSources): Pick<VmFacts, 'namespace' | 'claims' | 'unrecorded' | 'keepsDisks'> => {
+  const { metadata: { namespace, name }, spec, status: { nodeName, disks: known = [] } } = vm;
+  const uid = machineUidOf(vm);
+  const owner = namespaces.get(namespace)?.metadata;
+  const all = disks.list();
+  const has = new Set((nodeName === undefined ? [] : (fleet.report(nodeName, uid)?.disks ?? known)).map((disk) => disk.name));
+  const keeps = nodeName === undefined ? undefined : fleet.keepsDisks(nodeName);
+  return {
+    ...(owner ? { namespace: { uid: owner.uid, terminating: owner.deletionTimestamp !== undefined } } : {}),
+    claims: claimsOf({ namespace, namespaceUid: owner?.uid, name, disks: spec.disks }, all, fleet).filter(({ disk }) => !has.has(disk)),
+    unrecorded: nodeName === undefined ? [] : unrecordedOn(nodeName, { disks, fleet }).filter(({ owner: { vmUid } }) => vmUid === uid),
+    ...(keeps === undefined ? {} : { keepsDisks: keeps }),
+  };
+};
+
 /** Reads everything that one decision needs. */
 export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const { fleet, images, nodes } = sources;
@@ -72,6 +94,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),
     endedForEver: nodeName !== undefined && fleet.isEndedForEver(nodeName, uid),
     images: new Map(wanted.map((image) => [image.metadata.name, imageFact(image)])),
+    ...keptFacts(vm, sources),
     holders: holdersOf(uid, sources).filter(({ node }) => node !== nodeName),
     ...(elder ? { elder } : {}),
     ...(nodeName === undefined && sources.inherited(vm.metadata.uid) ? unheardOf(names, sources) : {}),

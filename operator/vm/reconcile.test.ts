@@ -1,5 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
+import { objectMeta } from '#crds/v1alpha1/meta.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { type VirtualDisk, virtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
 import { hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import { virtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
@@ -27,6 +29,8 @@ const lab = (...vms: VirtualMachine[]) => {
   const store = new Map(vms.map((vm) => [`default/${vm.metadata.name}`, vm]));
   const image = virtualMachineImage.parse({ metadata: { name: 'guest', namespace: 'default', uid: uidOf(9), resourceVersion: '1' }, spec: { source: { http: { url: 'http://h/i' } }, format: 'qcow2' } });
   const node = hypervisorNode.parse({ metadata: { name: 'node-1', uid: 'n', resourceVersion: '1' } });
+  const disks: VirtualDisk[] = [];
+  const namespace = { metadata: objectMeta.parse({ name: 'default', uid: uidOf(8), resourceVersion: '1' }) };
   const writes: string[] = [];
   const notes: string[] = [];
   const steps: TimedStep[] = [];
@@ -43,6 +47,9 @@ const lab = (...vms: VirtualMachine[]) => {
     clusterId: 'c', inherited: () => false, historyWentBack: () => false, fleet, now: () => new Date(Date.UTC(2030, 0, 1) + time.ms), monotonicMs: () => time.ms,
     vms: fakeCache(() => [...store.values()]),
     images: fakeCache(() => [image]),
+    disks: fakeCache<VirtualDisk>(() => disks),
+    namespaces: fakeCache(() => [namespace]),
+    recordDisk: async ({ uid, owner: { disk } }, keptFor) => { writes.push(`record ${disk} of ${keptFor.vm}`); disks.push(virtualDisk.parse({ metadata: { name: disk, namespace: keptFor.namespace, uid, resourceVersion: '1' }, status: { observedGeneration: -1, uid, diskName: disk, vmName: keptFor.vm, namespaceUid: keptFor.namespaceUid, nodeName: keptFor.node } })); },
     nodes: fakeCache(() => [node]),
     writeStatus: async (vm, status) => { await Promise.resolve(); writes.push(`status ${status.phase}`); put(vm, { status }); },
     writeFinalizers: async (vm, finalizers) => { writes.push(`finalizers ${finalizers.join()}`); put(vm, { metadata: { ...vm.metadata, finalizers: [...finalizers] } }); },
@@ -55,7 +62,7 @@ const lab = (...vms: VirtualMachine[]) => {
     fleet.member('node-1').vms.set(uidOf(digit), { kind: 'vm', uid: uidOf(digit), generation: 1, epoch: 1, digest: held?.digest ?? '', state, disks: [], forwards: [], ...over });
   };
   const statusOf = (name: string) => store.get(`default/${name}`)?.status;
-  return { time, fleet, store, secrets, steps, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
+  return { time, fleet, disks, store, secrets, steps, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
 };
 
 describe('a VM', () => {
@@ -139,5 +146,18 @@ describe('a VM', () => {
     node.absent.add(uidOf(1));
     await reconcile('default/a');
     expect(writes.at(-1)).toBe('finalizers ');
+  });
+
+  test('that was deleted goes after the disk that outlives it has its VirtualDisk', async () => {
+    const vm = machine('a', 1);
+    const { fleet, reconcile, writes, put } = lab(vm);
+    await reconcile('default/a');
+    put(vm, { metadata: { ...vm.metadata, finalizers: ['strato.dev/vm'], deletionTimestamp: '2030-01-01T00:00:00Z' } });
+    const member = fleet.member('node-1');
+    member.absent.add(uidOf(1));
+    member.keptOf.set(uidOf(1), [{ uid: uidOf(7), owner: { namespace: 'default', namespaceUid: uidOf(8), vm: 'a', vmUid: uidOf(1), disk: 'data' }, sizeMiB: 1 }]);
+    writes.length = 0;
+    await reconcile('default/a');
+    expect(writes).toEqual(['record data of a', 'finalizers ']);
   });
 });

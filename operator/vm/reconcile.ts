@@ -7,6 +7,8 @@ import { decide, type Decision } from './decide.ts';
 import { madeDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { timedSteps, type TimedStep } from './guest.ts';
+import type { KeptDisk } from '#crds/wire/kept.ts';
+import type { KeptFor } from '../disk/record.ts';
 import { machineUidOf } from './identity.ts';
 import { observe, type VmSources } from './observe.ts';
 import { type SecretFact, secretNames } from './secrets.ts';
@@ -15,6 +17,8 @@ import { type SecretFact, secretNames } from './secrets.ts';
 export type VmHands = VmSources & {
   writeStatus: (vm: VirtualMachine, status: VmStatus) => Promise<void>;
   writeFinalizers: (vm: VirtualMachine, finalizers: readonly string[]) => Promise<void>;
+  /** Makes the VirtualDisk of a disk that outlives a VM. */
+  recordDisk: (disk: KeptDisk, keptFor: KeptFor) => Promise<void>;
   /** Reads a Secret of a VM's namespace. */
   secret: (namespace: string, name: string) => Promise<SecretFact>;
   event: (vm: VirtualMachine, event: { type: 'Normal' | 'Warning'; reason: string; note: string }) => void;
@@ -52,7 +56,7 @@ export const makeVmReconciler = (hands: VmHands) => {
     if (nodeName === undefined) return;
     if (it.is === 'desire') hands.fleet.want(nodeName, it.vm, madeDisks(vm));
     if (it.is === 'withhold') hands.fleet.withhold(nodeName, machineUidOf(vm));
-    if (it.is === 'end') hands.fleet.doom(nodeName, machineUidOf(vm), 'vm');
+    if (it.is === 'end') hands.fleet.doom(nodeName, machineUidOf(vm), 'vm', it.keep);
   };
 
   /** One decision and at most one write. True when there is to be another look at once. */
@@ -60,7 +64,13 @@ export const makeVmReconciler = (hands: VmHands) => {
     const vm = hands.vms.get(key);
     if (!vm) return settled;
     const secrets = await secretsFor(vm, hands);
-    const decision = decide({ ...observe(vm, { ...hands, vms }), ...(secrets ? { secrets } : {}) }, hands.now());
+    const facts: VmFacts = { ...observe(vm, { ...hands, vms }), ...(secrets ? { secrets } : {}) };
+    const decision = decide(facts, hands.now());
+    const { metadata: { namespace, name }, status: { nodeName } } = vm;
+    if (decision.record.length > 0 && facts.namespace && nodeName !== undefined) {
+      for (const disk of decision.record) await hands.recordDisk(disk, { namespace, namespaceUid: facts.namespace.uid, vm: name, node: nodeName });
+      return 'again';
+    }
     tell(vm, decision);
     if (decision.finalizer) {
       const others = vm.metadata.finalizers.filter((each) => each !== vmFinalizer);

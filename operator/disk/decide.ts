@@ -1,0 +1,69 @@
+import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
+import { fromMiB } from '#crds/kit/quantity.ts';
+import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
+import { diskFinalizer } from '#crds/v1alpha1/names.ts';
+import type { DiskStatus, VirtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
+import type { KeptDisk } from '#crds/wire/kept.ts';
+
+/** Everything that a decision about one VirtualDisk rests on. */
+export type DiskFacts = {
+  disk: VirtualDisk;
+  /** Its node. `deleted`: its HypervisorNode is deleted and its agent is away: somebody has said that it is gone for good. */
+  link: 'connected' | 'joining' | 'silent' | 'deleted';
+  /** What its node says of it. */
+  kept?: KeptDisk;
+  /** Its node has it no more, and the VM that it is for has a disk of that name there, by the word of the node: the VM has it back. */
+  taken: boolean;
+  /** Its node has said that it is gone, after it was told to end it. */
+  absent: boolean;
+};
+
+/** What is to be done about one VirtualDisk: at most one of `finalizer`, `remove` and `status`. `end`: its node shall remove the files. */
+export type DiskDecision = { status?: DiskStatus; finalizer?: 'add' | 'remove'; remove?: true; end?: true; outcome: Outcome };
+
+/**
+ * Decides about one VirtualDisk. Pure. Its data is removed only since somebody deletes the object; the object goes by itself only when the VM has
+ * the disk back.
+ */
+export const decide = (facts: DiskFacts, now: Date): DiskDecision => {
+  const { disk: { metadata, status }, link, taken, absent } = facts;
+  const finalized = metadata.finalizers.includes(diskFinalizer);
+  const deleting = metadata.deletionTimestamp !== undefined;
+  if (status.uid === undefined || status.nodeName === undefined) return unrecorded(facts, finalized, deleting, now);
+  if (deleting) {
+    if (!finalized) return { outcome: settled };
+    if (taken || absent || link === 'deleted') return { finalizer: 'remove', outcome: settled };
+    const message = link === 'connected' ? `node ${status.nodeName} removes the files` : `node ${status.nodeName} is silent; the files are removed when it is back. If it is gone for good: kubectl delete hvn ${status.nodeName}`;
+    const reason = link === 'connected' ? 'Terminating' : 'NodeUnreachable';
+    return { end: true, status: statusOf(facts, 'Deleting', [ready('False', reason, message), { ...ready('True', reason, message), type: 'Reconciling' }], now), outcome: waiting(message, 30_000) };
+  }
+  if (taken) return { remove: true, outcome: settled };
+  if (!finalized) return { finalizer: 'add', outcome: settled };
+  // Nothing is said of a disk before its agent has spoken.
+  if (link === 'joining') return { outcome: waiting('its node to speak', 5_000) };
+  if (link !== 'connected') {
+    const message = link === 'silent' ? `node ${status.nodeName} is silent; the disk may well be there` : `node ${status.nodeName} was deleted, and its agent is away`;
+    return { status: statusOf(facts, 'Unknown', [ready('Unknown', 'NodeUnreachable', message)], now), outcome: waiting(message, 30_000) };
+  }
+  if (facts.kept) return { status: statusOf(facts, 'Kept', [ready('True', 'Kept', `on node ${status.nodeName}, for VM ${status.vmName}`)], now), outcome: settled };
+  const message = `node ${status.nodeName} does not have it any more; restore it there, or delete this object`;
+  return { status: statusOf(facts, 'Missing', [ready('False', 'DiskMissing', message), { ...ready('True', 'DiskMissing', message), type: 'Stalled' }], now), outcome: waiting(message, 30_000) };
+};
+
+/** An object that stands for no disk. One with our finalizer is perhaps being recorded in this moment. */
+const unrecorded = (facts: DiskFacts, finalized: boolean, deleting: boolean, now: Date): DiskDecision => {
+  if (deleting) return finalized ? { finalizer: 'remove', outcome: settled } : { outcome: settled };
+  if (finalized) return { outcome: waiting('its node and uid to be recorded', 30_000) };
+  const message = 'it was not made by the operator and stands for no disk; delete it';
+  return { status: statusOf(facts, undefined, [ready('False', 'NotRecorded', message), { ...ready('True', 'NotRecorded', message), type: 'Stalled' }], now), outcome: settled };
+};
+
+const ready = (status: Verdict['status'], reason: Verdict['reason'], message: string): Verdict => ({ type: 'Ready', status, reason, message });
+
+const statusOf = ({ disk: { metadata: { generation }, status: old }, kept }: DiskFacts, state: DiskStatus['state'], verdicts: readonly Verdict[], now: Date): DiskStatus => {
+  const { state: _state, conditions: _conditions, ...known } = old;
+  return {
+    ...known, observedGeneration: generation, ...(kept ? { size: fromMiB(kept.sizeMiB) } : {}), ...(state === undefined ? {} : { state }),
+    conditions: dated(verdicts, old.conditions ?? [], generation, now),
+  };
+};
