@@ -122,7 +122,10 @@ export const startOperator = (parts: OperatorParts) => {
 
   fleet.listen({
     vm: (about) => {
-      for (const held of vms.by('machine', about.uid)) queues.vm.add(held.key);
+      for (const held of vms.by('machine', about.uid)) {
+        queues.vm.add(held.key);
+        for (const disk of disks.by('vm', held.key)) queues.disk.add(disk.key);
+      }
     },
     image: (uid) => { for (const held of images.by('uid', uid)) queues.image.add(held.key); },
     node: (node) => {
@@ -189,7 +192,7 @@ export const startOperator = (parts: OperatorParts) => {
 
   const synced = Promise.all(informers.map((each) => each.synced));
   const everything = () => {
-    for (const of of ['vm', 'image', 'disk', 'node'] as const) for (const held of byName[of].all()) queues[of].add(held.key);
+    for (const kind of ['vm', 'image', 'disk', 'node'] as const) for (const held of byName[kind].all()) queues[kind].add(held.key);
   };
   const links = new Map<string, string>();
   const lookForSilence = () => {

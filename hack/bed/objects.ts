@@ -1,5 +1,7 @@
+import { z } from 'zod';
 import { hypervisorNode, hypervisorNodeKind } from '#crds/v1alpha1/hypervisornode.ts';
 import { apiVersion, type Condition } from '#crds/v1alpha1/meta.ts';
+import { type VirtualDisk, virtualDisk, virtualDiskKind } from '#crds/v1alpha1/virtualdisk.ts';
 import { virtualMachine, virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
 import { virtualMachineImage, virtualMachineImageKind } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { isNotFound, type Kube } from '#operator/kube/kube.ts';
@@ -25,6 +27,9 @@ const waitMs = 60_000;
 const vms = resourceOf(virtualMachineKind);
 const images = resourceOf(virtualMachineImageKind);
 const nodes = resourceOf(hypervisorNodeKind);
+const disks = resourceOf(virtualDiskKind);
+
+const diskList = z.object({ items: z.array(virtualDisk) });
 
 /** Anything with conditions. */
 export type Judged = { status: { conditions?: readonly Condition[] | undefined } };
@@ -85,6 +90,10 @@ export const user = (kube: Kube, namespace = 'default') => {
     image: readImage,
     imageIs: (name: string, wanted: string, ms = waitMs) => awaited(`image ${name}`, () => readImage(name), wanted, ms),
     deleteImage: async (name: string) => { await kube.request('DELETE', pathOf(images, { namespace, name })); },
+    /** The kept disks of a VM. */
+    disksOf: async (vmName: string): Promise<VirtualDisk[]> =>
+      diskList.parse(await kube.request('GET', pathOf(disks, { namespace }))).items.filter(({ status }) => status.vmName === vmName),
+    deleteDisk: async (name: string) => { await kube.request('DELETE', pathOf(disks, { namespace, name })); },
     node: readNode,
     nodeIs: (name: string, wanted: string, ms = waitMs) => awaited(`node ${name}`, () => readNode(name), wanted, ms),
     annotateNode: async (name: string, annotations: Record<string, string | null>) => {

@@ -79,7 +79,10 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
       tellOfEnd(uid, kind);
     },
     facts: (facts) => {
-      member().facts = facts;
+      const it = member();
+      it.facts = facts;
+      // What was told with an end before is in them, or is over.
+      it.keptOf.clear();
       fleet.tellListeners((listener) => listener.node(node));
     },
   };

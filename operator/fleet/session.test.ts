@@ -153,6 +153,9 @@ describe('a session', () => {
     expect([fleet.isAbsent('node-1', uid), types()]).toEqual([false, ['welcome', 'tombstone']]);
     await say({ type: 'absent', kind: 'vm', uid, kept: [kept] });
     expect([fleet.isAbsent('node-1', uid), fleet.keptDisks('node-1')]).toEqual([true, [kept]]);
+    // What its facts say later counts: the disk was taken back.
+    await say({ type: 'facts', facts: { ...facts, keptDisks: [] } });
+    expect(fleet.keptDisks('node-1')).toEqual([]);
   });
 
   test('has a kept disk ended when the agent says so, and not before; what its facts said of it is no word any more', async () => {

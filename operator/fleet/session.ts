@@ -83,7 +83,8 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     it.session?.close('a newer session of this node');
     // What the last agent of the node said is no word of this one.
     const known = it.agentId === message.agentId;
-    if (!known) for (const each of [it.vms, it.images, it.endedForEver, it.keptOf]) each.clear();
+    if (!known) for (const each of [it.vms, it.images, it.endedForEver]) each.clear();
+    it.keptOf.clear();
     Object.assign(it, {
       agentId: message.agentId, facts: message.facts, protocol, listed: known && it.listed === true, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
       view: known ? { is: 'joining', told: it.view.told } : joining, session: { id, wake: commands.sync, close: (why: string) => close(4001, why) },
