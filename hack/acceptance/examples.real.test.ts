@@ -1,5 +1,6 @@
 // Every file of examples/ applied as it stands, but for where its images are served: it becomes what it declares, on real QEMU.
 import { readdirSync, readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Manifest, parseManifests } from '../bed/apply.ts';
@@ -56,3 +57,15 @@ test('what they show is there: the firmware, the architecture, the disk, the hos
   expect(await serialOf('cloud-init-user')).toContain('STRATO ready host=web-1');
   expect((await me.vm('arm64')).status.resolved).toMatchObject({ architecture: 'arm64', accelerator: 'tcg' });
 });
+
+test('the retained disk outlives its VM and is back when the file is applied again', async () => {
+  const inode = async () => (await stat(join(all.node.paths.disks((await me.vm('retained-disk')).metadata.uid), 'data.qcow2'))).ino;
+  const before = await inode();
+  await me.deleteVm('retained-disk');
+  await me.vmGone('retained-disk', stepMs);
+  expect((await me.disksOf('retained-disk')).map(({ status }) => status.diskName)).toEqual(['data']);
+  for (const object of vmsOf('retained-disk.yaml')) await me.apply({ ...object, metadata: { ...object.metadata, namespace } });
+  await me.vmIs('retained-disk', 'Ready=True Running', bootMs);
+  expect(await inode()).toBe(before);
+  await until('the VirtualDisk to be gone', async () => (await me.disksOf('retained-disk')).length === 0, stepMs);
+}, 2 * bootMs);
