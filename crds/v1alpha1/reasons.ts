@@ -103,7 +103,7 @@ export const reasons = {
   WaitingForNode: ['No connected node can import the image now.', 'Look at `kubectl get hvn`.'],
   ChecksumMismatch: ['The fetched bytes do not have the declared checksum.', 'Correct the checksum or the source in a new image.', 'DisksReady'],
   ChecksumMissing: ['The list at checksumUrl has no entry for the file, or is no list of checksums; it is looked at again.', 'See the message; correct checksumUrl or the URL in a new image, or wait until the list is complete.', 'DisksReady'],
-  DigestMismatch: ['The source now gives other bytes than the first import.', 'Create another image for the new content.', 'DisksReady'],
+  DigestMismatch: ['The source now gives other bytes than the first import; or a node, which the message names, reports such bytes as the image.', 'Create another image for the new content; or look at the agent of the node.', 'DisksReady'],
   ImageRefused: ['The file is not a plain image: see the message.', 'Convert it (no backing file, no external data file) and create another image.', 'DisksReady'],
   SourceRefused: ['The source, or where it redirects to, may not be fetched: it is not plain http or https, or it leads to an address that is not public.', 'Create another image with another URL; or have an administrator allow the network by image_allowed_networks of the agent.', 'DisksReady'],
   DownloadFailed: ['The source could not be fetched; it is tried again.', 'See the message; look at the server that it names.', 'DisksReady'],

@@ -147,6 +147,8 @@ export const makeFleet = (monotonicMs: () => number) => {
     /** Names of all disks that a VM was ever told to have there. */
     toldDisks: (node: string, uid: string): ReadonlySet<string> => members.get(node)?.toldDisks.get(uid) ?? new Set(),
     report: (node: string, uid: string): ObservedVm | undefined => members.get(node)?.vms.get(uid),
+    /** What a node said of its copy of an image. */
+    imageReport: (node: string, uid: string): ObservedImage | undefined => members.get(node)?.images.get(uid),
     /** Set when the object of a uid is too large to be sent to its node. */
     oversize: (node: string, uid: string): Oversize | undefined => {
       const it = members.get(node);

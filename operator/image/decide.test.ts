@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { type VirtualMachineImage, virtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
+import { desireDigest } from '#crds/wire/desired.ts';
 import type { ObservedImage } from '#crds/wire/observed.ts';
 import { decide, type ImageFacts } from './decide.ts';
 
@@ -15,8 +16,14 @@ const image = (status: object = {}, metadata: object = {}): VirtualMachineImage 
 });
 
 const report = (over: Partial<ObservedImage> = {}): ObservedImage => ({ kind: 'image', uid, generation: 2, digest: 'd', state: 'importing', progress: 30, ...over });
-const done = report({ state: 'ready', progress: 100, content: { digest, sizeBytes: 10, virtualSizeBytes: 64 * 1024 ** 2 } });
+const holds = (of: string, reflects = 'd'): ObservedImage => report({ state: 'ready', progress: 100, digest: reflects, content: { digest: of, sizeBytes: 10, virtualSizeBytes: 64 * 1024 ** 2 } });
 const facts = (over: Partial<ImageFacts> = {}): ImageFacts => ({ image: image(), users: [], connected: ['node-1', 'node-2'], reports: new Map(), holders: [], ...over });
+/** What a node that was asked answers when it has imported: `of`, under the very desire that it is told. */
+const answer = (before: ImageFacts, node: string, of = digest): ImageFacts => {
+  const desire = decide(before, now).tell.get(node);
+  return { ...before, reports: new Map([...before.reports, [node, holds(of, desire && desireDigest(desire))]]) };
+};
+const refusals = (it: ReturnType<typeof decide>) => conditionOf(it.status?.conditions, 'CopiesRefused');
 const ready = (it: ReturnType<typeof decide>) => { const found = conditionOf(it.status?.conditions, 'Ready'); return `${found?.status} ${found?.reason}`; };
 
 describe('an image', () => {
@@ -30,9 +37,52 @@ describe('an image', () => {
   });
 
   test('is imported by the other nodes once its digest is fixed, and they are told the digest', () => {
-    const decision = decide(facts({ users: ['node-2', 'node-1'], reports: new Map([['node-2', done]]) }), now);
+    const decision = decide(answer(facts({ users: ['node-2', 'node-1'] }), 'node-2'), now);
     expect([...decision.tell].map(([node, desire]) => [node, desire.digest])).toEqual([['node-2', digest], ['node-1', digest]]);
     expect(decision.status).toMatchObject({ phase: 'Ready', digest, size: 10, virtualSize: '64Mi', progress: '100%', importingNode: 'node-2' });
+  });
+
+  test.each([
+    ['nobody asked', 'node-1'],
+    ['was asked for something else', 'node-2'],
+  ])('gets no digest from a node that %s', (_, node) => {
+    const before = facts({ image: image({ importingNode: 'node-2' }), users: ['node-2'] });
+    const decision = decide({ ...before, reports: new Map([[node, holds(`sha256:${'e'.repeat(64)}`, 'of another desire')]]) }, now);
+    expect([decision.status?.digest, decision.status?.importingNode, decision.status?.phase]).toEqual([undefined, 'node-2', 'Importing']);
+    expect([...decision.tell].map(([told, desire]) => [told, desire.digest])).toEqual([['node-2', undefined]]);
+  });
+
+  test('gets no digest from a node that reports other bytes than spec.checksum: another one imports it, and a condition says so', () => {
+    const checksum = `sha256:${'c'.repeat(64)}`;
+    const summed = virtualMachineImage.parse({ ...image({ importingNode: 'node-1' }), spec: { ...image().spec, checksum } });
+    const decision = decide(answer(facts({ image: summed }), 'node-1'), now);
+    expect([decision.status?.digest, decision.status?.importingNode, [...decision.tell.keys()]]).toEqual([undefined, 'node-2', ['node-2']]);
+    expect(refusals(decision)).toMatchObject({ status: 'True', reason: 'ChecksumMismatch', message: expect.stringContaining(`node-1 reports ${digest}`) });
+    const alone = decide(answer(facts({ image: summed, connected: ['node-1'] }), 'node-1'), now);
+    expect([alone.status?.digest, ready(alone), conditionOf(alone.status?.conditions, 'Reconciling')?.status]).toEqual([undefined, 'False ChecksumMismatch', 'True']);
+    expect(decide(answer(facts({ image: summed }), 'node-1', checksum), now).status).toMatchObject({ digest: checksum, phase: 'Ready' });
+  });
+
+  test('keeps its digest when a node that was told it reports another one; the condition names the node, and the sizes stay', () => {
+    const other = `sha256:${'b'.repeat(64)}`;
+    const fixed = facts({ image: image({ digest, importingNode: 'node-1', size: 5, virtualSize: '1Mi' }), users: ['node-1', 'node-2'] });
+    const decision = decide(answer(answer(fixed, 'node-2', other), 'node-1', other), now);
+    expect([decision.status?.digest, decision.status?.size, decision.status?.virtualSize, ready(decision)]).toEqual([digest, 5, '1Mi', 'True Ready']);
+    expect(refusals(decision)).toMatchObject({ status: 'True', reason: 'DigestMismatch', message: expect.stringMatching(/^node-1 reports sha256:b+, node-2 reports/) });
+    expect([...decision.tell.values()].map((desire) => desire.digest)).toEqual([digest, digest]);
+    expect(refusals(decide(answer(fixed, 'node-2'), now))).toBeUndefined();
+  });
+
+  test('says nothing of a node that has not been told the digest yet', () => {
+    const fixed = facts({ image: image({ digest, importingNode: 'node-1' }), users: ['node-2'] });
+    expect(refusals(decide({ ...fixed, reports: new Map([['node-2', holds(`sha256:${'b'.repeat(64)}`, 'told before')]]) }, now))).toBeUndefined();
+  });
+
+  test('names a few of many such nodes', () => {
+    const names = Array.from({ length: 20 }, (_, at) => `node-${at + 10}`);
+    const fixed = facts({ image: image({ digest, importingNode: 'node-10' }), users: names });
+    const decision = decide(names.reduce((before, node) => answer(before, node, `sha256:${'b'.repeat(64)}`), fixed), now);
+    expect(refusals(decision)?.message).toMatch(/node-12 reports sha256:b+ and 17 more/);
   });
 
   test('tells the node all of where the content comes from', () => {

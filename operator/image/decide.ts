@@ -1,7 +1,7 @@
 import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
 import { isReason } from '#crds/v1alpha1/reasons.ts';
 import type { ImageStatus, VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
-import type { DesiredImage } from '#crds/wire/desired.ts';
+import { type DesiredImage, desireDigest } from '#crds/wire/desired.ts';
 import type { ObservedImage } from '#crds/wire/observed.ts';
 
 /** Everything that a decision about one image rests on. */
@@ -21,46 +21,77 @@ export type ImageFacts = {
 export type ImageDecision = { status?: ImageStatus; tell: ReadonlyMap<string, DesiredImage>; drop: readonly string[] };
 
 /**
- * Decides about one image. One node imports it first and so fixes its digest; others import it when a VM of theirs needs
- * it, and must get the same. A copy on a node is only a cache: VMs hold links of their own.
+ * Decides about one image. One node is asked to import it first and so fixes its digest, if that is not against spec.checksum; what
+ * others say counts for nothing. They import it when a VM of theirs needs it, and must get the same. A copy on a node is
+ * only a cache: VMs hold links of their own.
  */
 export const decide = (facts: ImageFacts, now: Date): ImageDecision => {
   const { image, users, connected, reports } = facts;
   const { metadata, spec, status: old } = image;
   if (metadata.deletionTimestamp !== undefined) return { tell: new Map(), drop: facts.holders };
   const importer = chooseImporter(facts);
-  const digest = old.digest ?? (importer === undefined ? undefined : reports.get(importer)?.content?.digest);
   const { checksum, checksumUrl, format, source: { http: { url, mirrors } } } = spec;
-  const desire: DesiredImage = {
+  const first: DesiredImage = {
     kind: 'image', uid: metadata.uid, namespace: metadata.namespace, name: metadata.name, generation: metadata.generation, url, format,
     ...(mirrors === undefined ? {} : { mirrors }), ...(checksum === undefined ? {} : { checksum }), ...(checksumUrl === undefined ? {} : { checksumUrl }),
-    ...(digest === undefined ? {} : { digest }),
   };
+  const answer = importer === undefined ? undefined : reports.get(importer);
+  // Of this very desire: what a node holds from before was perhaps asked for by nobody.
+  const digest = old.digest ?? (answer?.digest === desireDigest(first) ? claimOf(answer) : undefined);
+  const desire = digest === undefined ? first : { ...first, digest };
   // Until the digest is fixed one node alone imports: two first imports could fix two contents.
   const nodes = digest === undefined ? (importer === undefined ? [] : [importer]) : [...new Set([...users, ...(importer === undefined ? [] : [importer])])];
   const told = nodes.filter((node) => users.includes(node) || connected.includes(node) || facts.holders.includes(node));
-  return { status: statusOf(facts, importer, digest, now), tell: new Map(told.map((node) => [node, desire])), drop: [] };
+  return { status: statusOf(facts, importer, desire, now), tell: new Map(told.map((node) => [node, desire])), drop: [] };
+};
+
+/** The content that a node says it has. */
+const claimOf = ({ state, content }: ObservedImage): string | undefined => (state === 'ready' ? content?.digest : undefined);
+
+/** A claim that is against the checksum of the spec. Of a sha512 nothing can be said here: the node compares it. */
+const againstChecksum = ({ spec: { checksum } }: VirtualMachineImage, report: ObservedImage | undefined): boolean => {
+  const claim = report && claimOf(report);
+  return claim !== undefined && checksum?.startsWith('sha256:') === true && claim !== checksum;
 };
 
 const chooseImporter = ({ image, users, connected, reports }: ImageFacts): string | undefined => {
-  const ready = [...reports].find(([, report]) => report.state === 'ready')?.[0];
-  const { importingNode } = image.status;
-  const stays = importingNode !== undefined && (connected.includes(importingNode) || image.status.digest !== undefined) ? importingNode : undefined;
-  return ready ?? stays ?? users.find((node) => connected.includes(node)) ?? connected.toSorted()[0];
+  const able = connected.filter((node) => !againstChecksum(image, reports.get(node)));
+  const { importingNode, digest } = image.status;
+  if (importingNode !== undefined && (able.includes(importingNode) || digest !== undefined)) return importingNode;
+  return users.find((node) => able.includes(node)) ?? able.toSorted()[0];
 };
 
-const statusOf = ({ image, reports }: ImageFacts, importer: string | undefined, digest: string | undefined, now: Date): ImageStatus => {
+const namedRefusals = 3;
+
+/** Nodes that report other bytes than those that this image is, although they were told. */
+const refusalsOf = ({ image, reports }: ImageFacts, desire: DesiredImage): Verdict[] => {
+  const refused = [...reports].filter(([, report]) => {
+    const claim = claimOf(report);
+    const other = desire.digest !== undefined && claim !== undefined && claim !== desire.digest && report.digest === desireDigest(desire);
+    return other || againstChecksum(image, report);
+  }).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  if (refused.length === 0) return [];
+  const named = refused.slice(0, namedRefusals).map(([node, report]) => `${node} reports ${claimOf(report)}`).join(', ');
+  const more = refused.length > namedRefusals ? ` and ${refused.length - namedRefusals} more` : '';
+  const [reason, is] = desire.digest === undefined ? ['ChecksumMismatch' as const, `spec.checksum is ${image.spec.checksum}`] : ['DigestMismatch' as const, `the image is ${desire.digest}`];
+  return [{ type: 'CopiesRefused', status: 'True', reason, message: `${named}${more}, and ${is}: such a copy is not used; look at the agent of the node` }];
+};
+
+const statusOf = (facts: ImageFacts, importer: string | undefined, desire: DesiredImage, now: Date): ImageStatus => {
+  const { image, reports } = facts;
+  const { digest } = desire;
   const { metadata: { generation }, status: old } = image;
   const report = importer === undefined ? undefined : reports.get(importer);
-  const content = report?.content;
+  const content = digest !== undefined && report?.content?.digest === digest ? report.content : undefined;
+  const refusals = refusalsOf(facts, desire);
   const base = { observedGeneration: generation, ...(importer === undefined ? {} : { importingNode: importer }), ...(digest === undefined ? {} : { digest }) };
   const sizes = content ? { size: content.sizeBytes, virtualSize: bytes(content.virtualSizeBytes) } : { ...(old.size === undefined ? {} : { size: old.size }), ...(old.virtualSize === undefined ? {} : { virtualSize: old.virtualSize }) };
   const make = (phase: ImageStatus['phase'], verdicts: Verdict[], progress?: number): ImageStatus => ({
     ...base, ...sizes, ...(phase ? { phase } : {}), ...(progress === undefined ? {} : { progress: `${progress}%` }),
-    conditions: dated(verdicts, old.conditions ?? [], generation, now),
+    conditions: dated([...verdicts, ...refusals], old.conditions ?? [], generation, now),
   });
   // The digest is fixed: the image is good, whatever one node says of its own copy now.
-  if (old.digest !== undefined || report?.state === 'ready') {
+  if (digest !== undefined) {
     return make('Ready', [{ type: 'Ready', status: 'True', reason: 'Ready', message: 'the image is imported' }], 100);
   }
   if (report?.state === 'failed' || report?.trouble) {
@@ -71,6 +102,11 @@ const statusOf = ({ image, reports }: ImageFacts, importer: string | undefined, 
       { type: 'Ready', status: 'False', reason, message },
       { type: final ? 'Stalled' : 'Reconciling', status: 'True', reason, message },
     ]);
+  }
+  const [refused] = refusals;
+  if (importer === undefined && refused) {
+    const { reason, message } = refused;
+    return make('Pending', [{ type: 'Ready', status: 'False', reason, message }, { type: 'Reconciling', status: 'True', reason, message }]);
   }
   if (importer === undefined) {
     const message = 'no node is connected';

@@ -221,6 +221,28 @@ describe('a bound VM', () => {
     expect(conditionOf(status?.conditions, 'Ready')?.message).toContain('guest');
   });
 
+  describe('whose node holds other content under the name of its image', () => {
+    const refused = { images: new Map([['guest', { name: 'guest', uid: imageUid, digest: 'sha256:a', refused: 'node node-1 reports sha256:b as image guest, which is sha256:a' }]]) };
+    const made = { disks: [{ name: 'root', sizeMiB: 64, format: 'qcow2', state: 'Ready' as const }] };
+
+    test('is not told to it while its disk is to be made, and says why', () => {
+      const { status, tell } = decide(facts(vm, refused), now);
+      expect([ready(status), conditionOf(status?.conditions, 'DisksReady')?.reason, tell.is]).toEqual(['False DigestMismatch', 'DigestMismatch', 'keep']);
+      expect(conditionOf(status?.conditions, 'Ready')?.message).toContain('node-1 reports sha256:b');
+    });
+
+    test('goes on when its disk was made before', () => {
+      const { status, tell } = decide(facts(vm, { ...refused, report: report(vm, made) }), now);
+      expect([ready(status), tell.is]).toEqual(['True Running', 'desire']);
+    });
+
+    test('is told no edit that makes one more disk of it', () => {
+      const edited = machine({ ...placed, metadata: { ...placed.metadata, generation: 4 }, spec: { disks: [{ name: 'root', image: { name: 'guest' } }, { name: 'more', image: { name: 'guest' } }] } });
+      const { status, tell } = decide(facts(edited, { ...refused, report: report(vm, made) }), now);
+      expect([ready(status), status?.phase, tell.is]).toEqual(['False DigestMismatch', 'Running', 'keep']);
+    });
+  });
+
   describe('whose image object is gone', () => {
     const made = { disks: [{ name: 'root', sizeMiB: 64, format: 'qcow2', state: 'Ready' as const }] };
     const running = decide(facts(vm, { report: report(vm, made) }), now).status ?? {};

@@ -25,6 +25,8 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
   if (trouble !== undefined) return { missing: 'WaitingForDisk', message: trouble };
   const keeps = facts.claims.length > 0 || retainedDisks(spec).length > 0;
   if (keeps && !facts.namespace) return { missing: 'WaitingForDisk', message: `namespace ${namespace} is not known yet` };
+  const refused = refusedImage(facts);
+  if (refused !== undefined) return { missing: 'DigestMismatch', message: `no disk is made of other content: ${refused}; look at the agent of the node` };
   const removed = removedDisks(facts);
   const seed = cloudInitOf(name, spec, facts.secrets);
   if (seed.is === 'waits') return { missing: seed.reason, message: seed.message };
@@ -57,4 +59,10 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
     cloudInit: seed.cloudInit,
     stop: spec.stop,
   };
+};
+
+/** Why a disk that is still to be made, or a drive, can not have its image from the bound node. A kept disk that comes back was made before. */
+const refusedImage = ({ vm: { spec, status }, images, report, claims }: Pick<VmFacts, 'vm' | 'images' | 'report' | 'claims'>): string | undefined => {
+  const made = new Set([...(report?.disks ?? []), ...(status.disks ?? [])].map(({ name }) => name).concat(claims.map(({ disk }) => disk)));
+  return spec.disks.filter(({ name, cdrom }) => cdrom !== undefined || !made.has(name)).flatMap((disk) => images.get(imageOf(disk) ?? '')?.refused ?? [])[0];
 };

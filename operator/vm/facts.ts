@@ -8,8 +8,8 @@ import type { Candidate } from './place.ts';
 import type { Architecture } from './needs.ts';
 import type { SecretFact } from './secrets.ts';
 
-/** What is known of one image that a VM refers to. */
-export type ImageFact = { name: string; uid: string; architecture?: Architecture; digest?: string; failed?: string };
+/** What is known of one image that a VM refers to. `refused`: the copy of the VM's node is not that content, and no disk is made from it. */
+export type ImageFact = { name: string; uid: string; architecture?: Architecture; digest?: string; failed?: string; refused?: string };
 
 /**
  * What is known of the node that a VM is bound to.

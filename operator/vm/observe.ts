@@ -5,7 +5,7 @@ import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
-import type { NodeFacts } from '#crds/wire/observed.ts';
+import type { NodeFacts, ObservedImage } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
 import { claimsOf } from '../disk/claims.ts';
 import { unrecordedOn } from '../disk/unrecorded.ts';
@@ -26,7 +26,8 @@ export type VmSources = NodeSources & {
   historyWentBack: () => boolean;
 };
 
-const imageFact = ({ metadata, spec, status }: VirtualMachineImage): ImageFact => {
+const imageFact = ({ metadata, spec, status }: VirtualMachineImage, copy: ObservedImage | undefined, node: string | undefined): ImageFact => {
+  const claim = copy?.state === 'ready' ? copy.content?.digest : undefined;
   const stalled = conditionOf(status.conditions, 'Stalled');
   return {
     name: metadata.name,
@@ -34,6 +35,7 @@ const imageFact = ({ metadata, spec, status }: VirtualMachineImage): ImageFact =
     ...(spec.architecture === undefined ? {} : { architecture: spec.architecture }),
     ...(status.digest === undefined ? {} : { digest: status.digest }),
     ...(stalled?.status === 'True' ? { failed: stalled.message } : {}),
+    ...(claim !== undefined && status.digest !== undefined && claim !== status.digest ? { refused: `node ${node} reports ${claim} as image ${metadata.name}, which is ${status.digest}` } : {}),
   };
 };
 
@@ -93,7 +95,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     ...(nodeName === undefined ? {} : { toldDisks: fleet.toldDisks(nodeName, uid) }),
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),
     endedForEver: nodeName !== undefined && fleet.isEndedForEver(nodeName, uid),
-    images: new Map(wanted.map((image) => [image.metadata.name, imageFact(image)])),
+    images: new Map(wanted.map((image) => [image.metadata.name, imageFact(image, nodeName === undefined ? undefined : fleet.imageReport(nodeName, image.metadata.uid), nodeName)])),
     ...keptFacts(vm, sources),
     holders: holdersOf(uid, sources).filter(({ node }) => node !== nodeName),
     ...(elder ? { elder } : {}),
