@@ -100,6 +100,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     want: (node: string, object: Desired, made: readonly string[] = []) => {
       const it = member(node);
       const digest = desireDigest(object);
+      if (object.kind === 'image') it.absent.delete(object.uid);
       if (object.kind === 'vm') it.toldDisks.set(object.uid, new Set([...(it.toldDisks.get(object.uid) ?? []), ...object.disks.map(({ name }) => name)]));
       const frameBytes = Buffer.byteLength(JSON.stringify([object, made])) + envelopeBytes;
       const known = it.wanted.get(object.uid);
