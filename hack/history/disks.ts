@@ -1,3 +1,6 @@
+import { basename } from 'node:path';
+import { z } from 'zod';
+import { addedDisk } from './schedule.ts';
 import { type EventOf, eventsOf, type HistoryEvent } from './events.ts';
 import type { Violation } from './violation.ts';
 
@@ -12,22 +15,42 @@ export const judgeDisks = (history: readonly HistoryEvent[]): Violation[] => {
     if (verb === 'delete' && uid !== undefined && !deletes.has(uid) && t > (alive.get(uid) ?? Number.NEGATIVE_INFINITY)) deletes.set(uid, t);
   }
   const owed = ({ uid, t }: { uid: string; t: number }): boolean => t < (deletes.get(uid) ?? Number.POSITIVE_INFINITY);
-  return [...judgeFiles(eventsOf(history, 'file').filter(owed)), ...judgeDiaries(history)];
+  return [...judgeFiles(history, owed), ...judgeDiaries(history)];
 };
 
-const judgeFiles = (files: readonly EventOf<'file'>[]): Violation[] => {
+/**
+ * One file for each disk, from its making on. One that an edit took away may go and be made anew, until everything has settled: an edit that
+ * gives it back may come before or after its node has heard of the first.
+ */
+const judgeFiles = (history: readonly HistoryEvent[], owed: (file: EventOf<'file'>) => boolean): Violation[] => {
   const violations: Violation[] = [];
   const known = new Map<string, string>();
-  for (const { t, uid, path, id } of files) {
+  const released = new Set<string>();
+  for (const each of history) {
+    if (each.is === 'rest') released.clear();
+    if (each.is === 'asked') for (const name of leftOut(each)) released.add(`${each.uid}/${name}`);
+    if (each.is !== 'file' || !owed(each)) continue;
+    const { t, uid, path, id } = each;
     const at = `${uid}/${path}`;
     const first = known.get(at);
-    if (first === undefined && id !== null) known.set(at, id);
-    if (first === undefined || id === first) continue;
+    const free = released.has(`${uid}/${nameOf(path)}`);
+    if (id !== null && (first === undefined || free)) known.set(at, id);
+    if (id === null && free) known.delete(at);
+    if (first === undefined || id === first || free) continue;
     const what = id === null ? `${path} of VM ${uid} is gone` : `${path} of VM ${uid} is another file: it was ${first} and is ${id}`;
     violations.push({ rule: 'no disk is lost', t, uid, what });
   }
   return violations;
 };
+
+/** Names of disks that an edit may have taken away: all that a user ever adds, but for those that it names. */
+const leftOut = ({ verb, body }: EventOf<'asked'>): string[] => {
+  const named = sentDisks.safeParse(body);
+  return verb === 'patch' && named.success && !named.data.spec.disks.some(({ name }) => name === addedDisk) ? [addedDisk] : [];
+};
+
+const sentDisks = z.object({ spec: z.object({ disks: z.array(z.object({ name: z.string() })) }) });
+const nameOf = (path: string): string => basename(path).replace(/\..*$/, '');
 
 /** Each boot adds one to what the boot before it has left, and the disk itself has it; boots that nobody saw in between are fine. */
 const judgeDiaries = (history: readonly HistoryEvent[]): Violation[] => {

@@ -6,7 +6,7 @@ import { isConflict, isNotFound, type Kube, statusOf } from '#operator/kube/kube
 import { pathOf, resourceOf } from '#operator/kube/resource.ts';
 import { type EventOf, heldSpec } from './events.ts';
 import type { Record } from './record.ts';
-import type { Edit } from './schedule.ts';
+import { addedDisk, type Edit } from './schedule.ts';
 import { diaryImage } from './stage.ts';
 
 /** What the API server holds of a VM, as far as an edit needs it. */
@@ -78,7 +78,7 @@ export const makeEditor = (kube: Kube, record: Record): Editor => {
   const create = async ({ name, powerState, restartPolicy, graceSeconds }: Edit & { do: 'create' }): Promise<void> => {
     const spec = {
       powerState, restartPolicy, cpu: { cores: 1 }, memory: { size: '32Mi' }, stop: { gracePeriodSeconds: graceSeconds },
-      disks: [{ name: 'root', image: { name: diaryImage } }, { name: 'data', blank: {}, size: '8Mi' }],
+      disks: disksOf(false),
     };
     await ask({ verb: 'create', name, body: { spec } }, () => kube.request('POST', pathOf(vms, { namespace }), {
       body: { apiVersion, kind: virtualMachineKind.kind, metadata: { name, namespace }, spec }, deadlineMs: answerMs,
@@ -102,6 +102,11 @@ export const makeEditor = (kube: Kube, record: Record): Editor => {
   };
 };
 
+/** The disks that a VM is created with, and one more. */
+const disksOf = (more: boolean) => [
+  { name: 'root', image: { name: diaryImage } }, { name: 'data', blank: {}, size: '8Mi' }, ...(more ? [{ name: addedDisk, blank: {}, size: '8Mi' }] : []),
+];
+
 const patchOf = (edit: Exclude<Edit, { do: 'create' | 'delete' }>): { [key: string]: unknown } => {
   switch (edit.do) {
     case 'power':
@@ -112,6 +117,8 @@ const patchOf = (edit: Exclude<Edit, { do: 'create' | 'delete' }>): { [key: stri
       return { restartToken: edit.token };
     case 'memory':
       return { memory: { size: edit.size } };
+    case 'disk':
+      return { disks: disksOf(edit.has) };
     case 'stopMode':
       return { stop: { mode: edit.mode } };
     case 'touch':

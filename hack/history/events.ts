@@ -12,6 +12,7 @@ const who = { pid: z.int(), ticks: z.string() };
 /** The part of a VM's spec that a history is judged by. */
 export const heldSpec = z.looseObject({
   powerState: z.enum(['Running', 'Stopped', 'Paused']), restartPolicy: z.enum(['Always', 'OnFailure', 'Never']), restartToken: z.string().optional(), memory: z.looseObject({ size: z.string() }),
+  disks: z.array(z.looseObject({ name: z.string() })),
 });
 const object = z.object({ name: z.string(), uid: z.string(), spec: heldSpec });
 const standing = object.extend({
@@ -19,8 +20,8 @@ const standing = object.extend({
   /** Whether a restart is said to be needed for the whole spec; whether it is said to be on its way by itself. */
   restartRequired: z.boolean(), reconciling: z.boolean(), restartTokenObserved: z.string().optional(),
 });
-/** What QEMU itself says of a guest. */
-const guest = z.object({ status: z.string(), memoryMiB: z.number() });
+/** What QEMU itself says of a guest; its disks by their names. */
+const guest = z.object({ status: z.string(), memoryMiB: z.number(), disks: z.array(z.string()) });
 const diary = z.object({ mark: z.string(), count: z.int() });
 const found = z.object({ ...who, parent: z.int(), uid: z.string(), program: z.string() });
 

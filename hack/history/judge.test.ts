@@ -3,11 +3,11 @@ import type { EventOf, HistoryEvent, Standing } from './events.ts';
 import { judge } from './judge.ts';
 
 const uid = 'uid-1';
-const spec = { powerState: 'Running' as const, restartPolicy: 'Never' as const, memory: { size: '32Mi' }, stop: { mode: 'Graceful', gracePeriodSeconds: 3 } };
+const spec = { powerState: 'Running' as const, restartPolicy: 'Never' as const, memory: { size: '32Mi' }, disks: [{ name: 'data' }, { name: 'root' }], stop: { mode: 'Graceful', gracePeriodSeconds: 3 } };
 const standing: Standing = { name: 'ada', uid, spec, generation: 1, observedGeneration: 1, deleting: false, phase: 'Running', ready: 'True', reason: 'Running', message: 'it runs', restartRequired: false, reconciling: false };
 const supervisor = { pid: 10, ticks: '1', parent: 1, uid, program: 'dash' };
 const machine = { pid: 11, ticks: '2', parent: 10, uid, program: 'qemu-system-x86_64' };
-const guest = { status: 'running', memoryMiB: 32 };
+const guest = { status: 'running', memoryMiB: 32, disks: ['data', 'root'] };
 const atRest: EventOf<'rest'> = { is: 'rest', t: 1_000, stage: 'after the chaos', objects: [standing], processes: [supervisor, machine], guests: { [uid]: guest }, diaries: {}, traces: {} };
 const empty: EventOf<'rest'> = { is: 'rest', t: 2_000, stage: 'after the deletes', objects: [], processes: [], guests: {}, diaries: {}, traces: { [uid]: [] } };
 const open = (t: number, pid: number, of: { disk?: string; uid?: string } = {}): HistoryEvent =>
@@ -93,6 +93,20 @@ describe('a lost disk', () => {
     const unanswered: HistoryEvent = { is: 'asked', t: 480, request: 9, verb: 'delete', name: 'ada', uid };
     expect(doctored([unanswered, { is: 'answered', t: 490, request: 9, outcome: 'unknown' }, file(500, null)])).toEqual(['no disk is lost']);
   });
+  describe('that an edit took away', () => {
+    const more = (t: number, id: string | null): HistoryEvent => ({ is: 'file', t, uid, path: 'disks/more.qcow2', id });
+    const without: HistoryEvent = { is: 'asked', t: 500, request: 9, verb: 'patch', name: 'ada', uid, body: { spec: { disks: [{ name: 'root' }, { name: 'data' }] } } };
+    const unanswered: HistoryEvent = { is: 'answered', t: 505, request: 9, outcome: 'unknown' };
+    test.each<[string, readonly HistoryEvent[], string[]]>([
+      ['may go', [more(400, '7 born 7'), without, unanswered, more(510, null)], []],
+      ['may be made anew', [more(400, '7 born 7'), without, unanswered, more(510, null), more(520, '8 born 8')], []],
+      ['is owed again when all has settled', [more(400, '7 born 7'), without, unanswered, more(510, null), more(520, '8 born 8'), more(1_050, null)], ['no disk is lost']],
+      ['is another than one that was not', [more(400, '7 born 7'), without, unanswered, file(510, null)], ['no disk is lost']],
+      ['may not go before that', [more(400, '7 born 7'), more(490, null), without, unanswered], ['no disk is lost']],
+    ])('%s', (_, events, wrong) => {
+      expect(doctored(events)).toEqual(wrong);
+    });
+  });
   test('may go when its delete was asked for', () => {
     expect(doctored([file(1_150, null)])).toEqual([]);
   });
@@ -154,6 +168,7 @@ describe('at rest', () => {
     ['the status says otherwise', { ready: 'Unknown', reason: 'GuestUnknown' }, {}],
     ['the status is of an older generation', { generation: 2 }, {}],
     ['its memory is not what is declared, and no restart is said to be needed', {}, { guests: { [uid]: { ...guest, memoryMiB: 48 } } }],
+    ['it lacks a disk, and no restart is said to be needed', {}, { guests: { [uid]: { ...guest, disks: ['root'] } } }],
     ['a restartToken was not honoured', { restartTokenObserved: 'old' }, {}],
     ['a supervisor is left of a machine that is gone', { ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }, { processes: [supervisor], guests: {} }],
     ['a VM has two supervisors', {}, { processes: [supervisor, machine, { ...supervisor, pid: 30 }] }],

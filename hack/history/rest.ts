@@ -38,6 +38,8 @@ const judgeObject = (object: Standing, { processes, guests }: EventOf<'rest'>, s
     const as = spec.powerState === 'Paused' ? still.has(guest?.status ?? '') : guest?.status === 'running';
     expect(machines.length === 1 && as, `is declared ${spec.powerState} and has ${machines.length} QEMU; its guest is ${guest?.status ?? 'silent'}`);
     expect(object.restartTokenObserved === spec.restartToken, `has honoured the restartToken ${object.restartTokenObserved ?? 'none'}, and ${spec.restartToken ?? 'none'} is declared`);
+    const declared = spec.disks.map(({ name }) => name).toSorted();
+    expect(object.restartRequired || guest === undefined || guest.disks.join() === declared.join(), `has the disks ${guest?.disks.join(' ')}, is declared to have ${declared.join(' ')}, and no restart is said to be needed`);
     expect(object.restartRequired || guest === undefined || guest.memoryMiB === toMiB(spec.memory.size), `has ${guest?.memoryMiB} MiB of memory, is declared to have ${spec.memory.size}, and no restart is said to be needed`);
   }
   return wrong;

@@ -1,12 +1,13 @@
 import { type Chance, chanceOf } from './chance.ts';
 
-/** What a user does to a VM. `touch` edits what no running guest hears of. */
+/** What a user does to a VM. `disk` adds or takes away one disk, `touch` edits what no running guest hears of. */
 export type Edit =
   | { do: 'create'; name: string; powerState: PowerState; restartPolicy: RestartPolicy; graceSeconds: number }
   | { do: 'power'; name: string; to: PowerState }
   | { do: 'policy'; name: string; to: RestartPolicy }
   | { do: 'restart'; name: string; token: string }
   | { do: 'memory'; name: string; size: string }
+  | { do: 'disk'; name: string; has: boolean }
   | { do: 'stopMode'; name: string; mode: 'Graceful' | 'Force' }
   | { do: 'touch'; name: string; hostname: string }
   | { do: 'delete'; name: string };
@@ -50,6 +51,9 @@ export type Timed = Act & { atMs: number };
 type PowerState = 'Running' | 'Stopped' | 'Paused';
 type RestartPolicy = 'Always' | 'OnFailure' | 'Never';
 
+/** The disk that is added to VMs and taken away. */
+export const addedDisk = 'more';
+
 /** Names that VMs have; a deleted one is taken again. */
 export const names = ['ada', 'bob', 'cleo', 'dan', 'eve'] as const;
 
@@ -92,7 +96,7 @@ const firstEdit = (chance: Chance, at: number): Edit => create(chance, names[at]
 
 const edit = (chance: Chance): Edit => {
   const name = chance.oneOf(names);
-  const what = chance.oneOf(['delete', 'delete', 'create', 'create', 'create', 'create', 'power', 'power', 'power', 'power', 'power', 'restart', 'policy', 'memory', 'stopMode', 'touch']);
+  const what = chance.oneOf(['delete', 'delete', 'create', 'create', 'create', 'create', 'power', 'power', 'power', 'power', 'power', 'restart', 'policy', 'memory', 'disk', 'disk', 'stopMode', 'touch']);
   switch (what) {
     case 'delete':
       return { do: what, name };
@@ -106,6 +110,8 @@ const edit = (chance: Chance): Edit => {
       return { do: what, name, to: chance.oneOf(['Always', 'OnFailure', 'Never']) };
     case 'memory':
       return { do: what, name, size: chance.oneOf(['32Mi', '48Mi']) };
+    case 'disk':
+      return { do: what, name, has: chance.oneOf([true, false]) };
     case 'stopMode':
       return { do: what, name, mode: chance.oneOf(['Graceful', 'Force']) };
     case 'touch':
