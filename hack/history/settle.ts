@@ -80,7 +80,7 @@ const askGuest = async (socket: string): Promise<EventOf<'rest'>['guests'][strin
   using qmp = await openQmp(socket, signal);
   const { 'base-memory': base, 'plugged-memory': plugged = 0 } = await qmp.execute('query-memory-size-summary', memory, signal);
   const files = (await qmp.execute('query-block', blocks, signal)).flatMap(({ inserted }) => inserted?.file ?? []);
-  return { status: (await qmp.execute('query-status', status, signal)).status, memoryMiB: (base + plugged) / 2 ** 20, disks: files.flatMap((file) => /([^/]+)\.qcow2$/.exec(file)?.[1] ?? []).toSorted() };
+  return { status: (await qmp.execute('query-status', status, signal)).status, memoryMiB: (base + plugged) / 2 ** 20, disks: files.flatMap((file) => /([^/"]+)\.qcow2/.exec(file)?.[1] ?? []).toSorted() };
 };
 
 /** The diary on a disk that nobody has open. */
