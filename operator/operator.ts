@@ -80,9 +80,9 @@ export const startOperator = (parts: OperatorParts) => {
       image: ({ metadata, spec }) => imagesOf(metadata.namespace, spec),
       node: ({ status }) => (status.nodeName === undefined ? [] : [status.nodeName]),
     },
-    onChange: ({ key }) => {
-      queues.vm.add(key);
-      const held = vms.held(key);
+    onChange: (change) => {
+      queues.vm.add(change.key);
+      const held = change.is === 'gone' ? change.last : vms.held(change.key);
       if (held?.is !== 'object') return;
       for (const image of imagesOf(held.object.metadata.namespace, held.object.spec)) queues.image.add(image);
       if (held.object.status.nodeName !== undefined) queues.node.add(held.object.status.nodeName);
@@ -168,7 +168,7 @@ export const startOperator = (parts: OperatorParts) => {
       remove: (disk) => keep(disks, () => deleteObject(kube, resources.disk, disk, signal)),
     }),
     node: makeNodeReconciler({
-      clusterId, nodes, vms, images, fleet, now, monotonicMs,
+      clusterId, nodes, vms, disks, namespaces, images, fleet, now, monotonicMs, recordDisk: record,
       writeStatus: statusWriter(nodes, resources.node),
     }),
   };

@@ -19,7 +19,7 @@ export const conditionTypes = {
   Stalled: [['VirtualMachine', 'VirtualMachineImage'], 'Nothing goes on before somebody acts (kstatus). Absent otherwise; never beside Reconciling.'],
   AcceleratorAvailable: [['HypervisorNode'], 'A probe guest ran under hardware acceleration.'],
   StorageReady: [['HypervisorNode'], 'The agent can write to its disk, so it keeps what it is told. False costs no running guest anything, but new intents are refused.'],
-  OrphansPresent: [['HypervisorNode'], 'VMs run there that the cluster does not know; see status.orphans.'],
+  OrphansPresent: [['HypervisorNode'], 'VMs run there, or disks are kept there, that the cluster does not know; see status.orphans and status.orphanDisks.'],
 } as const satisfies Record<string, readonly [kinds: readonly string[], meaning: string]>;
 
 /** A type that a condition may have. */

@@ -37,6 +37,13 @@ export const nodeStatus = z.object({
     name: z.string().max(253).describe('The name it had.'),
     state: z.string().max(32).describe('Its state as the agent reports it: running, paused, stopped ...; unknown while it says nothing of it.'),
   })).max(512).describe('VMs that are here although the cluster does not know them, or has bound them to another node. They keep running. The annotation strato.dev/adopt-orphan with the uid gives one to the VirtualMachine of its name; strato.dev/discard-orphan ends one for good.').optional(),
+  orphanDisks: z.array(z.object({
+    uid: z.string().max(64).describe('The uid under which the node keeps it.'),
+    namespace: z.string().max(253).describe('The namespace that it is for, as the node says.'),
+    vm: z.string().max(253).describe('The VM that it was of, as the node says.'),
+    disk: z.string().max(20).describe('Its name in that VM.'),
+    size: z.string().max(24).describe('Size that a guest sees.'),
+  })).max(384).describe('Disks that have outlived their VMs and that no VirtualDisk stands for: their namespace was deleted, or the cluster was restored. They are kept. The annotation strato.dev/adopt-orphan with the uid makes a VirtualDisk of one, if its namespace is still the same; strato.dev/discard-orphan deletes its data.').optional(),
   conditions: conditions().optional(),
 }).describe('What is true. Written by the operator alone.');
 

@@ -2,9 +2,9 @@
 export const vmFinalizer = 'strato.dev/vm';
 /** Held on a VirtualDisk until its node has said that its files are gone, or that a VM has it. */
 export const diskFinalizer = 'strato.dev/disk';
-/** On a HypervisorNode: uids of orphans, comma separated, that shall end. */
+/** On a HypervisorNode: uids of orphans, comma separated, that shall end; of disks too. */
 export const discardOrphanAnnotation = 'strato.dev/discard-orphan';
-/** On a HypervisorNode: uids of orphans, comma separated, that the VirtualMachine of their namespace and name shall take over as they are. */
+/** On a HypervisorNode: uids of orphans, comma separated, that the VirtualMachine of their namespace and name shall take over as they are; of a disk: that shall have a VirtualDisk. */
 export const adoptOrphanAnnotation = 'strato.dev/adopt-orphan';
 /** On a HypervisorNode: the agentId that an administrator accepts in place of the recorded one. */
 export const acceptAgentAnnotation = 'strato.dev/accept-agent';

@@ -114,8 +114,8 @@ export const reasons = {
   AcceleratorProved: ['A probe guest ran under hardware acceleration.', 'Nothing.'],
   SoftwareEmulation: ['Guests run under TCG, software emulation.', 'Enable hardware virtualisation for speed.'],
   IdentityConflict: ['Another agent claims the name of this node and is refused.', 'Stop the other agent; or accept it by the annotation strato.dev/accept-agent with its agentId, as the message says.'],
-  OrphansPresent: ['VMs are here that the cluster does not know, or has bound to another node.', 'Apply their objects anew and adopt each by the annotation strato.dev/adopt-orphan, or discard it by strato.dev/discard-orphan.'],
-  NoOrphans: ['Every VM on the node is known.', 'Nothing.'],
+  OrphansPresent: ['VMs or disks are here that the cluster does not know, or has bound to another node.', 'Apply the objects of VMs anew and adopt each by the annotation strato.dev/adopt-orphan, or discard it by strato.dev/discard-orphan; disks likewise.'],
+  NoOrphans: ['Every VM and every disk on the node is known.', 'Nothing.'],
   NodeTrouble: ['The agent reports a fault of the node.', 'See the message.'],
 } as const satisfies Record<string, readonly [meaning: string, remedy: string, part?: Part]>;
 

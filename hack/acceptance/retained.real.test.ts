@@ -90,13 +90,27 @@ describe('a disk with deletionPolicy Retain', () => {
       expect(await inodeOf(inVm(uid)) === inode).toBe(false);
       await removed(name);
     }
-    // No namespace controller runs here: what is in the namespace outlives it, as after a restore.
+    // A namespace that is being deleted takes no VirtualDisk: the node keeps the disk of a VM that goes with it, and says so.
+    await there.apply(vmManifest('late', { memory: { size: '32Mi' }, ...disks(data) }, namespace));
+    const late = await there.vmIs('late', 'Ready=True Running', stepMs);
+    const lateInode = await inodeOf(inVm(late.metadata.uid));
     await kube.request('DELETE', `/api/v1/namespaces/${namespace}`);
+    await there.deleteVm('late');
+    await there.vmGone('late', stepMs);
+    const [orphan] = (await me.nodeIs('node-1', 'OrphansPresent=True OrphansPresent', stepMs)).status.orphanDisks ?? [];
+    expect(orphan).toMatchObject({ namespace, vm: 'late', disk: 'data', size: '16Mi' });
+    expect(await inodeOf(join(node().paths.kept, orphan?.uid ?? '', 'data.qcow2'))).toBe(lateInode);
+    // No namespace controller runs here: what is in the namespace outlives it, as after a restore.
     await kube.request('PUT', `/api/v1/namespaces/${namespace}/finalize`, { body: { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace }, spec: { finalizers: [] } } });
     await until('the namespace to be another one', async () => {
       await me.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } }).catch(() => undefined);
       return kubectl(scene.all.cluster, ['get', 'namespace', namespace, '-o', 'jsonpath={.status.phase}']).then((phase) => phase === 'Active', () => false);
     }, stepMs);
+    await me.annotateNode('node-1', { 'strato.dev/adopt-orphan': orphan?.uid ?? '' });
+    await until('it to be said that it is not for this namespace', async () => (await me.node('node-1')).status.conditions?.some(({ message }) => message.includes('can not be adopted')), stepMs);
+    await me.annotateNode('node-1', { 'strato.dev/adopt-orphan': null, 'strato.dev/discard-orphan': orphan?.uid ?? '' });
+    await me.nodeIs('node-1', 'OrphansPresent=False NoOrphans', stepMs);
+    expect(existsSync(join(node().paths.kept, orphan?.uid ?? ''))).toBe(false);
     await there.apply(vmManifest('mine', { memory: { size: '32Mi' }, ...disks(data) }, namespace));
     const { metadata: { uid } } = await there.vmIs('mine', 'Ready=True Running', stepMs);
     expect([await inodeOf(inVm(uid)) === inode, (await there.disksOf('mine')).map(({ status }) => status.state)]).toEqual([false, ['Kept']]);

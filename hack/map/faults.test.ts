@@ -9,7 +9,6 @@ const inward = new Set([
   'DialFailed', 'DialRefused', 'NotLeader', 'TokenUnreadable', // no operator to tell
   'ChangeRefused', // becomes ChangesRefused with the change
   'GuestAgentFailed', // the guest has no agent: then it is asked nothing
-  // in the log; an image that goes has no object any more
 ]);
 
 test('every fault that an agent may tell of an object is a reason of its conditions, with what to do about it', () => {

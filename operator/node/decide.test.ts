@@ -78,6 +78,21 @@ describe('a node', () => {
     expect(conditionOf(nameless.status?.conditions, 'OrphansPresent')?.message).toContain('can not be adopted: its record on the node is damaged');
   });
 
+  const lost = { uid: '99999999-2222-4333-8444-666666666666', owner: { namespace: 'a', namespaceUid: orphan.uid, vm: 'b', vmUid: orphan.uid, disk: 'data' }, sizeMiB: 2048 };
+  test('lists kept disks that nobody stands for, ends one only for an administrator, and never one that shall be adopted', () => {
+    const orphanDisks = [{ disk: lost, adoptable: true }];
+    const decision = decide(facts({ orphanDisks }), now);
+    expect([decision.status?.orphanDisks, decision.endDisks, decision.record, ...conditionsOf(decision, 'OrphansPresent')]).toEqual([[{ uid: lost.uid, namespace: 'a', vm: 'b', disk: 'data', size: '2Gi' }], [], [], 'True']);
+    expect(decide(facts({ orphanDisks, discard: [lost.uid] }), now)).toMatchObject({ endDisks: [lost.uid], record: [] });
+    expect(decide(facts({ orphanDisks, discard: [lost.uid], adopt: [lost.uid] }), now)).toMatchObject({ endDisks: [], record: [lost] });
+    expect(decide(facts({ discard: [lost.uid], adopt: [lost.uid] }), now)).toMatchObject({ endDisks: [], record: [] });
+  });
+
+  test('gives a kept disk to no namespace that came later', () => {
+    const decision = decide(facts({ orphanDisks: [{ disk: lost, adoptable: false }], adopt: [lost.uid] }), now);
+    expect([decision.record, conditionOf(decision.status?.conditions, 'OrphansPresent')?.message]).toEqual([[], expect.stringContaining(`disk ${lost.uid} can not be adopted: namespace a is gone, or is another one now`)]);
+  });
+
   test('keeps its orphans listed while the operator does not know what it holds', () => {
     const { orphans: _none, ...unknown } = facts();
     const listed = decide(facts({ orphans: [orphan] }), now).status;
@@ -92,6 +107,6 @@ describe('a node', () => {
 
   test.each([['joining', 1], ['joining', -1], ['connected', -1]] as const)('is not judged before its agent has spoken: %s, observed %s', (link, observedGeneration) => {
     const { agent: _agent, ...before } = facts({ node: node({ observedGeneration }), link });
-    expect(decide(before, now)).toEqual({ end: [], drop: [] });
+    expect(decide(before, now)).toEqual({ end: [], drop: [], endDisks: [], record: [] });
   });
 });

@@ -2,6 +2,7 @@ import { fromMiB } from '#crds/kit/quantity.ts';
 import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
 import { isReason, partOf } from '#crds/v1alpha1/reasons.ts';
 import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
+import type { KeptDisk } from '#crds/wire/kept.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts as AgentFacts, VmState } from '#crds/wire/observed.ts';
 
@@ -17,6 +18,8 @@ export type NodeFacts = {
   vmCount: number;
   /** VMs that the node holds and a synced cache does not know; undefined while that can't be known. */
   orphans?: readonly (Held & { state: VmState })[];
+  /** Disks that the node keeps and that no object stands for, and whether the namespace that each is for is still the same; undefined before it has spoken. */
+  orphanDisks?: readonly { disk: KeptDisk; adoptable: boolean }[];
   /** An agent that was refused under the name of this node, a moment ago. */
   rival?: { agentId: string; message: string };
   /** Images that the node holds a copy of, or is to hold, and whose object is gone by a complete cache. */
@@ -28,18 +31,19 @@ export type NodeFacts = {
 };
 
 /**
- * The node's status, the orphans to end and the image copies to drop. A uid is only ended when it is an orphan now. A copy of an image is only a
- * cache, so that it goes with its object; a VM never does.
+ * The node's status, the orphans to end, the image copies to drop, the kept disks to end and those that get a VirtualDisk. A uid is only ended when it is
+ * an orphan now. A copy of an image is only a cache, so that it goes with its object; a VM never does, nor does a disk.
  */
-export type NodeDecision = { status?: NodeStatus; end: readonly string[]; drop: readonly string[] };
+export type NodeDecision = { status?: NodeStatus; end: readonly string[]; drop: readonly string[]; endDisks: readonly string[]; record: readonly KeptDisk[] };
 
 /** Decides about one node. Nothing in its status ticks: liveness is in its Lease. */
 export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
   const { node, link, agent } = facts;
   const old = node.status;
   // Nothing is said of a node before its agent has: an operator that has just started knows less than the last one wrote.
-  if (link !== 'silent' && agent === undefined) return { end: [], drop: [] };
+  if (link !== 'silent' && agent === undefined) return { end: [], drop: [], endDisks: [], record: [] };
   const orphans = facts.orphans?.map(({ uid, namespace, name, state }) => ({ uid, namespace, name, state })).toSorted((a, b) => (a.uid < b.uid ? -1 : 1)) ?? old.orphans ?? [];
+  const orphanDisks = facts.orphanDisks?.map(({ disk: { uid, owner: { namespace, vm, disk }, sizeMiB } }) => ({ uid, namespace, vm, disk, size: fromMiB(sizeMiB) })) ?? old.orphanDisks ?? [];
   const status: NodeStatus = {
     observedGeneration: node.metadata.generation,
     ...(facts.agentId === undefined ? (old.agentId === undefined ? {} : { agentId: old.agentId }) : { agentId: facts.agentId }),
@@ -47,11 +51,17 @@ export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
     allocated: { cpu: facts.allocated.cpus, memory: fromMiB(facts.allocated.memoryMiB) },
     vmCount: facts.vmCount,
     orphans: orphans.slice(0, 512),
-    conditions: dated(verdicts(facts, orphans), old.conditions ?? [], node.metadata.generation, now),
+    ...(orphanDisks.length > 0 ? { orphanDisks } : {}),
+    conditions: dated(verdicts(facts, orphans, orphanDisks), old.conditions ?? [], node.metadata.generation, now),
   };
   const present = new Set(facts.orphans?.map(({ uid }) => uid));
   // Who asks for both has made a mistake: the one that destroys nothing wins.
-  return { status, end: facts.discard.filter((uid) => present.has(uid) && !facts.adopt.includes(uid)), drop: facts.lostCopies };
+  const mayEnd = (uid: string): boolean => facts.discard.includes(uid) && !facts.adopt.includes(uid);
+  return {
+    status, end: [...present].filter(mayEnd), drop: facts.lostCopies,
+    endDisks: (facts.orphanDisks ?? []).flatMap(({ disk: { uid } }) => (mayEnd(uid) ? [uid] : [])),
+    record: (facts.orphanDisks ?? []).flatMap(({ disk, adoptable }) => (adoptable && facts.adopt.includes(disk.uid) ? [disk] : [])),
+  };
 };
 
 const fromAgent = (agent: AgentFacts, protocol: number): Partial<NodeStatus> => ({
@@ -65,7 +75,7 @@ const known = ({ versions, os, architecture, accelerators, features, networkMode
   ...(accelerators ? { accelerators } : {}), ...(features ? { features } : {}), ...(networkMode ? { networkMode } : {}), ...(capacity ? { capacity } : {}),
 });
 
-const verdicts = ({ link, agent, adopt, rival }: NodeFacts, orphans: NonNullable<NodeStatus['orphans']>): Verdict[] => {
+const verdicts = ({ link, agent, adopt, rival, orphanDisks = [] }: NodeFacts, orphans: NonNullable<NodeStatus['orphans']>, lostDisks: NonNullable<NodeStatus['orphanDisks']>): Verdict[] => {
   const connected: Verdict = link === 'silent'
     ? { type: 'AgentConnected', status: 'False', reason: 'NodeUnreachable', message: 'the agent is silent' }
     : { type: 'AgentConnected', status: 'True', reason: 'Connected', message: 'the agent is connected' };
@@ -80,9 +90,15 @@ const verdicts = ({ link, agent, adopt, rival }: NodeFacts, orphans: NonNullable
     ? { type: 'AcceleratorAvailable', status: 'False', reason: 'SoftwareEmulation', message: 'guests run under TCG, software emulation' }
     : { type: 'AcceleratorAvailable', status: 'True', reason: 'AcceleratorProved', message: `a probe guest ran under ${best}` }];
   const awaited = orphans.filter(({ uid }) => adopt.includes(uid)).map(({ uid, namespace, name }) => (name === '' ? `${uid} can not be adopted: its record on the node is damaged` : `${uid} waits for a VirtualMachine ${namespace}/${name} without a node`));
-  const lost: Verdict = orphans.length > 0
-    ? { type: 'OrphansPresent', status: 'True', reason: 'OrphansPresent', message: [`${orphans.length} VMs are here that the cluster does not know or has bound elsewhere; see status.orphans`, ...awaited].join('; ') }
-    : { type: 'OrphansPresent', status: 'False', reason: 'NoOrphans', message: 'every VM on the node is known' };
+  const strange = orphanDisks.filter(({ disk: { uid }, adoptable }) => adopt.includes(uid) && !adoptable).map(({ disk: { uid, owner } }) => `disk ${uid} can not be adopted: namespace ${owner.namespace} is gone, or is another one now`);
+  const said = [
+    ...(orphans.length > 0 ? [`${orphans.length} VMs are here that the cluster does not know or has bound elsewhere; see status.orphans`] : []),
+    ...(lostDisks.length > 0 ? [`${lostDisks.length} disks are kept here that no VirtualDisk stands for; see status.orphanDisks`] : []),
+    ...awaited, ...strange,
+  ];
+  const lost: Verdict = said.length > 0
+    ? { type: 'OrphansPresent', status: 'True', reason: 'OrphansPresent', message: said.join('; ') }
+    : { type: 'OrphansPresent', status: 'False', reason: 'NoOrphans', message: 'every VM and every disk on the node is known' };
   const refused: Verdict[] = rival ? [{ type: 'AgentRefused', status: 'True', reason: 'IdentityConflict', message: `agent ${rival.agentId} is refused: ${rival.message}` }] : [];
   return [ready, connected, ...refused, ...accelerator, ...storageVerdict(link, agent), lost];
 };

@@ -1,13 +1,16 @@
 import type { HypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import { adoptOrphanAnnotation, discardOrphanAnnotation, uidsIn } from '#crds/v1alpha1/names.ts';
+import type { ObjectMeta } from '#crds/v1alpha1/meta.ts';
+import type { VirtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import type { Cache } from '../cache.ts';
 import type { Fleet, Member } from '../fleet/fleet.ts';
+import { unrecordedOn } from '../disk/unrecorded.ts';
 import { orphansOf } from '../fleet/orphans.ts';
 import { takenOn } from '../vm/candidates.ts';
 import { isProved } from '../vm/holders.ts';
-import { belongs, machinesOf } from '../vm/machines.ts';
+import { belongs, type Machine, machinesOf } from '../vm/machines.ts';
 import type { NodeFacts } from './decide.ts';
 
 /** Where the facts about nodes come from. */
@@ -15,6 +18,8 @@ export type NodeSources = {
   clusterId: string;
   nodes: Cache<HypervisorNode>;
   vms: Cache<VirtualMachine>;
+  disks: Cache<VirtualDisk>;
+  namespaces: Cache<{ metadata: ObjectMeta }>;
   /** Whether every image object is in `images`: only then one that is not is gone. */
   images: Cache<VirtualMachineImage> & { hasSynced: () => boolean };
   fleet: Fleet;
@@ -46,12 +51,20 @@ export const observe = (node: HypervisorNode, sources: NodeSources): NodeFacts =
     allocated: { cpus, memoryMiB },
     vmCount: count,
     ...(orphans ? { orphans } : {}),
+    ...(member?.facts ? { orphanDisks: orphanDisks(name, machines, sources) } : {}),
     ...(rival ? { rival } : {}),
     lostCopies: member && images.hasSynced() ? lostCopies(member, new Set(images.all().map(({ meta }) => meta.uid))) : [],
     discard: uidsIn(node.metadata.annotations, discardOrphanAnnotation),
     adopt: uidsIn(node.metadata.annotations, adoptOrphanAnnotation),
   };
 };
+
+/** Disks that a node keeps and that nobody stands for: those of a VM that is bound there get a VirtualDisk by that. */
+const orphanDisks = (node: string, machines: ReadonlyMap<string, Machine>, { fleet, disks, namespaces }: NodeSources): NonNullable<NodeFacts['orphanDisks']> =>
+  unrecordedOn(node, { disks, fleet }).filter(({ owner }) => machines.get(owner.vmUid)?.node !== node).map((disk) => {
+    const there = namespaces.get(disk.owner.namespace)?.metadata;
+    return { disk, adoptable: there?.uid === disk.owner.namespaceUid && there.deletionTimestamp === undefined };
+  });
 
 /** Images that a node holds, or is to hold, and whose object is gone. */
 const lostCopies = ({ view, wanted }: Member, known: ReadonlySet<string>): string[] => {

@@ -1,12 +1,16 @@
 import { canonical } from '#crds/kit/digest.ts';
 import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
+import type { KeptDisk } from '#crds/wire/kept.ts';
+import type { KeptFor } from '../disk/record.ts';
 import { decide } from './decide.ts';
 import { type NodeSources, observe } from './observe.ts';
 
 /** What a node's reconciler may do. */
 export type NodeHands = NodeSources & {
   writeStatus: (node: HypervisorNode, status: NodeStatus) => Promise<void>;
+  /** Makes the VirtualDisk of a disk that outlives its VM. */
+  recordDisk: (disk: KeptDisk, keptFor: KeptFor) => Promise<void>;
   now: () => Date;
 };
 
@@ -19,11 +23,13 @@ export const makeNodeReconciler = (hands: NodeHands) => {
   return async (key: string): Promise<Outcome> => {
     const node = hands.nodes.get(key);
     if (!node) return settled;
-    const { status, end, drop } = decide(observe(node, hands), hands.now());
+    const { status, end, drop, endDisks, record } = decide(observe(node, hands), hands.now());
     for (const uid of end) hands.fleet.doom(key, uid, 'vm');
     for (const uid of drop) hands.fleet.doom(key, uid, 'image');
+    for (const uid of endDisks) hands.fleet.doom(key, uid, 'disk');
+    for (const disk of record) await hands.recordDisk(disk, { ...disk.owner, node: key });
     if (!status || canonical(status) === canonical(node.status)) return settled;
-    const urgent = status.agentId !== node.status.agentId || canonical(status.conditions) !== canonical(node.status.conditions ?? []) || canonical(status.orphans) !== canonical(node.status.orphans ?? []);
+    const urgent = status.agentId !== node.status.agentId || canonical(status.conditions) !== canonical(node.status.conditions ?? []) || canonical(status.orphans) !== canonical(node.status.orphans ?? []) || canonical(status.orphanDisks ?? []) !== canonical(node.status.orphanDisks ?? []);
     const sinceMs = hands.monotonicMs() - (writtenMs.get(key) ?? -Infinity);
     if (!urgent && sinceMs < coalesceMs) return waiting('changes to gather', coalesceMs - sinceMs);
     await hands.writeStatus(node, status);
