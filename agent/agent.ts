@@ -167,7 +167,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
   };
   /** The end of a VM, with the disks that have outlived it. */
   const absent = (kind: Doomed, uid: string): Extract<ToOperator, { type: 'absent' }> =>
-    ({ type: 'absent', kind, uid, ...(kind === 'vm' ? { kept: toldDisks(ledger.disks()).filter(({ owner }) => owner.vmUid === uid) } : {}) });
+    ({ type: 'absent', kind, uid, ...(kind === 'vm' ? { kept: toldDisks(ledger.disks()).filter(({ owner }) => owner.vmUid === uid).slice(0, 64) } : {}) });
 
   const hear = async (command: Desire | Tombstone): Promise<void> => {
     const { uid, kind } = command.type === 'desire' ? command.object : command;

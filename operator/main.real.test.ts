@@ -70,7 +70,7 @@ describe('the operator\'s process', () => {
     await cluster.start();
     await ready();
     expect([(await ask('/metrics')).text, (await ask('/other')).status]).toEqual([expect.stringContaining('strato_virtual_machines 0'), 404]);
-  });
+  }, 120_000);
 
   test('runs VMs', async () => {
     node = await startSimNode({ name: 'node-1', url: `https://127.0.0.1:${agents}`, caFile: cluster.authority, token: () => cluster.token({ node: 'node-1' }) });

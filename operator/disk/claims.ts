@@ -7,8 +7,9 @@ import type { VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
  *   at: here     its node is connected and has it
  *       gone     its node is connected and does not have it
  *       unheard  its node is silent, or has just connected
+ *       unread   our schema refuses the object: perhaps it is for this VM
  */
-export type Claim = { disk: string; object: string; kept: string; node: string; deleting: boolean; at: 'here' | 'gone' | 'unheard' };
+export type Claim = { disk: string; object: string; kept: string; node: string; deleting: boolean; at: 'here' | 'gone' | 'unheard' | 'unread' };
 
 /** Where disks are looked for: what is known of their nodes. */
 export type ClaimSources = { link: (node: string) => 'connected' | 'joining' | 'silent'; keptDisks: (node: string) => readonly { uid: string }[] };
@@ -31,6 +32,8 @@ const startAnew = (namespace: string, objects: readonly string[]): string => `to
  * Undefined when it can. Whether the node of a bound VM has the disk, that node says itself.
  */
 export const claimTrouble = (claims: readonly Claim[], namespace: string, node: string | undefined): string | undefined => {
+  const unread = claims.find(({ at }) => at === 'unread');
+  if (unread) return `the VirtualDisk ${unread.object} can not be read by this version, and a disk of this VM may be in it; update the operator, or ${startAnew(namespace, [unread.object])}`;
   const deleting = claims.find((each) => each.deleting);
   if (deleting) return `disk ${deleting.disk}: the VirtualDisk ${deleting.object} on node ${deleting.node} is being deleted; wait until it is gone`;
   const twice = claims.find(({ disk }, at) => claims.some((each, other) => other < at && each.disk === disk));

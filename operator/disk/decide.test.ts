@@ -11,7 +11,7 @@ const recorded = recordedStatus(kept, { namespace: 'default', namespaceUid: uid,
 
 const disk = ({ status = recorded, ...metadata }: { status?: DiskStatus; deletionTimestamp?: string; finalizers?: string[] } = {}) =>
   virtualDisk.parse({ metadata: { name: 'web-data-11111111', namespace: 'default', uid: 'o', resourceVersion: '1', generation: 1, finalizers: ['strato.dev/disk'], ...metadata }, spec: {}, status });
-const facts = (over: Partial<DiskFacts> = {}): DiskFacts => ({ disk: disk(), link: 'connected', kept, taken: false, absent: false, ...over });
+const facts = (over: Partial<DiskFacts> = {}): DiskFacts => ({ disk: disk(), link: 'connected', kept, taken: false, awaited: false, absent: false, ...over });
 const gone = (over: Partial<DiskFacts> = {}): DiskFacts => { const { kept: _kept, ...rest } = facts(over); return rest; };
 const deleted = disk({ deletionTimestamp: '2030-01-01T00:00:00Z' });
 const said = ({ status }: { status?: DiskStatus }) => { const ready = conditionOf(status?.conditions, 'Ready'); return [status?.state, `${ready?.status} ${ready?.reason}`]; };
@@ -41,7 +41,8 @@ describe('the object of a disk that has outlived its VM', () => {
     expect(decide(gone({ link: 'silent' }), now).status).toMatchObject({ uid, nodeName: 'node-1', vmName: 'web', diskName: 'data', size: '2Gi' });
   });
 
-  test('that is being recorded, or whose node has just connected, is left alone', () => {
+  test('that is being recorded, whose node has just connected, or that its VM is perhaps just given, is left alone', () => {
+    expect(decide(gone({ awaited: true }), now)).toEqual({ outcome: expect.objectContaining({ is: 'waiting' }) });
     expect(decide(gone({ disk: disk({ status: { observedGeneration: -1 } }) }), now)).toEqual({ outcome: expect.objectContaining({ is: 'waiting' }) });
     expect(decide(gone({ link: 'joining' }), now)).toEqual({ outcome: expect.objectContaining({ is: 'waiting' }) });
   });

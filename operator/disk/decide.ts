@@ -14,6 +14,8 @@ export type DiskFacts = {
   kept?: KeptDisk;
   /** Its node has it no more, and the VM that it is for has a disk of that name there, by the word of the node: the VM has it back. */
   taken: boolean;
+  /** The VM that it is for is bound to its node and has not said yet how it stands: perhaps it has just been given the disk. */
+  awaited: boolean;
   /** Its node has said that it is gone, after it was told to end it. */
   absent: boolean;
 };
@@ -46,6 +48,7 @@ export const decide = (facts: DiskFacts, now: Date): DiskDecision => {
     return { status: statusOf(facts, 'Unknown', [ready('Unknown', 'NodeUnreachable', message)], now), outcome: waiting(message, 30_000) };
   }
   if (facts.kept) return { status: statusOf(facts, 'Kept', [ready('True', 'Kept', `on node ${status.nodeName}, for VM ${status.vmName}`)], now), outcome: settled };
+  if (facts.awaited) return { outcome: waiting('the VM to say whether it has the disk', 5_000) };
   const message = `node ${status.nodeName} does not have it any more; restore it there, or delete this object`;
   return { status: statusOf(facts, 'Missing', [ready('False', 'DiskMissing', message), { ...ready('True', 'DiskMissing', message), type: 'Stalled' }], now), outcome: waiting(message, 30_000) };
 };

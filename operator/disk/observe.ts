@@ -12,11 +12,12 @@ export type DiskSources = { vms: Cache<VirtualMachine>; nodes: Cache<HypervisorN
 /** Reads everything that a decision about a VirtualDisk needs. */
 export const observe = (disk: VirtualDisk, { vms, nodes, fleet }: DiskSources): DiskFacts => {
   const { nodeName, uid, vmName, diskName } = disk.status;
-  if (nodeName === undefined || uid === undefined) return { disk, link: 'joining', taken: false, absent: false };
+  if (nodeName === undefined || uid === undefined) return { disk, link: 'joining', taken: false, awaited: false, absent: false };
   const link = fleet.link(nodeName);
   const known = nodes.all().some(({ meta }) => meta.name === nodeName);
   const kept = fleet.keptDisks(nodeName).find((each) => each.uid === uid);
   const vm = vms.get(`${disk.metadata.namespace}/${vmName}`);
+  const bound = vm?.status.nodeName === nodeName && vm.metadata.deletionTimestamp === undefined;
   const report = vm?.status.nodeName === nodeName ? fleet.report(nodeName, machineUidOf(vm)) : undefined;
   const has = report?.disks.some(({ name, state }) => name === diskName && state === 'Ready') ?? false;
   return {
@@ -24,6 +25,7 @@ export const observe = (disk: VirtualDisk, { vms, nodes, fleet }: DiskSources): 
     link: known || link === 'connected' ? link : 'deleted',
     ...(kept ? { kept } : {}),
     taken: has && kept === undefined && link === 'connected' && fleet.keepsDisks(nodeName) === true,
+    awaited: bound && (report === undefined || (report.trouble === undefined && (report.state === 'preparing' || report.state === 'starting'))),
     absent: fleet.isAbsent(nodeName, uid),
   };
 };

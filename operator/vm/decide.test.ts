@@ -446,4 +446,10 @@ describe('a VM whose disks outlive it, or that has outlived ones', () => {
     expect(decide(facts(deleted, { namespace, absent: true }), now)).toMatchObject({ finalizer: 'remove', record: [] });
     expect(decide(facts(deleted, { namespace: { ...namespace, terminating: true }, absent: true, unrecorded: [kept] }), now)).toMatchObject({ finalizer: 'remove', record: [] });
   });
+
+  test('says what keeps its node from ending it', () => {
+    const full = { kind: 'vm' as const, uid, generation: 3, epoch: 1, digest: '', state: 'deleting' as const, disks: [], forwards: [], trouble: { reason: 'KeptDisksFull', message: 'the node keeps 384 disks already', final: false } };
+    const { status } = decide(facts(deleted, { namespace, keepsDisks: true, report: full }), now);
+    expect([ready(status), conditionOf(status?.conditions, 'Ready')?.message]).toEqual(['False KeptDisksFull', 'node node-1 is ending the VM: the node keeps 384 disks already']);
+  });
 });

@@ -2,7 +2,7 @@ import { imageOf } from '#crds/v1alpha1/disks.ts';
 import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import type { Verdict } from '#crds/v1alpha1/condition.ts';
 import { adoptOrphanAnnotation, discardOrphanAnnotation, vmFinalizer } from '#crds/v1alpha1/names.ts';
-import { partOf } from '#crds/v1alpha1/reasons.ts';
+import { isReason, partOf } from '#crds/v1alpha1/reasons.ts';
 import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
 import type { KeepOrder, KeptDisk } from '#crds/wire/kept.ts';
@@ -92,7 +92,9 @@ const unbound = (facts: VmFacts, now: Date): Decision => {
     ...reservedFor(spec), extraMiB: extraMiB(spec), board: boardOf(spec, architecture.of),
     ports: (spec.interfaces ?? []).flatMap(({ user }) => (user.forwards ?? []).map(({ hostPort, protocol }) => ({ hostPort, protocol: protocol ?? 'TCP' }))),
   }, onNodeOf(facts));
-  return placement.is === 'node' ? bind(facts, placement.name, (status.epoch ?? 0) + 1, now) : pending(placement.reason, placement.message);
+  if (placement.is === 'node') return bind(facts, placement.name, (status.epoch ?? 0) + 1, now);
+  const [claim] = facts.claims;
+  return pending(placement.reason, claim ? `its kept disk ${claim.disk} is on node ${claim.node}: ${placement.message}` : placement.message);
 };
 
 /** Where a VM can be placed: its kept disks are on one node, and so is the VM then. */
@@ -165,8 +167,11 @@ const end = (facts: VmFacts, now: Date): Decision => {
   if (names.length > 0 && facts.keepsDisks === false) return wait('AgentTooOld', `the agent of node ${nodeName} can not keep disk ${names.join(', ')} after its VM; update it, or set deletionPolicy to Delete to have them deleted`);
   if (names.length > 0 && !facts.namespace) return wait('Terminating', `namespace ${metadata.namespace} is not known yet, and disk ${names.join(', ')} is kept for it`);
   const tell: Decision['tell'] = { is: 'end', ...(names.length > 0 && facts.namespace ? { keep: { namespace: metadata.namespace, namespaceUid: facts.namespace.uid, vm: metadata.name, disks: names } } : {}) };
-  const message = facts.link === 'silent' ? `node ${nodeName} is silent; the VM is ended when it is back` : `node ${nodeName} is ending the VM`;
-  const standing: Standing = { phase: 'Terminating', ready: facts.link === 'silent' ? 'Unknown' : 'False', reason: facts.link === 'silent' ? 'NodeUnreachable' : 'Terminating', message, progress: 'reconciling' };
+  const silent = facts.link === 'silent';
+  const trouble = silent || facts.report?.state !== 'deleting' ? undefined : facts.report.trouble;
+  const message = silent ? `node ${nodeName} is silent; the VM is ended when it is back` : `node ${nodeName} is ending the VM${trouble ? `: ${trouble.message}` : ''}`;
+  const reason = silent ? 'NodeUnreachable' : trouble && isReason(trouble.reason) ? trouble.reason : 'Terminating';
+  const standing: Standing = { phase: 'Terminating', ready: silent ? 'Unknown' : 'False', reason, message, progress: 'reconciling' };
   return { ...nothing, tell, passing: true, status: statusOf(facts, standing, linkVerdicts(facts), now), outcome: waiting(message, 30_000) };
 };
 

@@ -7,8 +7,8 @@ import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
 import type { NodeFacts, ObservedImage } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
-import { claimsOf } from '../disk/claims.ts';
-import { unrecordedOn } from '../disk/unrecorded.ts';
+import { type Claim, claimsOf } from '../disk/claims.ts';
+import { standsFor, unrecordedOn } from '../disk/unrecorded.ts';
 import { candidates, type NodeSources } from './candidates.ts';
 import type { ImageFact, VmFacts } from './facts.ts';
 import { elderOf, holdersOf } from './holders.ts';
@@ -57,17 +57,23 @@ const unheardOf = (names: readonly string[], { fleet, historyWentBack }: VmSourc
   return node === undefined ? {} : { unheard: { node, forLong } };
 };
 
+/** What can not be read is not nothing: a VM without a node waits for it. */
+const unreadClaims = (namespace: string, name: string, { all }: VmSources['disks']): Claim[] => all().flatMap((held): Claim[] => {
+  const { vmName = name } = standsFor(held);
+  if (held.is === 'object' || held.meta.namespace !== namespace || vmName !== name) return [];
+  return [{ disk: 'unknown', object: held.meta.name, kept: '', node: '', deleting: false, at: 'unread' }];
+});
+
 /** Disks that outlive the VM, or an earlier one of its name. Whose a disk is, is read from the VM and its namespace, never from what a node says. */
 const keptFacts = (vm: VirtualMachine, { fleet, disks, namespaces }: VmSources): Pick<VmFacts, 'namespace' | 'claims' | 'unrecorded' | 'keepsDisks'> => {
   const { metadata: { namespace, name }, spec, status: { nodeName, disks: known = [] } } = vm;
   const uid = machineUidOf(vm);
   const owner = namespaces.get(namespace)?.metadata;
-  const all = disks.list();
   const has = new Set((nodeName === undefined ? [] : (fleet.report(nodeName, uid)?.disks ?? known)).map((disk) => disk.name));
   const keeps = nodeName === undefined ? undefined : fleet.keepsDisks(nodeName);
   return {
     ...(owner ? { namespace: { uid: owner.uid, terminating: owner.deletionTimestamp !== undefined } } : {}),
-    claims: claimsOf({ namespace, namespaceUid: owner?.uid, name, disks: spec.disks }, all, fleet).filter(({ disk }) => !has.has(disk)),
+    claims: [...claimsOf({ namespace, namespaceUid: owner?.uid, name, disks: spec.disks }, disks.list(), fleet).filter(({ disk }) => !has.has(disk)), ...(nodeName === undefined ? unreadClaims(namespace, name, disks) : [])],
     unrecorded: nodeName === undefined ? [] : unrecordedOn(nodeName, { disks, fleet }).filter(({ owner: { vmUid } }) => vmUid === uid),
     ...(keeps === undefined ? {} : { keepsDisks: keeps }),
   };
