@@ -96,6 +96,7 @@ export const user = (kube: Kube, namespace = 'default') => {
     deleteDisk: async (name: string) => { await kube.request('DELETE', pathOf(disks, { namespace, name })); },
     node: readNode,
     nodeIs: (name: string, wanted: string, ms = waitMs) => awaited(`node ${name}`, () => readNode(name), wanted, ms),
+    patchNode: async (name: string, patch: unknown) => { await kube.request('PATCH', pathOf(nodes, { name }), { body: patch, contentType: 'application/merge-patch+json' }); },
     annotateNode: async (name: string, annotations: Record<string, string | null>) => {
       await kube.request('PATCH', pathOf(nodes, { name }), { body: { metadata: { annotations } }, contentType: 'application/merge-patch+json' });
     },

@@ -1,0 +1,82 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { vmManifest } from '#hack/bed/objects.ts';
+import { type Simulated, startSimulated } from '#hack/bed/simulated.ts';
+import { until } from '#hack/bed/until.ts';
+import { type SimNode, simWorld, startSimNode } from '#hack/sim/node.ts';
+
+const data = { name: 'data', blank: {}, size: '16Mi', deletionPolicy: 'Retain' };
+const stepMs = 60_000;
+const nodeMs = 4 * stepMs;
+
+/** Disks that outlive their VMs among several nodes, with real agents on pretend ones. */
+describe('a kept disk among two nodes', () => {
+  let lab: Simulated;
+  let large: SimNode;
+  beforeAll(async () => {
+    lab = await startSimulated({ memoryMiB: 8_192 });
+    const node = (name: string, memoryMiB: number) => startSimNode({ name, memoryMiB, url: lab.operator().url, caFile: lab.cluster.authority, token: () => lab.cluster.token({ node: name }) });
+    large = await node('node-2', 65_536);
+    await lab.me.nodeIs('node-2', 'Ready=True Ready', stepMs);
+  }, nodeMs);
+  afterAll(async () => {
+    await large?.stop();
+    await lab?.[Symbol.asyncDispose]();
+  }, stepMs);
+
+  const manifest = (name: string, ...disks: object[]) => vmManifest(name, { disks: [{ name: 'root', image: { name: 'guest' } }, ...disks] });
+  const runs = async (name: string, ...disks: object[]) => {
+    await lab.me.apply(manifest(name, ...disks));
+    return lab.me.vmIs(name, 'Ready=True Running', stepMs);
+  };
+  const gone = async (name: string) => {
+    await lab.me.deleteVm(name);
+    await lab.me.vmGone(name, stepMs);
+  };
+  const kept = (world: SimNode['world']) => [...world.kept.values()].map(({ name }) => name);
+  const stateOf = async (vm: string) => (await lab.me.disksOf(vm)).map(({ status }) => `${status.diskName} on ${status.nodeName} ${status.state}`);
+
+  test('draws its VM to its node, although another one has more room; without it the VM goes there', async () => {
+    await lab.me.patchNode('node-2', { spec: { schedulable: false } });
+    const { status } = await runs('web', data);
+    await lab.me.patchNode('node-2', { spec: { schedulable: true } });
+    await gone('web');
+    expect([status.nodeName, await stateOf('web'), kept(lab.node().world), kept(large.world)]).toEqual(['node-1', ['data on node-1 Kept'], ['data'], []]);
+    expect((await runs('web', data)).status.nodeName).toBe('node-1');
+    await until('the VirtualDisk to be gone', async () => (await stateOf('web')).length === 0, stepMs);
+    expect(kept(lab.node().world)).toEqual([]);
+    await gone('web');
+    for (const { metadata } of await lab.me.disksOf('web')) await lab.me.deleteDisk(metadata.name);
+    await until('its data to be gone', () => kept(lab.node().world).length === 0, stepMs);
+    expect((await runs('web')).status.nodeName).toBe('node-2');
+    await gone('web');
+  }, nodeMs);
+
+  test('that was lost with its node is told, and its VM gets no other one, nor goes elsewhere', async () => {
+    await lab.me.patchNode('node-2', { spec: { schedulable: false } });
+    await runs('lost', data);
+    await gone('lost');
+    await lab.me.patchNode('node-2', { spec: { schedulable: true } });
+    await lab.node().stop();
+    await lab.me.annotateNode('node-1', { 'strato.dev/accept-agent': 'agent-anew' });
+    await lab.startNode({ agentId: 'agent-anew', world: simWorld() });
+    await until('the node to be another one', async () => (await lab.me.node('node-1')).status.agentId === 'agent-anew', stepMs);
+    await until('the disk to be missing', async () => (await stateOf('lost'))[0] === 'data on node-1 Missing', stepMs);
+    await lab.me.apply(manifest('lost', data));
+    const waits = await lab.me.vmIs('lost', 'Ready=False WaitingForDisk', stepMs);
+    expect([waits.status.nodeName, waits.status.conditions?.find(({ type }) => type === 'Ready')?.message]).toEqual([undefined, expect.stringContaining('node node-1, which does not have it any more')]);
+    const [disk] = await lab.me.disksOf('lost');
+    await lab.me.deleteDisk(disk?.metadata.name ?? '');
+    expect((await lab.me.vmIs('lost', 'Ready=True Running', stepMs)).status.nodeName).toBe('node-2');
+    await gone('lost');
+  }, nodeMs);
+
+  test('is recorded by the next operator when the last one ended before it could', async () => {
+    await runs('late', data);
+    const uid = (await lab.me.vm('late')).metadata.uid;
+    await lab.operator().stop();
+    await lab.me.deleteVm('late');
+    await lab.startOperator();
+    await lab.me.vmGone('late', stepMs);
+    expect([(await stateOf('late')).length, [...lab.node().world.disks.keys(), ...large.world.disks.keys()].includes(uid)]).toEqual([1, false]);
+  }, nodeMs);
+});
