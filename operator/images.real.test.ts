@@ -1,7 +1,11 @@
 import { beforeAll, describe, expect, test } from '@jest/globals';
-import { verdict, vmManifest } from '#hack/bed/objects.ts';
+import { imageManifest, verdict, vmManifest } from '#hack/bed/objects.ts';
 import { opened } from '#hack/bed/opened.ts';
 import { startSimulated } from '#hack/bed/simulated.ts';
+import { until } from '#hack/bed/until.ts';
+
+// Generous: other suites load the machine meanwhile.
+const testMs = 240_000;
 
 /** Images on a real API server: whose word counts, and when an object may go. */
 describe('an image', () => {
@@ -34,11 +38,49 @@ describe('an image', () => {
     await lab.me.apply(vmManifest('after'));
     const { metadata } = await lab.me.vmIs('after', 'Ready=False DigestMismatch');
     expect([verdict(await lab.me.vm('before')), lab.node().starts(metadata.uid)]).toEqual(['Ready=True Running', 0]);
-  });
+  }, testMs);
 
   test('is as before once the node reports the right bytes again, and the VM that waited for them runs', async () => {
     claims(isIt);
     await lab.me.vmIs('after', 'Ready=True Running');
     expect(await message()).toBeUndefined();
-  });
+  }, testMs);
+
+  const used = async () => (await lab.me.image('guest')).status.conditions?.find(({ type }) => type === 'InUse')?.message;
+
+  test('that is deleted while VMs use it waits for them and names them; they go on and restart, over a restart of the operator, and nobody else gets it', async () => {
+    expect((await lab.me.image('guest')).metadata.finalizers).toEqual(['strato.dev/image']);
+    const { metadata } = await lab.me.vm('before');
+    await lab.me.deleteImage('guest');
+    const { status } = await lab.me.imageIs('guest', 'InUse=True InUse');
+    expect([verdict({ status }), await used()]).toEqual(['Ready=True Ready', 'deleted, but used by 2 VMs, after, before: it goes with the last of them, and no other VM gets it']);
+    await lab.me.apply(vmManifest('late'));
+    await lab.me.vmIs('late', 'Ready=False ImageNotFound');
+    await lab.operator().stop();
+    await lab.startOperator();
+    await lab.operator().leading();
+    await lab.me.patchVm('before', { spec: { restartToken: 'again', stop: { mode: 'Force' } } });
+    await until('the restart', () => lab.node().starts(metadata.uid) === 2, 60_000);
+    await lab.me.vmIs('before', 'Ready=True Running');
+    expect([lab.node().world.images.world.has(uid), verdict(await lab.me.image('guest'), 'InUse'), verdict(await lab.me.vm('late'))]).toEqual([true, 'InUse=True InUse', 'Ready=False ImageNotFound']);
+  }, testMs);
+
+  test('goes with the last of them, and its copies with it; another one of its name is for the VM that waits', async () => {
+    await lab.me.deleteVm('before');
+    await lab.me.vmGone('before');
+    await until('the condition to name the other', async () => (await used())?.includes('by VM after:'), 60_000);
+    await lab.me.deleteVm('after');
+    await lab.me.imageGone('guest');
+    await until('the copy to be dropped', () => !lab.node().world.images.world.has(uid), 60_000);
+    await lab.me.apply(imageManifest());
+    await lab.me.vmIs('late', 'Ready=True Running');
+    expect((await lab.me.image('guest')).metadata.finalizers).toEqual(['strato.dev/image']);
+  }, testMs);
+
+  test('that no VM uses goes at once', async () => {
+    await lab.me.apply(imageManifest('unused'));
+    await lab.me.imageIs('unused', 'Ready=True Ready');
+    await lab.me.deleteImage('unused');
+    await lab.me.imageGone('unused', 10_000);
+  }, testMs);
 });

@@ -116,7 +116,7 @@ describe('the life of a VM', () => {
 
   test('an image whose object is gone is dropped from the node; the VM that was made from it runs on', async () => {
     const { metadata: { uid } } = await lab.me.image('guest');
-    await lab.me.deleteImage('guest');
+    await lab.me.loseImage('guest');
     await until('the copy to be dropped', () => !lab.node().world.images.world.has(uid), 60_000);
     expect([lab.node().running().length, verdict(await lab.me.vm('first'))]).toEqual([1, 'Ready=True Running']);
   });

@@ -4,7 +4,7 @@ import { imageOf } from '#crds/v1alpha1/disks.ts';
 import type { Clock } from '#crds/kit/clock.ts';
 import { Fault } from '#crds/kit/fault.ts';
 import type { Log } from '#crds/kit/log.ts';
-import type { Outcome } from '#crds/kit/outcome.ts';
+import { type Outcome, settled } from '#crds/kit/outcome.ts';
 import { hypervisorNode, hypervisorNodeKind } from '#crds/v1alpha1/hypervisornode.ts';
 import { apiVersion, objectMeta } from '#crds/v1alpha1/meta.ts';
 import { type VirtualDisk, virtualDisk, virtualDiskKind } from '#crds/v1alpha1/virtualdisk.ts';
@@ -15,7 +15,7 @@ import { makeDiskReconciler } from './disk/reconcile.ts';
 import { type KeptFor, recordDisk } from './disk/record.ts';
 import { unrecordedOn } from './disk/unrecorded.ts';
 import { makeFleet } from './fleet/fleet.ts';
-import { makeImageReconciler } from './image/reconcile.ts';
+import { letGoUnparsable, makeImageReconciler } from './image/reconcile.ts';
 import { makeRecorder } from './kube/events.ts';
 import { type Informer, startInformer } from './kube/informer.ts';
 import type { Kube } from './kube/kube.ts';
@@ -82,6 +82,7 @@ export const startOperator = (parts: OperatorParts) => {
     },
     onChange: (change) => {
       queues.vm.add(change.key);
+      // A VM that is gone lets go of its images.
       const held = change.is === 'gone' ? change.last : vms.held(change.key);
       if (held?.is !== 'object') return;
       for (const image of imagesOf(held.object.metadata.namespace, held.object.spec)) queues.image.add(image);
@@ -162,7 +163,7 @@ export const startOperator = (parts: OperatorParts) => {
       secret: (namespace, name) => readSecret(kube, namespace, name, signal),
       event: ({ metadata }, { type, reason, note }) => recorder.record({ regarding: { apiVersion, kind: 'VirtualMachine', ...metadata }, type, reason, action: 'Reconcile', note }),
     }),
-    image: makeImageReconciler({ images, vms, fleet, now, writeStatus: statusWriter(images, resources.image) }),
+    image: makeImageReconciler({ images, vms, fleet, now, writeFinalizers: finalizersWriter(images, resources.image), writeStatus: statusWriter(images, resources.image) }),
     disk: makeDiskReconciler({
       disks, vms, nodes, fleet, now, writeStatus: statusWriter(disks, resources.disk), writeFinalizers: finalizersWriter(disks, resources.disk),
       remove: (disk) => keep(disks, () => deleteObject(kube, resources.disk, disk, signal)),
@@ -182,10 +183,11 @@ export const startOperator = (parts: OperatorParts) => {
       if (of.deletionTimestamp === undefined) await record(disk, { namespace, namespaceUid: of.uid, vm, node });
     },
   };
-  /** An object that can't be parsed is told so and left alone, but for a VM that was deleted. */
+  /** An object that can't be parsed is told so and left alone, but for one that was deleted: a VM is ended, an image that nobody uses is let go. */
   const guarded = (informer: Informer<unknown>, resource: Resource, reconcile: (key: string) => Promise<Outcome>) => async (key: string): Promise<Outcome> => {
     const held = informer.held(key);
     if (held?.is !== 'unparsable') return reconcile(key);
+    if (resource === resources.image && (await letGoUnparsable(held, { vms, writeFinalizers: finalizersWriter(images, resources.image) }))) return settled;
     const node = resource === resources.vm ? endsOn(held) : undefined;
     return node === undefined ? reportUnparsable(held, now(), statusWriter(informer, resource)) : endUnparsable(held, node, endHands);
   };

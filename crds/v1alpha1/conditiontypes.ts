@@ -13,6 +13,7 @@ export const conditionTypes = {
   GuestReady: [['VirtualMachine'], 'The guest passes probes.ready. Absent without a probe. It is not part of Ready.'],
   CpusOffline: [['VirtualMachine'], 'The guest does not use all the CPUs that it was given. Absent otherwise, and without a guest agent.'],
   AgentRefused: [['HypervisorNode'], 'Another agent claims the name of the node, and is refused. Absent otherwise.'],
+  InUse: [['VirtualMachineImage'], 'The image is deleted, but VMs use it; the message names them. It goes with the last of them. Absent otherwise.'],
   CopiesRefused: [['VirtualMachineImage'], 'Nodes report other bytes under the image than those that it is; the message names them. Their copies are not used. Absent otherwise.'],
   DeletionProtected: [['VirtualMachine'], 'The VM is deleted and still protected, so nothing is torn down. Absent otherwise.'],
   Reconciling: [['VirtualMachine', 'VirtualMachineImage', 'VirtualDisk'], 'Work is under way (kstatus). Absent otherwise; never beside Stalled.'],

@@ -2,6 +2,8 @@
 export const vmFinalizer = 'strato.dev/vm';
 /** Held on a VirtualDisk until its node has said that its files are gone, or that a VM has it. */
 export const diskFinalizer = 'strato.dev/disk';
+/** Held on an image from its first VM on, until it is deleted and no VM uses it. */
+export const imageFinalizer = 'strato.dev/image';
 /** On a HypervisorNode: uids of orphans, comma separated, that shall end; of disks too. */
 export const discardOrphanAnnotation = 'strato.dev/discard-orphan';
 /** On a HypervisorNode: uids of orphans, comma separated, that the VirtualMachine of their namespace and name shall take over as they are; of a disk: that shall have a VirtualDisk. */

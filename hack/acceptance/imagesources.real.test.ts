@@ -1,6 +1,7 @@
 // Where images come from, as their user sees it: from the manifest to the guest, and to the status.
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -42,6 +43,26 @@ describe('the sources of images', () => {
     await all.me.deleteVm(`from-${packing}`);
     await all.me.vmGone(`from-${packing}`, stepMs);
     await all.me.deleteImage(packing);
+  }, 2 * stepMs);
+
+  test('an image that is deleted stays for the VM that uses it, which restarts; it goes with that VM, from the node too', async () => {
+    await all.me.apply(image('leaving', { url: all.web.serve('/leaving', { is: 'bytes', bytes: Buffer.concat([guest, Buffer.alloc(512, 'l')]) }) }));
+    await all.me.apply(vmManifest('stays', { memory: { size: '32Mi' }, stop: { mode: 'Force' } }, 'default', 'leaving'));
+    const { metadata: { uid } } = await all.me.vmIs('stays', 'Ready=True Running', stepMs);
+    const { status: { digest = '' } } = await all.me.image('leaving');
+    const inCache = join(all.node.paths.images, `${digest.slice(7)}.qcow2`);
+    await all.me.deleteImage('leaving');
+    const { status } = await all.me.imageIs('leaving', 'InUse=True InUse', stepMs);
+    expect(status.conditions?.find(({ type }) => type === 'InUse')?.message).toContain('used by VM stays:');
+    const pid = async () => (await all.node.qemus()).find((each) => each.uid === uid)?.pid;
+    const before = await pid();
+    await all.me.patchVm('stays', { spec: { restartToken: 'once' } });
+    await until('another QEMU', async () => { const now = await pid(); return now !== undefined && now !== before; }, stepMs);
+    await all.me.vmIs('stays', 'Ready=True Running', stepMs);
+    expect(existsSync(inCache)).toBe(true);
+    await all.me.deleteVm('stays');
+    await all.me.imageGone('leaving', stepMs);
+    await until('the copy of the node to go', () => !existsSync(inCache), stepMs);
   }, 2 * stepMs);
 
   test('the progress of an import is told in steps of ten', async () => {

@@ -90,6 +90,13 @@ export const user = (kube: Kube, namespace = 'default') => {
     image: readImage,
     imageIs: (name: string, wanted: string, ms = waitMs) => awaited(`image ${name}`, () => readImage(name), wanted, ms),
     deleteImage: async (name: string) => { await kube.request('DELETE', pathOf(images, { namespace, name })); },
+    imageGone: (name: string, ms = waitMs) => until(`image ${name} to be gone`, () => gone(pathOf(images, { namespace, name })), ms),
+    /** Takes the object of an image away although VMs use it, as a rolled back CRD or a hasty hand does: its finalizer is stripped. */
+    loseImage: async (name: string) => {
+      const path = pathOf(images, { namespace, name });
+      await kube.request('DELETE', path);
+      if (!(await gone(path))) await kube.request('PATCH', path, { body: { metadata: { finalizers: null } }, contentType: 'application/merge-patch+json' });
+    },
     /** The kept disks of a VM. */
     disksOf: async (vmName: string): Promise<VirtualDisk[]> =>
       diskList.parse(await kube.request('GET', pathOf(disks, { namespace }))).items.filter(({ status }) => status.vmName === vmName),

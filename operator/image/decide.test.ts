@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { imageFinalizer } from '#crds/v1alpha1/names.ts';
 import { type VirtualMachineImage, virtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { desireDigest } from '#crds/wire/desired.ts';
 import type { ObservedImage } from '#crds/wire/observed.ts';
@@ -17,7 +18,7 @@ const image = (status: object = {}, metadata: object = {}): VirtualMachineImage 
 
 const report = (over: Partial<ObservedImage> = {}): ObservedImage => ({ kind: 'image', uid, generation: 2, digest: 'd', state: 'importing', progress: 30, ...over });
 const holds = (of: string, reflects = 'd'): ObservedImage => report({ state: 'ready', progress: 100, digest: reflects, content: { digest: of, sizeBytes: 10, virtualSizeBytes: 64 * 1024 ** 2 } });
-const facts = (over: Partial<ImageFacts> = {}): ImageFacts => ({ image: image(), users: [], connected: ['node-1', 'node-2'], reports: new Map(), holders: [], ...over });
+const facts = (over: Partial<ImageFacts> = {}): ImageFacts => ({ image: image(), users: [], usedBy: [], connected: ['node-1', 'node-2'], reports: new Map(), holders: [], ...over });
 /** What a node that was asked answers when it has imported: `of`, under the very desire that it is told. */
 const answer = (before: ImageFacts, node: string, of = digest): ImageFacts => {
   const desire = decide(before, now).tell.get(node);
@@ -115,6 +116,31 @@ describe('an image', () => {
 
   test('waits when no node is connected', () => {
     expect(ready(decide(facts({ connected: [] }), now))).toBe('False WaitingForNode');
+  });
+
+  const deleted = (finalizers: string[], over: object = {}) => image({ digest, importingNode: 'node-1', ...over }, { deletionTimestamp: '2030-01-01T00:00:00Z', finalizers });
+
+  test('gets its finalizer with its first VM, before anything is written, and not twice', () => {
+    expect(decide(facts({ usedBy: ['a'] }), now)).toMatchObject({ finalizer: 'add', tell: new Map([['node-1', expect.anything()]]) });
+    expect([decide(facts(), now).finalizer, decide(facts({ image: image({}, { finalizers: [imageFinalizer] }), usedBy: ['a'] }), now).finalizer]).toEqual([undefined, undefined]);
+  });
+
+  test.each([
+    [['a'], 'deleted, but used by VM a: it goes'],
+    [['a', 'b', 'c', 'd', 'e', 'f', 'g'], 'deleted, but used by 7 VMs, a, b, c, d, e and 2 more: it goes'],
+  ])('that is deleted while %j use it stays Ready for them, is told to their nodes, and says who they are', (usedBy, said) => {
+    const decision = decide(facts({ image: deleted([imageFinalizer]), usedBy, users: ['node-2'], holders: ['node-1', 'node-2'] }), now);
+    expect([decision.finalizer, decision.drop, [...decision.tell.keys()], ready(decision)]).toEqual([undefined, [], ['node-2', 'node-1'], 'True Ready']);
+    expect(conditionOf(decision.status?.conditions, 'InUse')).toMatchObject({ status: 'True', reason: 'InUse', message: expect.stringContaining(said) });
+  });
+
+  test('whose finalizer was stripped while it was deleted asks for none: the API server takes none more', () => {
+    expect(decide(facts({ image: deleted([]), usedBy: ['a'] }), now).finalizer).toBeUndefined();
+  });
+
+  test('that is deleted goes with its last VM: its copies are dropped, and it is let go', () => {
+    const decision = decide(facts({ image: deleted([imageFinalizer]), holders: ['node-2'] }), now);
+    expect([decision.finalizer, decision.status, decision.tell.size, decision.drop]).toEqual(['remove', undefined, 0, ['node-2']]);
   });
 
   test('that is deleted is dropped where it is held', () => {

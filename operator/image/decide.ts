@@ -1,4 +1,5 @@
 import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
+import { imageFinalizer } from '#crds/v1alpha1/names.ts';
 import { isReason } from '#crds/v1alpha1/reasons.ts';
 import type { ImageStatus, VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { type DesiredImage, desireDigest } from '#crds/wire/desired.ts';
@@ -9,6 +10,8 @@ export type ImageFacts = {
   image: VirtualMachineImage;
   /** Nodes whose bound VMs refer to it. */
   users: readonly string[];
+  /** Names of the VMs that use it; while it is being deleted, of those that have it. */
+  usedBy: readonly string[];
   /** Connected nodes that may import it when nobody refers to it. */
   connected: readonly string[];
   /** What each node says of it. */
@@ -17,8 +20,8 @@ export type ImageFacts = {
   holders: readonly string[];
 };
 
-/** The image's status, what nodes shall have, and which shall drop their copy. */
-export type ImageDecision = { status?: ImageStatus; tell: ReadonlyMap<string, DesiredImage>; drop: readonly string[] };
+/** The image's status, what nodes shall have, which shall drop their copy, and what becomes of the finalizer, which is written first. */
+export type ImageDecision = { status?: ImageStatus; finalizer?: 'add' | 'remove'; tell: ReadonlyMap<string, DesiredImage>; drop: readonly string[] };
 
 /**
  * Decides about one image. One node is asked to import it first and so fixes its digest, if that is not against spec.checksum; what
@@ -28,7 +31,9 @@ export type ImageDecision = { status?: ImageStatus; tell: ReadonlyMap<string, De
 export const decide = (facts: ImageFacts, now: Date): ImageDecision => {
   const { image, users, connected, reports } = facts;
   const { metadata, spec, status: old } = image;
-  if (metadata.deletionTimestamp !== undefined) return { tell: new Map(), drop: facts.holders };
+  const deleting = metadata.deletionTimestamp !== undefined;
+  const finalized = metadata.finalizers.includes(imageFinalizer);
+  if (deleting && facts.usedBy.length === 0) return { ...(finalized ? { finalizer: 'remove' as const } : {}), tell: new Map(), drop: facts.holders };
   const importer = chooseImporter(facts);
   const { checksum, checksumUrl, format, source: { http: { url, mirrors } } } = spec;
   const first: DesiredImage = {
@@ -42,7 +47,9 @@ export const decide = (facts: ImageFacts, now: Date): ImageDecision => {
   // Until the digest is fixed one node alone imports: two first imports could fix two contents.
   const nodes = digest === undefined ? (importer === undefined ? [] : [importer]) : [...new Set([...users, ...(importer === undefined ? [] : [importer])])];
   const told = nodes.filter((node) => users.includes(node) || connected.includes(node) || facts.holders.includes(node));
-  return { status: statusOf(facts, importer, desire, now), tell: new Map(told.map((node) => [node, desire])), drop: [] };
+  // Once it is being deleted the API server takes no finalizer more.
+  const claims = facts.usedBy.length > 0 && !finalized && !deleting;
+  return { ...(claims ? { finalizer: 'add' as const } : {}), status: statusOf(facts, importer, desire, now), tell: new Map(told.map((node) => [node, desire])), drop: [] };
 };
 
 /** The content that a node says it has. */
@@ -59,6 +66,15 @@ const chooseImporter = ({ image, users, connected, reports }: ImageFacts): strin
   const { importingNode, digest } = image.status;
   if (importingNode !== undefined && (able.includes(importingNode) || digest !== undefined)) return importingNode;
   return users.find((node) => able.includes(node)) ?? able.toSorted()[0];
+};
+
+const namedUsers = 5;
+
+/** Why a deleted image is still there. */
+const inUseOf = ({ image: { metadata }, usedBy }: ImageFacts): Verdict[] => {
+  if (metadata.deletionTimestamp === undefined) return [];
+  const more = usedBy.length > namedUsers ? ` and ${usedBy.length - namedUsers} more` : '';
+  return [{ type: 'InUse', status: 'True', reason: 'InUse', message: `deleted, but used by ${usedBy.length === 1 ? 'VM' : `${usedBy.length} VMs,`} ${usedBy.slice(0, namedUsers).join(', ')}${more}: it goes with the last of them, and no other VM gets it` }];
 };
 
 const namedRefusals = 3;
@@ -88,7 +104,7 @@ const statusOf = (facts: ImageFacts, importer: string | undefined, desire: Desir
   const sizes = content ? { size: content.sizeBytes, virtualSize: bytes(content.virtualSizeBytes) } : { ...(old.size === undefined ? {} : { size: old.size }), ...(old.virtualSize === undefined ? {} : { virtualSize: old.virtualSize }) };
   const make = (phase: ImageStatus['phase'], verdicts: Verdict[], progress?: number): ImageStatus => ({
     ...base, ...sizes, ...(phase ? { phase } : {}), ...(progress === undefined ? {} : { progress: `${progress}%` }),
-    conditions: dated([...verdicts, ...refusals], old.conditions ?? [], generation, now),
+    conditions: dated([...verdicts, ...refusals, ...inUseOf(facts)], old.conditions ?? [], generation, now),
   });
   // The digest is fixed: the image is good, whatever one node says of its own copy now.
   if (digest !== undefined) {

@@ -20,7 +20,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
   const { metadata: { namespace, name, generation }, spec, status } = vm;
   const resolved = resolveImages(facts);
   const missing = spec.disks.flatMap((disk) => (resolved.get(disk.name)?.uid === undefined ? imageOf(disk) ?? [] : []));
-  if (missing.length > 0) return { missing: 'ImageNotFound', message: `image ${[...new Set(missing)].join(', ')} does not exist` };
+  if (missing.length > 0) return { missing: 'ImageNotFound', message: `image ${[...new Set(missing)].join(', ')} does not exist or is being deleted` };
   const trouble = claimTrouble(facts.claims, namespace, status.nodeName);
   if (trouble !== undefined) return { missing: 'WaitingForDisk', message: trouble };
   const keeps = facts.claims.length > 0 || retainedDisks(spec).length > 0;

@@ -1,9 +1,29 @@
 import { imageOf } from '#crds/v1alpha1/disks.ts';
-import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
+import type { VirtualMachine, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VmFacts } from './facts.ts';
 
 /** What one disk starts from, as `status.resolved.images` has it. */
 export type ResolvedImage = NonNullable<NonNullable<VmStatus['resolved']>['images']>[number];
+
+/** What is recorded of the image of one disk. Records of the first version name no disk. */
+const recordOf = ({ resolved }: VmStatus, disk: string, name: string): ResolvedImage | undefined => {
+  const recorded = resolved?.images ?? [];
+  return recorded.find((each) => each.disk === disk && each.name === name) ?? recorded.find((each) => each.disk === undefined && each.name === name);
+};
+
+/** Which image is meant; `deleting`: its object waits to go. */
+export type ImageRef = { namespace: string; name: string; uid: string; deleting: boolean };
+
+/**
+ * Whether a VM uses an image: a disk or drive of it names that. One that is being deleted is used only by those that have it, by their status: it is
+ * given to no other. Pure.
+ */
+export const usesImage = ({ metadata, spec, status }: VirtualMachine, image: ImageRef): boolean => metadata.namespace === image.namespace && spec.disks.some((disk) => {
+  if (imageOf(disk) !== image.name) return false;
+  const record = recordOf(status, disk.name, image.name);
+  const has = record?.uid === undefined ? (status.disks ?? []).some(({ name }) => name === disk.name) : record.uid === image.uid;
+  return has || !image.deleting;
+});
 
 /**
  * What each disk with an image starts from; a disk is not in it when nobody knows. Pure. A disk that is there keeps the image that it was
@@ -11,14 +31,12 @@ export type ResolvedImage = NonNullable<NonNullable<VmStatus['resolved']>['image
  */
 export const resolveImages = ({ vm: { spec, status }, images, report }: Pick<VmFacts, 'vm' | 'images' | 'report'>): ReadonlyMap<string, ResolvedImage> => {
   const made = new Set([...(report?.disks ?? []), ...(status.disks ?? [])].map(({ name }) => name));
-  const recorded = status.resolved?.images ?? [];
   return new Map(spec.disks.flatMap((of) => {
     const { name: disk, cdrom } = of;
     const name = imageOf(of);
     if (name === undefined) return [];
     const live = images.get(name);
-    // Records of the first version name no disk.
-    const known = recorded.find((each) => each.disk === disk && each.name === name) ?? recorded.find((each) => each.disk === undefined && each.name === name);
+    const known = recordOf(status, disk, name);
     const isLive = live !== undefined && (known?.uid === undefined || known.uid === live.uid || !made.has(disk) || cdrom !== undefined);
     if (isLive) return [[disk, { disk, name, uid: live.uid, ...(live.digest === undefined ? {} : { digest: live.digest }) }]];
     return known ? [[disk, { ...known, disk }]] : [];

@@ -13,6 +13,7 @@ import { candidates, type NodeSources } from './candidates.ts';
 import type { ImageFact, VmFacts } from './facts.ts';
 import { elderOf, holdersOf } from './holders.ts';
 import { machineUidOf } from './identity.ts';
+import { usesImage } from './images.ts';
 
 /** Where the facts about VMs come from. */
 export type VmSources = NodeSources & {
@@ -89,7 +90,8 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const oversize = nodeName === undefined ? undefined : fleet.oversize(nodeName, uid);
   const elder = nodeName === undefined ? elderOf(vm, sources) : undefined;
   const names = nodes.all().map(({ meta }) => meta.name);
-  const wanted = vm.spec.disks.flatMap((disk) => images.get(`${namespace}/${imageOf(disk)}`) ?? []);
+  const wanted = vm.spec.disks.flatMap((disk) => images.get(`${namespace}/${imageOf(disk)}`) ?? [])
+    .filter(({ metadata: image }) => usesImage(vm, { ...image, deleting: image.deletionTimestamp !== undefined }));
   return {
     vm,
     clusterId: sources.clusterId,
