@@ -17,7 +17,7 @@ export const conditionTypes = {
   CopiesRefused: [['VirtualMachineImage'], 'Nodes report other bytes under the image than those that it is; the message names them. Their copies are not used. Absent otherwise.'],
   DeletionProtected: [['VirtualMachine'], 'The VM is deleted and still protected, so nothing is torn down. Absent otherwise.'],
   Reconciling: [['VirtualMachine', 'VirtualMachineImage', 'VirtualDisk'], 'Work is under way (kstatus). Absent otherwise; never beside Stalled.'],
-  Stalled: [['VirtualMachine', 'VirtualMachineImage'], 'Nothing goes on before somebody acts (kstatus). Absent otherwise; never beside Reconciling.'],
+  Stalled: [['VirtualMachine', 'VirtualMachineImage', 'VirtualDisk'], 'Nothing goes on before somebody acts (kstatus). Absent otherwise; never beside Reconciling.'],
   AcceleratorAvailable: [['HypervisorNode'], 'A probe guest ran under hardware acceleration.'],
   StorageReady: [['HypervisorNode'], 'The agent can write to its disk, so it keeps what it is told. False costs no running guest anything, but new intents are refused.'],
   OrphansPresent: [['HypervisorNode'], 'VMs run there, or disks are kept there, that the cluster does not know; see status.orphans and status.orphanDisks.'],

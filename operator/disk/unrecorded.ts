@@ -15,6 +15,8 @@ export type RecordedSources = { disks: Pick<Cache<VirtualDisk>, 'all'>; fleet: P
 
 /** Disks that a node keeps and that no VirtualDisk stands for, but for those that are being ended. */
 export const unrecordedOn = (node: string, { disks, fleet }: RecordedSources): KeptDisk[] => {
+  const kept = fleet.keptDisks(node);
+  if (kept.length === 0) return [];
   const recorded = new Set(disks.all().map((held) => standsFor(held).uid));
-  return fleet.keptDisks(node).filter(({ uid }) => !recorded.has(uid) && !fleet.isEnding(node, uid));
+  return kept.filter(({ uid }) => !recorded.has(uid) && !fleet.isEnding(node, uid));
 };
