@@ -79,4 +79,32 @@ describe('a kept disk among two nodes', () => {
     await lab.me.vmGone('late', stepMs);
     expect([(await stateOf('late')).length, [...lab.node().world.disks.keys(), ...large.world.disks.keys()].includes(uid)]).toEqual([1, false]);
   }, nodeMs);
+
+  test('outlives a restore of the cluster to before it was kept, or to before its VM: it is found again, or adopted', async () => {
+    const file = (world: SimNode['world'], uid: string) => world.disks.get(uid)?.disks.get('data');
+    const worlds = () => [lab.node().world, large.world];
+    const back = async (name: string, kept: unknown) => {
+      const { metadata: { uid } } = await runs(name, data);
+      expect(worlds().map((world) => file(world, uid)).filter((each) => each !== undefined)).toEqual([kept]);
+    };
+    const old = (await runs('old', data)).metadata.uid;
+    const restore = await lab.cluster.snapshot();
+    await lab.me.vmIs('old', 'Ready=True Running', stepMs);
+    const young = (await runs('young', data)).metadata.uid;
+    const [oldFile, youngFile] = [old, young].map((uid) => worlds().map((world) => file(world, uid)).find((each) => each !== undefined));
+    await gone('old');
+    await gone('young');
+    await restore();
+    // The object of the older one is back, and its node ended it for ever: its disk is recorded anew.
+    await lab.me.vmIs('old', 'Ready=False EndedForEver', nodeMs);
+    await until('its VirtualDisk to be back', async () => (await stateOf('old')).length === 1, stepMs);
+    await gone('old');
+    await back('old', oldFile);
+    const orphanDisks = async () => (await Promise.all(['node-1', 'node-2'].map(async (name) => (await lab.me.node(name)).status.orphanDisks?.map((disk) => ({ node: name, ...disk })) ?? []))).flat();
+    const [orphan, ...more] = (await until('the disk of the younger one to be told', async () => { const all = await orphanDisks(); return all.some(({ vm }) => vm === 'young') && all; }, stepMs)).filter(({ vm }) => vm === 'young');
+    expect([orphan?.disk, more]).toEqual(['data', []]);
+    await lab.me.annotateNode(orphan?.node ?? '', { 'strato.dev/adopt-orphan': orphan?.uid ?? '' });
+    await until('it to be adopted', async () => (await stateOf('young')).length === 1, stepMs);
+    await back('young', youngFile);
+  }, 3 * nodeMs);
 });
