@@ -10,6 +10,8 @@ const real = '\\.real\\.test\\.ts$';
 export default {
   reporters: ['default', '<rootDir>/hack/jest/tally.mjs'],
   testSequencer: '<rootDir>/hack/jest/sequencer.mjs',
+  // What a suite has loaded stays in memory after it.
+  workerIdleMemoryLimit: '500MB',
   projects: [
     { ...common, displayName: 'unit', testMatch: ['**/*.test.ts'], testPathIgnorePatterns: ['/node_modules/', real] },
     { ...common, displayName: 'real', testRegex: [real], globalSetup: '<rootDir>/hack/jest/artifacts.mjs' },

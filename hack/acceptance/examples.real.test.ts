@@ -2,12 +2,13 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { beforeAll, expect, test } from '@jest/globals';
 import { type Manifest, parseManifests } from '../bed/apply.ts';
+import { theGuests } from '../bed/artifacts.ts';
 import { user } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { startWhole, type Whole } from '../bed/whole.ts';
-import { ensureArm64Guest, ensureGuest } from '../guest/guest.ts';
+import { startWhole } from '../bed/whole.ts';
 import { planPorts } from '../stack/layout.ts';
 
 const namespace = 'examples';
@@ -17,21 +18,18 @@ const folder = join(import.meta.dirname, '..', '..', 'examples');
 const files = readdirSync(folder).filter((name) => name.endsWith('.yaml'));
 const text = (file: string) => readFileSync(join(folder, file), 'utf8');
 
-let all: Whole;
+const all = opened(startWhole);
 let me: ReturnType<typeof user>;
 beforeAll(async () => {
-  all = await startWhole();
   me = user(all.cluster.kube, namespace);
   await me.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
   // As in the stack of hack/up, an image is served by its name.
-  const guests = new Map([['guest.qcow2', await ensureGuest(() => {})], ['guest-arm64.qcow2', await ensureArm64Guest(() => {})]]);
+  const { small, arm64 } = await theGuests();
+  const guests = new Map([['guest.qcow2', small], ['guest-arm64.qcow2', arm64]]);
   const served = [...guests].map(([name, { disk }]): [string, string] => [`http://127.0.0.1:${planPorts(undefined).images}/${name}`, all.web.serve(`/${name}`, { is: 'bytes', bytes: readFileSync(disk) })]);
   for (const object of files.flatMap((file) => parseManifests(served.reduce((yaml, [from, to]) => yaml.replaceAll(from, to), text(file))))) {
     await me.apply({ ...object, metadata: { ...object.metadata, namespace } });
   }
-}, 900_000);
-afterAll(async () => {
-  await all?.[Symbol.asyncDispose]();
 }, stepMs);
 
 const vmsOf = (file: string): Manifest[] => parseManifests(text(file)).filter(({ kind }) => kind === 'VirtualMachine');

@@ -111,7 +111,8 @@ export const connectKube = (config: KubeConfig, { userAgent, deadlineMs = 30_000
 };
 
 const agentOf = ({ tls, proxy }: Credentials, limits: Agent.Options): Dispatcher => {
-  const common: Agent.Options = { keepAliveTimeout, headersTimeout: 60_000, ...limits };
+  // Over HTTP/2 `connections` limits nothing, and undici 8.12 on Node 24 now and then spins and takes all memory when sessions with open streams end.
+  const common: Agent.Options = { keepAliveTimeout, headersTimeout: 60_000, allowH2: false, ...limits };
   // Under the idle limit of common load balancers (60 s), as client-go does.
   const connect = { ...tls, keepAlive: true, keepAliveInitialDelay: 30_000 };
   if (proxy === undefined) return new Agent({ ...common, connect });
