@@ -8,7 +8,6 @@ import { until } from '#hack/bed/until.ts';
 describe('the life of a VM', () => {
   const lab = opened(() => startSimulated({}, { image: false }));
 
-
   test('the node is made when its agent has authenticated, and says what it has', async () => {
     const made = await lab.me.nodeIs('node-1', 'Ready=True Ready');
     expect(made.status).toMatchObject({ agentId: 'agent-of-node-1', capacity: { cpu: 64 }, networkMode: 'user', vmCount: 0 });

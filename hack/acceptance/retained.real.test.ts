@@ -3,26 +3,21 @@ import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import { kubectl } from '../bed/kubectl.ts';
 import { user, vmManifest } from '../bed/objects.ts';
+import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
-import { bootMs, openScene, type Scene, stepMs } from './scene.ts';
+import { bootMs, openScene, stepMs } from './scene.ts';
 
 const namespace = 'retained';
 const data = { name: 'data', blank: {}, size: '16Mi', deletionPolicy: 'Retain' };
 const disks = (...more: object[]) => ({ disks: [{ name: 'root', image: { name: 'guest' } }, ...more] });
 
 describe('a disk with deletionPolicy Retain', () => {
-  let scene: Scene;
+  const scene = opened(openScene);
   let me: ReturnType<typeof user>;
-  beforeAll(async () => {
-    scene = await openScene();
-    me = user(scene.all.cluster.kube, 'default');
-  }, 900_000);
-  afterAll(async () => {
-    await scene?.[Symbol.asyncDispose]();
-  }, stepMs);
+  beforeAll(() => { me = user(scene.all.cluster.kube, 'default'); });
 
   const node = () => scene.all.node;
   const inVm = (uid: string, name = 'data.qcow2') => join(node().paths.disks(uid), name);
