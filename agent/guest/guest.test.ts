@@ -9,6 +9,7 @@ import { quiet } from '../vm/bed.ts';
 import { addressesOf, askGuest } from './facts.ts';
 import { makeGuests } from './guests.ts';
 import { lineHolds, printable } from './pattern.ts';
+import { lineOf, probeGuest } from './probe.ts';
 import { openGuestAgent } from './qga.ts';
 import { makeSerialScan } from './serialscan.ts';
 
@@ -23,7 +24,7 @@ afterEach(async () => {
 });
 
 /** A pretend guest agent: `says` answers each command; what it gives is written as it is. */
-const guestAgent = async (says: (command: string, socket: Socket) => unknown): Promise<string> => {
+const guestAgent = async (says: (command: string, socket: Socket, args: unknown) => unknown): Promise<string> => {
   const file = join(folder, 'qga.sock');
   const server = createServer((socket) => {
     socket.on('error', () => {});
@@ -35,7 +36,7 @@ const guestAgent = async (says: (command: string, socket: Socket) => unknown): P
         const { execute, arguments: args } = JSON.parse(line);
         if (execute === 'guest-sync-delimited') socket.write(Buffer.concat([Buffer.from('{"return": "old"}\n'), Buffer.from([0xff]), Buffer.from(`{"return": ${args.id}}\n`)]));
         else {
-          const said = says(execute, socket);
+          const said = says(execute, socket, args);
           if (said !== undefined) socket.write(`${JSON.stringify(said)}\n`);
         }
       }
@@ -64,6 +65,12 @@ describe('a guest agent', () => {
     expect(await askGuest(agent)).toEqual({
       agentVersion: '7.2.22', os: 'Debian [31m12', hostname: 'web', addresses: [{ mac: '52:54:00:00:00:01', addresses: ['10.0.2.15'] }],
     });
+  });
+
+  test('tells how many CPUs its guest has on line', async () => {
+    const file = await guestAgent((command) => (command === 'guest-get-vcpus' ? { return: [true, false, true].map((online, at) => ({ 'logical-id': at, online })) } : debian[command]));
+    using agent = await openGuestAgent(file, 7, AbortSignal.timeout(5_000));
+    expect((await askGuest(agent)).cpusOnline).toBe(2);
   });
 
   test.each<[string, (command: string, socket: Socket) => unknown]>([
@@ -131,6 +138,27 @@ describe('a line of a serial console', () => {
     await appendFile(file, `${'noise\n'.repeat(400_000)}END\n`);
     expect(await scan.look()).toBe(false);
     await until('the end', () => scan.look(), 10_000);
+  });
+});
+
+describe('cloud-init', () => {
+  const probe = { is: 'cloudInitDone' as const };
+  const lastLine = 'Cloud-init v. 22.4.2 finished at Tue, 24 Nov 2026 22:00:00 +0000. Datasource DataSourceNoCloud.  Up 9.41 seconds\r\n';
+  const opens = (path: string) => (command: string, _socket: Socket, args: unknown) => {
+    if (command === 'guest-file-open') return Object(args).path === path ? { return: 1000 } : { error: { class: 'GenericError', desc: 'No such file or directory' } };
+    return { return: {} };
+  };
+  test.each<[string, string, Parameters<typeof guestAgent>[0] | undefined, boolean]>([
+    ['has finished when its last line is on the console', lastLine, undefined, true],
+    ['has finished when the guest agent finds its last file', '', opens('/var/lib/cloud/instance/boot-finished'), true],
+    ['has not when there is neither', 'Cloud-init v. 22.4.2 running\r\n', opens('/none'), false],
+    ['has not when nobody can be asked', '', undefined, false],
+  ])('%s', async (_, serial, says, done) => {
+    const file = join(folder, 'serial.log');
+    await writeFile(file, serial);
+    const signal = AbortSignal.timeout(5_000);
+    using agent = says && (await openGuestAgent(await guestAgent(says), 7, signal));
+    expect((await probeGuest(probe, { scan: makeSerialScan(file, lineOf(probe) ?? ''), agent }, signal)).is).toBe(done);
   });
 });
 
