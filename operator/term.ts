@@ -58,7 +58,7 @@ export type Term = {
  *
  *   starting -> following -> leading -> ended
  */
-export const serveTerm = async (parts: TermParts, past: Past, tell: (term: Term | undefined) => void): Promise<void> => {
+const serveTerm = async (parts: TermParts, past: Past, tell: (term: Term | undefined) => void): Promise<void> => {
   const { kube, namespace, clock, chance, log } = parts;
   const ending = new AbortController();
   const signal = AbortSignal.any([parts.signal, ending.signal]);

@@ -1,4 +1,4 @@
-import { orAborted } from './aborted.ts';
+import { orAborted } from '#crds/kit/aborted.ts';
 
 /** Hears how far something is, in percent. */
 export type Hear = (percent: number) => void;

@@ -5,7 +5,7 @@ import { asFault, type Fault } from '#crds/kit/fault.ts';
 import { type DesiredImage, desireDigest } from '#crds/wire/desired.ts';
 import type { Paths } from '../host/paths.ts';
 import { slots } from '#crds/kit/slots.ts';
-import { orAborted } from './aborted.ts';
+import { orAborted } from '#crds/kit/aborted.ts';
 import { openCache } from './cache.ts';
 import { type Content, downloadKey, fits, sameSource } from './content.ts';
 import { type Entry, observedOf } from './entry.ts';

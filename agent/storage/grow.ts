@@ -10,7 +10,7 @@ const bounds = { addressSpaceBytes: 2048 * mebibyte, fileBytes: 16 * 1024 ** 4, 
  * The qemu-img command that makes a disk larger, in the directory of its VM. Pure. The chain is given here, whatever a header
  * says. Source: QEMU, docs/tools/qemu-img.rst.
  */
-export const growArgv = ({ file, base }: Pick<DiskPlace, 'file' | 'base'>, sizeMiB: number): string[] => {
+const growArgv = ({ file, base }: Pick<DiskPlace, 'file' | 'base'>, sizeMiB: number): string[] => {
   const storage = (filename: string) => ({ driver: 'file', filename });
   const backing = base === undefined ? null : { driver: 'qcow2', 'read-only': true, file: { ...storage(base), 'read-only': true }, backing: null };
   return ['qemu-img', 'resize', '-q', `json:${JSON.stringify({ driver: 'qcow2', file: storage(file), backing })}`, String(sizeMiB * mebibyte)];

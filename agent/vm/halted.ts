@@ -11,7 +11,7 @@ export type Retried = { tries: number; atMs: number };
 /** A full disk is left alone until this much is free: less would be written full again at once. */
 export const roomMiB = 32;
 /** How soon a full disk is looked at again. */
-export const roomAgainMs = 5_000;
+const roomAgainMs = 5_000;
 /** After this long without a try the next trouble is a new one. */
 const calmMs = 600_000;
 

@@ -8,7 +8,7 @@ import type { VmEntry } from './entry.ts';
 import { seedSlot } from './places.ts';
 
 /** No user can name a disk so (`_` is not allowed), so the serial number of the seed is nobody else's. */
-export const seedName = 'seed_';
+const seedName = 'seed_';
 
 /**
  * What one start of a VM needs. Pure. Undefined when something was not made ready: a disk without a place, an interface

@@ -11,7 +11,7 @@ export const slotCount = 16;
 export const seedSlot = 'seed';
 
 /** Ports of a SATA controller; those that disks have are kept beside the slots, as `sata/NAME`. */
-export const sataPorts = 6;
+const sataPorts = 6;
 
 /** Every device of a VM, by the key that its slot is kept under. */
 const devicesOf = (desired: Pick<Hardware, 'disks' | 'interfaces'>): string[] => [

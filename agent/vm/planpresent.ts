@@ -8,9 +8,9 @@ import { planHalted } from './halted.ts';
 import { restartIsAsked } from './restart.ts';
 
 /** How often the power button of a guest that shall stop is pressed again: a guest that was still booting missed it. */
-export const pressAgainMs = 10_000;
+const pressAgainMs = 10_000;
 /** How long a guest whose kernel panicked has to reset itself before it is ended. */
-export const panicGraceMs = 10_000;
+const panicGraceMs = 10_000;
 
 type Present = Extract<Sight, { is: 'present' }>;
 type Why = NonNullable<VmEntry['stopping']>['why'];

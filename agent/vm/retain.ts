@@ -13,7 +13,7 @@ export const withRetained = (entry: VmEntry, { disks, namespaceUid }: Pick<Desir
 };
 
 /** Names of disks that outlive the VM. Pure. */
-export const retainedNames = ({ retained, keep }: Pick<VmEntry, 'retained' | 'keep'>): string[] => [...new Set([...(retained?.disks ?? []), ...(keep?.disks ?? [])])];
+const retainedNames = ({ retained, keep }: Pick<VmEntry, 'retained' | 'keep'>): string[] => [...new Set([...(retained?.disks ?? []), ...(keep?.disks ?? [])])];
 
 /** Whose a disk of this VM is once it is kept; undefined when nobody has said in which namespace the VM is. Pure. */
 export const ownerOf = ({ uid, desired, retained, keep }: VmEntry, disk: string): DiskOwner | undefined => {

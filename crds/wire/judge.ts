@@ -34,7 +34,7 @@ export type Memory = {
 export type Verdict = { is: 'accept' } | { is: 'known' } | { is: 'absent' } | { is: 'refuse'; why: string };
 
 /** Whether `a` comes after `b`. */
-export const isAfter = (a: Order, b: Order): boolean =>
+const isAfter = (a: Order, b: Order): boolean =>
   a.leaderEpoch !== b.leaderEpoch ? a.leaderEpoch > b.leaderEpoch : a.revision > b.revision;
 
 /** Judges a desire. An older leader, an older revision, an older placement and the uid of a VM that has ended never win. */

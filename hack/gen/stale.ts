@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** Folders in which every file is generated. */
-export const generatedFolders = ['crds/generated', 'docs/reference'] as const;
+const generatedFolders = ['crds/generated', 'docs/reference'] as const;
 
 /** How a clone differs from what the schemas say: files that are missing or differ, and files that nothing generates any more. */
 export type Staleness = { stale: string[]; extra: string[] };

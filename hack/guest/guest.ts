@@ -25,7 +25,7 @@ export type Guest = { disk: string; digest: string; kernel: string; initrd: stri
 export type EnsureGuest = (onProgress: OnProgress, signal?: AbortSignal, root?: string) => Promise<Guest>;
 
 /** The Debian packages that must be installed to build a guest (and, for the unit tests, to run its scripts). */
-export const guestPackages: readonly string[] = [
+const guestPackages: readonly string[] = [
   'binutils',
   'busybox-static',
   'cpio',

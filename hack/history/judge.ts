@@ -6,7 +6,7 @@ import { judgeGone, judgeRests } from './rest.ts';
 import type { Violation } from './violation.ts';
 
 /** A witness that did not look for longer may have missed the whole life of a QEMU. */
-export const blindMs = 2_000;
+const blindMs = 2_000;
 
 /** Everything that is wrong with a history, in the order of its happening; nothing when it is clean. Pure. */
 export const judge = (events: readonly HistoryEvent[]): Violation[] => {

@@ -38,13 +38,13 @@ export const ticksOf = (pid: number): string | undefined => {
 };
 
 /** The parent of a process; 0 when it has ended. */
-export const parentOf = (pid: number): number => Number(orNothing(() => /^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) ?? 0);
+const parentOf = (pid: number): number => Number(orNothing(() => /^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) ?? 0);
 
 /** The VM in whose folder a path lies; undefined when it lies in none. Pure. */
 export const uidOfPath = (path: string, vms: string): string | undefined => (path.startsWith(`${vms}/`) ? path.slice(vms.length + 1).split(/[/ ]/)[0] : undefined);
 
 /** The VM in whose folder a process is at work. */
-export const cwdUid = (pid: number, vms: string): string | undefined => {
+const cwdUid = (pid: number, vms: string): string | undefined => {
   const cwd = orNothing(() => readlinkSync(`/proc/${pid}/cwd`));
   return cwd === undefined ? undefined : uidOfPath(cwd, vms);
 };
@@ -68,7 +68,7 @@ export const disksAmong = (pid: number, files: readonly OpenFile[]): OpenDisk[] 
   });
 
 /** Whether a descriptor was opened for writing, from its fdinfo. Pure. Source: proc(5); open(2), O_ACCMODE. */
-export const isWritable = (fdinfo: string): boolean => (Number.parseInt(/^flags:\s*([0-7]+)$/m.exec(fdinfo)?.[1] ?? '0', 8) & 3) !== 0;
+const isWritable = (fdinfo: string): boolean => (Number.parseInt(/^flags:\s*([0-7]+)$/m.exec(fdinfo)?.[1] ?? '0', 8) & 3) !== 0;
 
 /** Every process of a VM now: those at work in its folder, and any QEMU that has a file of it open. */
 export const processesBelow = (vms: string): (Living & { uid: string; parent: number })[] =>

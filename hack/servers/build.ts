@@ -1,8 +1,7 @@
-import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Fault } from '#crds/kit/fault.ts';
-import { artifactDir, cached, cacheRoot } from '../cache/cache.ts';
+import { cached, cacheRoot } from '../cache/cache.ts';
 import { runChild } from '../cache/child.ts';
 import type { OnProgress } from '../cache/progress.ts';
 import { tellingMaking } from '../cache/progress.ts';
@@ -30,15 +29,8 @@ export const ensureServers = async (onProgress: OnProgress, signal?: AbortSignal
   };
 };
 
-/** The servers that are not in the cache yet: what a cold run will have to build. */
-export const missingServers = async (root = cacheRoot()): Promise<ServerName[]> => {
-  const names: ServerName[] = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kubectl'];
-  const recipes = await Promise.all(names.map(recipeOf));
-  return recipes.filter(({ name, version }) => !existsSync(artifactDir({ name, version, root }))).map(({ name }) => name);
-};
-
 /** Throws GoMissing or GoTooOld unless a Go that can build the servers is in PATH. */
-export const checkGo = async (signal?: AbortSignal): Promise<void> => {
+const checkGo = async (signal?: AbortSignal): Promise<void> => {
   const hint = `Go >= ${oldestGo.major}.${oldestGo.minor} builds etcd and Kubernetes`;
   const options = { cwd: import.meta.dirname, env: goEnv(), timeoutMs: 30_000, ...(signal ? { signal } : {}) };
   const version = await runChild('go', ['env', 'GOVERSION'], options).catch((cause: unknown) => {

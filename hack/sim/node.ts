@@ -48,7 +48,7 @@ export type SimNode = AsyncDisposable & {
 };
 
 /** Quick times, so that a test sees a reconnect at once. */
-export const quickTimes: LinkTimes = { ...linkTimes, tickMs: 50, heartbeatMs: 200, reconnect: { baseMs: 50, maxMs: 500 } };
+const quickTimes: LinkTimes = { ...linkTimes, tickMs: 50, heartbeatMs: 200, reconnect: { baseMs: 50, maxMs: 500 } };
 
 /** The times of a real agent. */
 export const realTimes = linkTimes;

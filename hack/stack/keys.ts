@@ -23,7 +23,7 @@ export const pairOf = (dir: string, name: string): Pair => ({ cert: join(dir, `$
  * Whether a certificate can be used: key and certificate belong together, the authority signed it, it names what is wanted and
  * holds for two more months. `texts` are PEM; undefined when a file is missing.
  */
-export const isUsable = (texts: { cert?: string | undefined; key?: string | undefined; authority?: string | undefined }, names: readonly string[], now: Date): boolean => {
+const isUsable = (texts: { cert?: string | undefined; key?: string | undefined; authority?: string | undefined }, names: readonly string[], now: Date): boolean => {
   const { cert, key, authority } = texts;
   if (cert === undefined || key === undefined) return false;
   try {

@@ -7,7 +7,7 @@ import type { Pair } from './keys.ts';
 export type Speaker = { cert: Pair } | { tokenFile: string };
 
 /** The text of a kubeconfig for one cluster and one user. Equal input, equal text. */
-export const kubeconfigText = (server: string, authority: string, user: Record<string, string>, namespace: string): string =>
+const kubeconfigText = (server: string, authority: string, user: Record<string, string>, namespace: string): string =>
   stringify({
     apiVersion: 'v1',
     kind: 'Config',

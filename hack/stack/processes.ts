@@ -102,7 +102,7 @@ export const agentService = async (at: Layout, keys: string, kube: Kube): Promis
 };
 
 /** The agent's configuration file. */
-export const agentConfig = (at: Layout): string => stringifyToml({
+const agentConfig = (at: Layout): string => stringifyToml({
   control_plane_url: `https://127.0.0.1:${at.ports.agents}`,
   control_plane_ca: pairOf(at.pki, 'ca').cert,
   token_file: at.agent.token,

@@ -7,7 +7,7 @@ import { until } from '#hack/bed/until.ts';
 import { type Change, startInformer } from './informer.ts';
 import { type Kube, KubeFault } from './kube.ts';
 import { takeLease } from './lease.ts';
-import { patchStatus, setAnnotations, setFinalizers } from './patch.ts';
+import { patchStatus, setFinalizers } from './patch.ts';
 import { makeRecorder } from './events.ts';
 import { leases, pathOf, resourceOf } from './resource.ts';
 
@@ -99,14 +99,6 @@ export const kubeContract = (name: string, make: () => Promise<ContractBed>): vo
       expect([typeof dying.metadata.deletionTimestamp, dying.metadata.uid]).toEqual(['string', made.metadata.uid]);
       await setFinalizers(bed.kube, vms, { metadata: { ...dying.metadata, finalizers: [finalizer] } }, []);
       expect(await faultOf(read('held'))).toEqual({ status: 404, code: 'NotFound' });
-    });
-
-    test('an annotation is set and taken away', async () => {
-      const set = await setAnnotations(bed.kube, vms, await create('noted'), { 'strato.dev/x': '1' });
-      if (set.is !== 'written') throw new Error('nothing was written');
-      expect(set.object).toMatchObject({ metadata: { annotations: { 'strato.dev/x': '1' } } });
-      await setAnnotations(bed.kube, vms, meta.parse(set.object), { 'strato.dev/x': null });
-      expect((await read('noted')).metadata['annotations'] ?? {}).toEqual({});
     });
 
     test('lists come in pages', async () => {

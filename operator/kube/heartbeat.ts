@@ -14,7 +14,7 @@ export type Heartbeats = {
 };
 
 /** Seconds without a beat after which a reader may call the node silent. */
-export const leaseSeconds = 40;
+const leaseSeconds = 40;
 const leastPauseMs = 9_500;
 
 /** `node-NAME`; for names too long for that, a name by their digest. */

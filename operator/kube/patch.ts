@@ -64,10 +64,6 @@ export const setFinalizers = async (kube: Kube, resource: Resource, object: Vers
   return patch(kube, resource, object, { metadata: { resourceVersion: object.metadata.resourceVersion, finalizers } }, undefined, signal);
 };
 
-/** Sets annotations, or removes those that are null, under the same conditions as `patchStatus`. */
-export const setAnnotations = async (kube: Kube, resource: Resource, object: Versioned, annotations: Readonly<Record<string, string | null>>, signal?: AbortSignal): Promise<Written> =>
-  patch(kube, resource, object, { metadata: { resourceVersion: object.metadata.resourceVersion, annotations } }, undefined, signal);
-
 /** Deletes an object, if it is still of the version that was read. With a finalizer on it it goes on until that is gone. */
 export const deleteObject = async (kube: Kube, resource: Resource, { metadata }: { metadata: Versioned['metadata'] & { uid: string } }, signal?: AbortSignal): Promise<Written> => {
   const { uid, resourceVersion } = metadata;

@@ -30,12 +30,6 @@ export const pathOf = (resource: Resource, { namespace, name, sub }: At = {}): s
 /** `namespace/name`, or `name` for a cluster-scoped object: the key of caches and queues. */
 export const keyOf = ({ namespace, name }: { namespace?: string | undefined; name: string }): string => (namespace === undefined ? name : `${namespace}/${name}`);
 
-/** The reverse of `keyOf`. */
-export const fromKey = (key: string): { namespace: string | undefined; name: string } => {
-  const slash = key.indexOf('/');
-  return slash < 0 ? { namespace: undefined, name: key } : { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
-};
-
 /**
  * Orders two resourceVersions: negative when `a` is older. They are decimal numbers of any length; anything else compares as equal.
  * Source: KEP-5504, comparable resource versions.

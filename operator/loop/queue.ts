@@ -25,7 +25,7 @@ export type Queue = {
 };
 
 /** Delays of failing keys: 5 ms doubling to 30 s, jittered. */
-export const retryBackoff: Backoff = { baseMs: 5, maxMs: 30_000 };
+const retryBackoff: Backoff = { baseMs: 5, maxMs: 30_000 };
 
 /** An empty queue. `chance` gives numbers in [0, 1). */
 export const makeQueue = ({ clock, chance, backoff = retryBackoff }: { clock: Clock; chance: () => number; backoff?: Backoff }): Queue => {

@@ -12,7 +12,7 @@ export type Build = { accelerator: Accelerator; type: string; sockets: string; u
 export const qmpSocket = 'qmp.sock';
 export const toolsSocket = 'tools.sock';
 export const guestAgentSocket = 'qga.sock';
-export const vncSocket = 'vnc.sock';
+const vncSocket = 'vnc.sock';
 export const tpmSocket = 'tpm.sock';
 /** Label of the connection to it. */
 export const tpmChardev = 'tpm';

@@ -103,7 +103,7 @@ export const makeQemu = async ({ paths, bootId, accelerate, log, onProved }: Hyp
 };
 
 /** What VMs may ask for. Pure. */
-export const featuresOf = ({ boards: found }: Verdict, { firmware, hasTpm, hasVsock }: Pick<House, 'firmware' | 'hasTpm' | 'hasVsock'>): string[] => [
+const featuresOf = ({ boards: found }: Verdict, { firmware, hasTpm, hasVsock }: Pick<House, 'firmware' | 'hasTpm' | 'hasVsock'>): string[] => [
   ...(['amd64', 'arm64'] as const).flatMap((architecture) => (found[architecture] ? [
     `arch:${architecture}`, ...(firmware[architecture]?.plain ? [`uefi:${architecture}`] : []), ...(firmware[architecture]?.secure ? [`secureboot:${architecture}`] : []),
   ] : [])),

@@ -14,7 +14,7 @@ export type Uefi = { code: string; variables: string };
 export type UefiFirmware = Partial<Record<Architecture, { plain?: Uefi; secure?: Uefi }>>;
 
 /** Folders of descriptors; a file in an earlier one hides that of the same name in a later. Source: QEMU docs/interop/firmware.json. */
-export const firmwareFolders = platform.firmware;
+const firmwareFolders = platform.firmware;
 
 const file = z.object({ filename: z.string().startsWith('/'), format: z.literal('raw') });
 const descriptor = z.object({
@@ -78,7 +78,7 @@ export const firmwareFor = ({ architecture, firmware }: Pick<MachineSpec, 'archi
 
 /** Name of the variable store and of the TPM's folder in a VM's directory. */
 export const variablesFile = 'vars.fd';
-export const tpmFolder = 'tpm';
+const tpmFolder = 'tpm';
 
 /**
  * Makes what the firmware of a machine remembers, at its first start. Later it must be there: boot entries, keys and what was

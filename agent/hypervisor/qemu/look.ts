@@ -40,7 +40,7 @@ export const ioErrorOf = (devices: z.output<typeof blocks>): IoError => {
 };
 
 /** Whether the connection to the emulator of a TPM is closed; QEMU makes it once, at its start. Pure. Source: QAPI ChardevInfo. */
-export const isTpmLost = (devices: z.output<typeof chardevs>): boolean =>
+const isTpmLost = (devices: z.output<typeof chardevs>): boolean =>
   devices.some(({ label, filename }) => label === tpmChardev && filename.startsWith('disconnected:'));
 
 /** QEMU's run states (QAPI RunState), as far as a machine is sound in them. */

@@ -14,7 +14,7 @@ const toldByGuest = 0x2a;
  * number: about a second on anything that really runs guests. A guest that merely executes instructions is no proof: where
  * KVM is broken it is the interrupts or the model-specific registers that fail. SeaBIOS counts ticks at 0040:006c.
  */
-export const probeDisk = (): Uint8Array => {
+const probeDisk = (): Uint8Array => {
   const disk = new Uint8Array(1024 * 1024);
   disk.set([
     0x31, 0xc0,             //       xor ax, ax
@@ -41,7 +41,7 @@ export const probeDisk = (): Uint8Array => {
  * switches the machine off. Interrupts take no part: they would need a driver of the interrupt controller. Source: Arm ARM, D11 (generic timer);
  * Arm DEN0022 (PSCI), SYSTEM_OFF by HVC, as the device tree of `virt` names it.
  */
-export const probeKernel = (): Uint8Array => new Uint8Array(new Uint32Array([
+const probeKernel = (): Uint8Array => new Uint8Array(new Uint32Array([
   0xd53be041, //       mrs x1, cntvct_el0
   0xd53be042, // wait: mrs x2, cntvct_el0
   0xcb010043, //       sub x3, x2, x1

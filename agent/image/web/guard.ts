@@ -2,12 +2,12 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
-import { orAborted } from '../aborted.ts';
+import { orAborted } from '#crds/kit/aborted.ts';
 import { slots } from '#crds/kit/slots.ts';
 import { judgeAddress, type Network, parseNetwork } from './addresses.ts';
 
 /** The configuration key that allows more than public addresses. */
-export const allowedKey = 'image_allowed_networks';
+const allowedKey = 'image_allowed_networks';
 
 /** Every address of a name. */
 export type Resolve = (host: string, signal: AbortSignal) => Promise<readonly string[]>;
