@@ -6,8 +6,9 @@ import { diskObjectName, recordedStatus } from './record.ts';
 
 const now = new Date('2030-01-02T03:04:05Z');
 const uid = '11111111-2222-4333-8444-555555555555';
-const kept = { uid, owner: { namespace: 'stolen', namespaceUid: uid, vm: 'stolen', vmUid: uid, disk: 'data' }, sizeMiB: 2048 };
-const recorded = recordedStatus(kept, { namespace: 'default', namespaceUid: uid, vm: 'web', node: 'node-1' });
+const kept = { uid, owner: { namespace: 'default', namespaceUid: uid, vm: 'web', vmUid: uid, disk: 'data' }, sizeMiB: 2048 };
+const claimed = { ...kept, owner: { ...kept.owner, namespace: 'stolen', vm: 'stolen' } };
+const recorded = recordedStatus(claimed, { namespace: 'default', namespaceUid: uid, vm: 'web', node: 'node-1' });
 
 const disk = ({ status = recorded, ...metadata }: { status?: DiskStatus; deletionTimestamp?: string; finalizers?: string[] } = {}) =>
   virtualDisk.parse({ metadata: { name: 'web-data-11111111', namespace: 'default', uid: 'o', resourceVersion: '1', generation: 1, finalizers: ['strato.dev/disk'], ...metadata }, spec: {}, status });
@@ -20,6 +21,7 @@ test('a disk is recorded for the VM that the operator knows, whatever its node c
   expect(recorded).toMatchObject({ uid, nodeName: 'node-1', vmName: 'web', diskName: 'data', size: '2Gi', state: 'Kept' });
   expect(diskObjectName('web', kept)).toBe('web-data-11111111');
   expect(diskObjectName('w'.repeat(253), kept).length).toBeLessThanOrEqual(253);
+  expect(diskObjectName(`${'w'.repeat(229)}.x`, kept)).toMatch(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/);
 });
 
 describe('the object of a disk that has outlived its VM', () => {
@@ -48,14 +50,29 @@ describe('the object of a disk that has outlived its VM', () => {
   });
 
   test('goes when the VM has the disk back; its files are the VM\'s then', () => {
-    expect(decide(gone({ taken: true }), now)).toMatchObject({ remove: true });
+    expect(decide(gone({ taken: true, disk: disk({ finalizers: [] }) }), now)).toMatchObject({ remove: true });
     const after = decide(gone({ taken: true, disk: deleted }), now);
     expect([after.finalizer, after.end]).toEqual(['remove', undefined]);
   });
 
+  test('loses its finalizer before we delete it: a VM may give the disk up in that moment, and only a delete of its user ends it', () => {
+    const { finalizer, remove } = decide(gone({ taken: true }), now);
+    expect([finalizer, remove]).toEqual(['remove', undefined]);
+  });
+
+  test.each<[string, Partial<typeof kept.owner>]>([
+    ['another namespace', { namespace: 'elsewhere' }],
+    ['an earlier namespace of that name', { namespaceUid: '99999999-2222-4333-8444-555555555555' }],
+  ])('that a status written by hand makes stand for a disk of %s says so, and ends nothing when it is deleted', (_, owner) => {
+    const others = { ...kept, owner: { ...kept.owner, ...owner } };
+    expect(said(decide(facts({ kept: others }), now))).toEqual([undefined, 'False NotRecorded']);
+    const { finalizer, end } = decide(facts({ kept: others, disk: deleted }), now);
+    expect([finalizer, end]).toEqual(['remove', undefined]);
+  });
+
   test.each<[string, Partial<DiskFacts>, boolean, 'remove' | undefined]>([
     ['has its node remove the files', {}, true, undefined],
-    ['has it do so when it is back', { link: 'silent' }, true, undefined],
+    ['has it do so once it is back and has said whose the disk is', { link: 'silent' }, false, undefined],
     ['goes when its node says that they are gone', { absent: true }, false, 'remove'],
     ['goes when its node was deleted and is away', { link: 'deleted' }, false, 'remove'],
   ])('that is deleted %s', (_, over, end, finalizer) => {

@@ -34,12 +34,14 @@ export const decide = (facts: DiskFacts, now: Date): DiskDecision => {
   if (status.uid === undefined || status.nodeName === undefined) return unrecorded(facts, finalized, deleting, now);
   if (deleting) {
     if (!finalized) return { outcome: settled };
-    if (taken || absent || link === 'deleted') return { finalizer: 'remove', outcome: settled };
+    if (taken || absent || link === 'deleted' || isForeign(facts)) return { finalizer: 'remove', outcome: settled };
     const message = link === 'connected' ? `node ${status.nodeName} removes the files` : `node ${status.nodeName} is silent; the files are removed when it is back. If it is gone for good: kubectl delete hvn ${status.nodeName}`;
     const reason = link === 'connected' ? 'Terminating' : 'NodeUnreachable';
-    return { end: true, status: statusOf(facts, 'Deleting', [ready('False', reason, message), { ...ready('True', reason, message), type: 'Reconciling' }], now), outcome: waiting(message, 30_000) };
+    // Not before its node is there and has said whose the disk is.
+    return { ...(link === 'connected' ? { end: true } : {}), status: statusOf(facts, 'Deleting', [ready('False', reason, message), { ...ready('True', reason, message), type: 'Reconciling' }], now), outcome: waiting(message, 30_000) };
   }
-  if (taken) return { remove: true, outcome: settled };
+  // Without a finalizer our own delete can not be taken for that of a user, should the VM give the disk up in this moment.
+  if (taken) return finalized ? { finalizer: 'remove', outcome: settled } : { remove: true, outcome: settled };
   if (!finalized) return { finalizer: 'add', outcome: settled };
   // Nothing is said of a disk before its agent has spoken.
   if (link === 'joining') return { outcome: waiting('its node to speak', 5_000) };
@@ -47,11 +49,19 @@ export const decide = (facts: DiskFacts, now: Date): DiskDecision => {
     const message = link === 'silent' ? `node ${status.nodeName} is silent; the disk may well be there` : `node ${status.nodeName} was deleted, and its agent is away`;
     return { status: statusOf(facts, 'Unknown', [ready('Unknown', 'NodeUnreachable', message)], now), outcome: waiting(message, 30_000) };
   }
+  if (isForeign(facts)) {
+    const message = `the disk that node ${status.nodeName} keeps under this uid is not of this namespace: the status was not written by the operator; delete this object, the disk stays`;
+    return { status: statusOf(facts, undefined, [ready('False', 'NotRecorded', message), { ...ready('True', 'NotRecorded', message), type: 'Stalled' }], now), outcome: settled };
+  }
   if (facts.kept) return { status: statusOf(facts, 'Kept', [ready('True', 'Kept', `on node ${status.nodeName}, for VM ${status.vmName}`)], now), outcome: settled };
   if (facts.awaited) return { outcome: waiting('the VM to say whether it has the disk', 5_000) };
   const message = `node ${status.nodeName} does not have it any more; restore it there, or delete this object`;
   return { status: statusOf(facts, 'Missing', [ready('False', 'DiskMissing', message), { ...ready('True', 'DiskMissing', message), type: 'Stalled' }], now), outcome: waiting(message, 30_000) };
 };
+
+/** Whether its node keeps the disk for another namespace. Who may write a status by hand could else end the data of somebody else. Pure. */
+const isForeign = ({ disk: { metadata: { namespace }, status: { namespaceUid } }, kept }: DiskFacts): boolean =>
+  kept !== undefined && (kept.owner.namespace !== namespace || kept.owner.namespaceUid !== namespaceUid);
 
 /** An object that stands for no disk. One with our finalizer is perhaps being recorded in this moment. */
 const unrecorded = (facts: DiskFacts, finalized: boolean, deleting: boolean, now: Date): DiskDecision => {

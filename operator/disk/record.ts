@@ -11,7 +11,7 @@ import { pathOf, type Resource } from '../kube/resource.ts';
 export type KeptFor = { namespace: string; namespaceUid: string; vm: string; node: string };
 
 /** The name of the object of a kept disk: for people, and the same for the same disk. Pure. */
-export const diskObjectName = (vm: string, { uid, owner }: Pick<KeptDisk, 'uid' | 'owner'>): string => `${`${vm}-${owner.disk}`.slice(0, 230)}-${uid.slice(0, 8)}`;
+export const diskObjectName = (vm: string, { uid, owner }: Pick<KeptDisk, 'uid' | 'owner'>): string => `${`${vm}-${owner.disk}`.slice(0, 230).replace(/[-.]+$/, '')}-${uid.slice(0, 8)}`;
 
 /** What is first said of a kept disk: where it is, and for whom. Pure. */
 export const recordedStatus = ({ uid, owner, sizeMiB }: KeptDisk, { namespaceUid, vm, node }: KeptFor): DiskStatus => ({
