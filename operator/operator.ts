@@ -174,7 +174,7 @@ export const startOperator = (parts: OperatorParts) => {
     }),
   };
   const endHands: EndHands = {
-    fleet, writeFinalizers,
+    fleet, writeFinalizers, namespaceUid: (name) => namespaces.get(name)?.metadata.uid,
     unrecorded: (node, uid) => unrecordedOn(node, { disks, fleet }).filter(({ owner }) => owner.vmUid === uid),
     recordDisk: async (disk, { namespace = '', name: vm }, node) => {
       const of = namespaces.get(namespace)?.metadata;

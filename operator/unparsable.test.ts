@@ -40,7 +40,7 @@ describe('a VM that can not be parsed and was deleted', () => {
     ...held(), raw, meta: objectMeta.parse({ name: 'v', namespace: 'default', uid: 'u', resourceVersion: '7', finalizers: ['strato.dev/vm', 'other'], deletionTimestamp: '2030-01-01T00:00:00Z', ...over }),
   });
   const bound = { spec: { cpu: 'x' }, status: { nodeName: 'node-1' } };
-  const keepsNone = { unrecorded: () => [], recordDisk: async () => {} };
+  const keepsNone = { unrecorded: () => [], recordDisk: async () => {}, namespaceUid: () => 'n' };
 
   test.each([
     ['ends on its node', deleted(bound), 'node-1'],
@@ -56,7 +56,7 @@ describe('a VM that can not be parsed and was deleted', () => {
   test.each([[false, ['doom'], []], [true, ['release'], [['other']]]])('is let go when its node says absent: %s', async (absent, calls, finalizers) => {
     const called: string[] = [];
     const written: (readonly string[])[] = [];
-    const fleet = { isAbsent: () => absent, doom: () => void called.push('doom'), release: () => void called.push('release') };
+    const fleet = { isAbsent: () => absent, doom: () => void called.push('doom'), release: () => void called.push('release'), keepsDisks: () => true };
     await endUnparsable(deleted(bound), 'node-1', { fleet, writeFinalizers: async (_vm, next) => void written.push(next), ...keepsNone });
     expect([called, written]).toEqual([calls, finalizers]);
   });
@@ -65,10 +65,25 @@ describe('a VM that can not be parsed and was deleted', () => {
     const called: string[] = [];
     const disk = { uid: 'k', owner: { namespace: 'default', namespaceUid: 'n', vm: 'v', vmUid: 'u', disk: 'data' }, sizeMiB: 1 };
     await endUnparsable(deleted(bound), 'node-1', {
-      fleet: { isAbsent: () => true, doom: () => {}, release: () => {} }, writeFinalizers: async () => void called.push('finalizers'),
+      ...keepsNone, fleet: { isAbsent: () => true, doom: () => {}, release: () => {}, keepsDisks: () => true }, writeFinalizers: async () => void called.push('finalizers'),
       unrecorded: (node, of) => (node === 'node-1' && of === 'u' ? [disk] : []), recordDisk: async ({ uid }, { name }, node) => void called.push(`${uid} of ${name} on ${node}`),
     });
     expect(called).toEqual(['k of v on node-1', 'finalizers']);
+  });
+
+  const retains = deleted({ ...bound, spec: { disks: [{ name: 'root', bus: 'strange' }, { name: 'data', deletionPolicy: 'Retain', size: 'x' }, 7, { deletionPolicy: 'Retain' }, { name: '../x', deletionPolicy: 'Retain' }] } });
+  const order = { namespace: 'default', namespaceUid: 'n', vm: 'v', disks: ['data'] };
+
+  test.each<[string, { keepsDisks?: boolean; namespaceUid?: string }, unknown[]]>([
+    ['tells its node which disks outlive it, as far as that can be read', { keepsDisks: true, namespaceUid: 'n' }, [order]],
+    ['tells it so also before the node has spoken', { namespaceUid: 'n' }, [order]],
+    ['waits for a node whose agent keeps no disks', { keepsDisks: false, namespaceUid: 'n' }, []],
+    ['waits until its namespace is known', { keepsDisks: true }, []],
+  ])('%s', async (_, { keepsDisks, namespaceUid }, told) => {
+    const orders: unknown[] = [];
+    const fleet = { isAbsent: () => false, doom: (_node: string, _uid: string, _kind: string, keep?: unknown) => void orders.push(keep), release: () => {}, keepsDisks: () => keepsDisks };
+    const outcome = await endUnparsable(retains, 'node-1', { ...keepsNone, fleet, writeFinalizers: async () => {}, namespaceUid: () => namespaceUid });
+    expect([orders, outcome.is]).toStrictEqual([told, 'waiting']);
   });
 
   test.each([
@@ -77,7 +92,7 @@ describe('a VM that can not be parsed and was deleted', () => {
     ['its own when the adopted one can not be read', 7, 'u'],
   ])('ends under %s uid', async (_, machineUid, uid) => {
     const doomed: string[] = [];
-    const fleet = { isAbsent: () => false, doom: (_node: string, of: string) => void doomed.push(of), release: () => {} };
+    const fleet = { isAbsent: () => false, doom: (_node: string, of: string) => void doomed.push(of), release: () => {}, keepsDisks: () => true };
     const vm = deleted({ ...bound, status: { nodeName: 'node-1', machineUid } });
     await endUnparsable(vm, 'node-1', { fleet, writeFinalizers: async () => {}, ...keepsNone });
     expect([doomed, machineUidIn(vm)]).toEqual([[uid], uid]);

@@ -4,7 +4,7 @@ import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import { dated } from '#crds/v1alpha1/condition.ts';
 import { condition, type ObjectMeta } from '#crds/v1alpha1/meta.ts';
 import { vmFinalizer } from '#crds/v1alpha1/names.ts';
-import { uid as uidForm } from '#crds/wire/desired.ts';
+import { deviceName, uid as uidForm } from '#crds/wire/desired.ts';
 import type { KeptDisk } from '#crds/wire/kept.ts';
 import type { Fleet } from './fleet/fleet.ts';
 import type { Held } from './kube/frame.ts';
@@ -60,20 +60,33 @@ export const endsOn = ({ meta, raw }: Unparsable): string | undefined => {
 
 /** What ends an unparsable VM. */
 export type EndHands = {
-  fleet: Pick<Fleet, 'doom' | 'isAbsent' | 'release'>;
+  fleet: Pick<Fleet, 'doom' | 'isAbsent' | 'keepsDisks' | 'release'>;
   writeFinalizers: (object: Versioned, finalizers: readonly string[]) => Promise<void>;
   /** Disks of a machine that its node keeps and that no VirtualDisk stands for. */
   unrecorded: (node: string, uid: string) => readonly KeptDisk[];
   /** Makes the VirtualDisk of a disk that outlives such a VM. */
   recordDisk: (disk: KeptDisk, vm: ObjectMeta, node: string) => Promise<void>;
+  /** The uid of a namespace; undefined while it is not known. */
+  namespaceUid: (namespace: string) => string | undefined;
 };
 
+const retaining = z.object({ spec: z.object({ disks: list }) }).catch({ spec: { disks: [] } });
+const retained = z.object({ name: deviceName, deletionPolicy: z.literal('Retain') });
+
+/** Names of the disks that outlive such a VM, as far as they can be read. Pure. */
+const retainedIn = ({ raw }: Unparsable): string[] => retaining.parse(raw).spec.disks.flatMap((each) => retained.safeParse(each).data?.name ?? []).slice(0, 64);
+
 /** Has the node end the VM; lets its object go when the node says that it is absent. */
-export const endUnparsable = async (held: Unparsable, node: string, { fleet, writeFinalizers, unrecorded, recordDisk }: EndHands): Promise<Outcome> => {
+export const endUnparsable = async (held: Unparsable, node: string, { fleet, writeFinalizers, unrecorded, recordDisk, namespaceUid }: EndHands): Promise<Outcome> => {
   const { meta } = held;
+  const { namespace = '', name } = meta;
   const uid = machineUidIn(held);
   if (!fleet.isAbsent(node, uid)) {
-    fleet.doom(node, uid, 'vm');
+    const disks = retainedIn(held);
+    const of = namespaceUid(namespace);
+    if (disks.length > 0 && fleet.keepsDisks(node) === false) return waiting(`the agent of node ${node} can not keep disk ${disks.join(', ')} after its VM; update it`, 30_000);
+    if (disks.length > 0 && of === undefined) return waiting(`namespace ${namespace} is not known yet`, 2_000);
+    fleet.doom(node, uid, 'vm', disks.length > 0 && of !== undefined ? { namespace, namespaceUid: of, vm: name, disks } : undefined);
     return waiting(`node ${node} to end the VM`, 2_000);
   }
   for (const disk of unrecorded(node, uid)) await recordDisk(disk, meta, node);

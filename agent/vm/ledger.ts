@@ -8,7 +8,7 @@ import { blankVm, type DiskEntry, type Entry, heldOf, readEntry, rememberedOf, s
 import { makeKeeping } from './keeping.ts';
 import { freeId, type IdRange, withSlots } from './places.ts';
 import { readLeader, writeLeader } from './leader.ts';
-import { withRetained } from './retain.ts';
+import { keptToo, withRetained } from './retain.ts';
 import type { Shelf } from './shelf.ts';
 
 type Trouble = NodeFacts['troubles'][number];
@@ -191,6 +191,10 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
           await save({ ...mine, ...(mine.kind === 'vm' && command.keep ? { keep: command.keep } : {}), order, ending: true });
           remains.delete(uid);
         }
+        // A later word that more outlives it comes in time as long as its files are here.
+        const ending = verdict.is === 'known' && command.keep ? entries.get(uid) : undefined;
+        const isMore = ending?.kind === 'vm' && command.keep?.disks.some((name) => !ending.keep?.disks.includes(name));
+        if (isMore && command.keep) await save({ ...ending, keep: keptToo(ending.keep, command.keep) });
         if (verdict.is === 'absent' && command.kind === 'vm' && !ended.has(uid)) {
           await keeping.must(() => shelf.end(uid));
           ended.add(uid);

@@ -48,7 +48,7 @@ export const pass = async (hands: Hands, uid: string, scratch: Scratch, signal: 
     if (change !== undefined && refusedNow.has(change)) continue;
     const now = hands.ledger.vm(uid);
     // A newer desire or a tombstone came: what follows was planned for another world.
-    if (!now || signal.aborted || now.desired !== facts.entry.desired || now.ending !== facts.entry.ending) break;
+    if (!now || signal.aborted || now.desired !== facts.entry.desired || now.ending !== facts.entry.ending || now.keep !== facts.entry.keep) break;
     const fault = await attempt(hands, uid, scratch, step, signal);
     if (!fault) {
       if (step.do === 'change') scratch.refused.delete(changeKey(step.change));

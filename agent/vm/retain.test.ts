@@ -106,6 +106,31 @@ describe('a disk that is retained', () => {
     expect(bench.hands.ledger.disks()).toMatchObject([{ owner, moving: null }]);
   });
 
+  test('is kept too when only a later tombstone names it, while the VM is still ending', async () => {
+    const world = nodeWorld();
+    await withImage(world);
+    const bench = await openBench(world);
+    await want(bench, machine(first, { disks: [root, { name: 'data', sizeMiB: 10 }] }));
+    const tombstone = { type: 'tombstone' as const, leaderEpoch: 1, kind: 'vm' as const, uid: first };
+    await bench.hands.ledger.doom({ ...tombstone, revision: 100_001 });
+    const keep = { namespace: 'default', namespaceUid, vm: 'web', disks: ['data'] };
+    expect(await bench.hands.ledger.doom({ ...tombstone, revision: 100_002, keep })).toEqual({ is: 'known' });
+    await bench.rest(first);
+    expect(bench.hands.ledger.disks()).toMatchObject([{ owner, moving: null }]);
+  });
+
+  test('is taken back by the VM that it was taken from, also when the edit that brings it back does not retain it and nobody has recorded it yet', async () => {
+    const world = nodeWorld();
+    await withImage(world);
+    const bench = await openBench(world);
+    await want(bench, machine(first));
+    const file = world.disks.get(first)?.disks.get('data');
+    await want(bench, machine(first, { generation: 2, disks: [root], removedDisks: [{ name: 'data' }] }));
+    const { namespaceUid: _omitted, ...again } = machine(first, { generation: 3, disks: [root, { name: 'data', sizeMiB: 10 }] });
+    await want(bench, again);
+    expect([world.disks.get(first)?.disks.get('data'), bench.hands.ledger.disks()]).toEqual([file, []]);
+  });
+
   test('is ended by a tombstone of its own, not by one that means something else, and not on its way', async () => {
     const { bench, disk } = await kept();
     const tombstone = (kind: 'vm' | 'disk', uid: string, revision: number) => bench.hands.ledger.doom({ type: 'tombstone', leaderEpoch: 1, revision, kind, uid });

@@ -1,5 +1,5 @@
 import type { DesiredVm } from '#crds/wire/desired.ts';
-import type { DiskOwner, KeptDisk } from '#crds/wire/kept.ts';
+import type { DiskOwner, KeepOrder, KeptDisk } from '#crds/wire/kept.ts';
 import type { DiskEntry, VmEntry } from './entry.ts';
 import type { Step, Trouble, VmFacts } from './facts.ts';
 
@@ -11,6 +11,10 @@ export const withRetained = (entry: VmEntry, { disks, namespaceUid }: Pick<Desir
   const uid = namespaceUid ?? retained?.namespaceUid;
   return names.length === 0 || uid === undefined ? rest : { ...rest, retained: { namespaceUid: uid, disks: names.slice(0, 64) } };
 };
+
+/** What two tombstones of one VM say together: what one of them keeps is kept. Pure. */
+export const keptToo = (before: KeepOrder | undefined, order: KeepOrder): KeepOrder =>
+  ({ ...order, disks: [...new Set([...order.disks, ...(before?.disks ?? [])])].slice(0, 64) });
 
 /** Names of disks that outlive the VM. Pure. */
 const retainedNames = ({ retained, keep }: Pick<VmEntry, 'retained' | 'keep'>): string[] => [...new Set([...(retained?.disks ?? []), ...(keep?.disks ?? [])])];
@@ -50,19 +54,22 @@ export const returnOf = ({ entry, disks, kept }: Pick<VmFacts, 'entry' | 'disks'
   if (mine) return { is: 'take', kept: mine.uid };
   if (entry.disks.includes(name) || disks.get(name)?.is !== 'absent') return { is: 'none' };
   // A cluster that was restored may have forgotten the disk; the node has not.
-  const [found, another] = kept.filter((each) => (disk.kept === undefined ? !each.ending && isFor(each.owner, desired, name) : each.uid === disk.kept));
+  const [found, another] = kept.filter((each) => (disk.kept === undefined ? !each.ending && (isFor(each.owner, desired, name) || isOf(each.owner, desired, name)) : each.uid === disk.kept));
   if (!found && disk.kept === undefined) return { is: 'none' };
   const trouble = (message: string): Return => ({ is: 'trouble', trouble: { reason: 'DiskMissing', message: `disk ${name}: ${message}`, final: true } });
   if (!found) return trouble(`it was kept here under ${disk.kept} and the node does not have it any more; it is never made anew. Restore it, or delete its VirtualDisk`);
   if (another) return trouble(`two disks are kept for it, ${found.uid} and ${another.uid}; discard one of them`);
   if (found.ending) return trouble('it was kept and is being deleted');
-  if (!isFor(found.owner, desired, name)) return trouble(`the kept disk ${found.uid} is not for this VM`);
+  if (!isFor(found.owner, desired, name) && !isOf(found.owner, desired, name)) return trouble(`the kept disk ${found.uid} is not for this VM`);
   return found.moving ? { is: 'wait' } : { is: 'take', kept: found.uid };
 };
 
 /** Whether a disk goes to a VM: only to one of the same namespace (not one that came later under its name) and name, under the same disk name. Pure. */
 const isFor = (owner: DiskOwner, { namespace, namespaceUid, name }: DesiredVm, disk: string): boolean =>
   owner.namespace === namespace && owner.namespaceUid === namespaceUid && owner.vm === name && owner.disk === disk;
+
+/** Whether it was taken from this very machine; a desire that retains nothing does not say in which namespace it is. Pure. */
+const isOf = (owner: DiskOwner, { uid }: DesiredVm, disk: string): boolean => owner.vmUid === uid && owner.disk === disk;
 
 /** What is done with a disk that is taken away: it is kept if it outlives the VM, else its files go. Pure. */
 export const takenAway = (entry: VmEntry, name: string): Step => (retainedNames(entry).includes(name) ? { do: 'keepDisk', name } : { do: 'dropDisk', name });

@@ -31,11 +31,11 @@ export const makeCommands = ({ member, open, leads, say, bufferedBytes }: Comman
     return { leaderEpoch: it.spoke.leaderEpoch, revision: it.revision };
   };
 
-  /** The tombstone of a uid; undefined when it would destroy what an agent of an older build can not keep, or nothing may be commanded. */
+  /** The tombstone of a uid; undefined when it would destroy what an agent of an older build can not keep, or is about what that does not know, or nothing may be commanded. */
   const tombstone = (uid: string, kind: Doomed): ToAgent | undefined => {
     const { keep, facts } = member();
     const kept = keep.get(uid);
-    if (kept && facts?.keptDisks === undefined) return undefined;
+    if ((kept || kind === 'disk') && facts?.keptDisks === undefined) return undefined;
     const at = order();
     return at && { type: 'tombstone', ...at, uid, kind, ...(kept ? { keep: kept } : {}) };
   };

@@ -115,13 +115,15 @@ export const makeFleet = (monotonicMs: () => number) => {
       it.wanted.set(object.uid, { object, held, frameBytes, made });
       it.session?.wake();
     },
-    /** Ends one uid on a node for ever; repeated until it says absent. `keep`: the disks that outlive a VM. */
+    /** Ends one uid on a node for ever; repeated until it says absent. `keep`: the disks that outlive a VM; the last word about them counts. */
     doom: (node: string, uid: string, kind: Doomed, keep?: KeepOrder) => {
       const it = member(node);
       it.wanted.delete(uid);
-      if (it.doomed.has(uid) || it.absent.has(uid)) return;
-      it.doomed.set(uid, kind);
+      if (it.absent.has(uid)) return;
       if (keep) it.keep.set(uid, keep);
+      else it.keep.delete(uid);
+      if (it.doomed.has(uid)) return;
+      it.doomed.set(uid, kind);
       it.session?.wake();
     },
     /** Tells nothing new of a uid there, and ends nothing. */

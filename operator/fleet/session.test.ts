@@ -145,6 +145,26 @@ describe('a session', () => {
     expect([updated.heard.filter(({ type }) => type === 'tombstone'), fleet.keepsDisks('node-1')]).toEqual([[expect.objectContaining({ uid, keep })], true]);
   });
 
+  test('has the last word about what outlives a VM that is being ended, as long as its node has not ended it', async () => {
+    const { fleet, connect } = lab();
+    const { say, heard } = connect();
+    fleet.doom('node-1', uid, 'vm');
+    fleet.doom('node-1', uid, 'vm', keep);
+    await say(keeper(), holding(heldVm));
+    expect(heard.at(-1)).toMatchObject({ type: 'tombstone', uid, keep });
+    // An agent that can keep none is told of the end as soon as none is to be kept.
+    fleet.doom('node-1', uid, 'vm');
+    expect(fleet.member('node-1').keep.size).toBe(0);
+  });
+
+  test('says nothing of kept disks to an agent that knows none: it would take that for a bad frame', async () => {
+    const { fleet, connect } = lab();
+    const { say, types } = connect();
+    await say(hello, holding(heldVm));
+    fleet.doom('node-1', kept.uid, 'disk');
+    expect(types()).toEqual(['welcome']);
+  });
+
   test('asks an agent that keeps disks for the end of a VM, and concludes it from no list: the answer says what has outlived it', async () => {
     const { fleet, connect } = lab();
     fleet.doom('node-1', uid, 'vm', keep);
