@@ -9,6 +9,8 @@ export type ConvertTask = {
   directory: string;
   format: 'qcow2' | 'raw';
   virtualSizeBytes: number;
+  /** The target has the places of all data already, and is zero. */
+  laidOut: boolean;
   unixId: number;
   limits: ConvertLimits;
   /** Percent. */
@@ -29,9 +31,12 @@ const source = (format: 'qcow2' | 'raw'): string => {
 /** The qemu-img command that reads all tables of a qcow2. Pure. Source: QEMU, docs/tools/qemu-img.rst. */
 export const checkArgv = (): string[] => ['qemu-img', 'check', '-q', source('qcow2')];
 
-/** The qemu-img command of a conversion. Pure. Source: QEMU, docs/tools/qemu-img.rst. */
-export const convertArgv = (format: 'qcow2' | 'raw'): string[] =>
-  ['qemu-img', 'convert', '-p', '-O', 'qcow2', source(format), attemptFiles.converted];
+/**
+ * The qemu-img command of a conversion. Pure. Clusters that are unpacked side by side are written as they come if they have places in the target; else
+ * in their order: each place is given to who writes first. Source: QEMU, docs/tools/qemu-img.rst.
+ */
+export const convertArgv = (format: 'qcow2' | 'raw', laidOut: boolean): string[] =>
+  ['qemu-img', 'convert', '-p', ...(laidOut ? ['-n', '-W', '--target-is-zero'] : []), '-O', 'qcow2', source(format), attemptFiles.converted];
 
 /**
  * Converts an inspected file into an uncompressed qcow2 as an unprivileged user, under limits and one deadline. A qcow2
@@ -52,7 +57,7 @@ export const convert = async (task: ConvertTask, signal: AbortSignal): Promise<v
   };
   // 2: corruption. 3: leaked clusters only, which harm nobody.
   if (task.format === 'qcow2') await run(checkArgv(), () => {}, [0, 3], [1, 2]);
-  await run(convertArgv(task.format), (text) => {
+  await run(convertArgv(task.format, task.laidOut), (text) => {
     const percent = [...text.matchAll(/\((\d+)\.\d+\/100%\)/g)].at(-1)?.[1];
     if (percent !== undefined) task.progress(Number(percent));
   }, [0], [1]);

@@ -7,7 +7,10 @@ import { type Content, downloadKey } from './content.ts';
 import { attemptFiles, convert, type ConvertLimits } from './convert.ts';
 import { syncEarly } from './earlysync.ts';
 import { inspect, type Verdict } from './inspect/inspect.ts';
+import { mappedOf } from './inspect/mapped.ts';
+import { parseQcow2 } from './inspect/qcow2.ts';
 import { sampleOf } from './inspect/sample.ts';
+import { layOut, layoutOf } from './layout.ts';
 import { expectedSum, obtain, type ObtainTask } from './obtain.ts';
 import { openPartial, type Partial } from './partial.ts';
 import { type Packing, packingOf, unpack } from './unpack.ts';
@@ -77,8 +80,9 @@ const attempt = async (kit: ImportKit, task: ImportTask, downloads: string, sign
     task.progress(shares.unpacked);
     const finished = join(directory, attemptFiles.converted);
     await using converted = await open(finished, 'wx+', 0o600);
+    const laidOut = await prepared(converted, directory, verdict);
     const early = syncEarly(converted);
-    await convertInto(kit, directory, converted, verdict, (percent) => {
+    await convertInto(kit, directory, converted, { ...verdict, laidOut }, (percent) => {
       task.progress(percent);
       early.more();
     }, signal);
@@ -131,8 +135,18 @@ const unpackInto = (kit: ImportKit, packing: Packing, source: string, sink: File
   }, signal), signal);
 };
 
+/** Gives the data of a compressed qcow2 its places in the file that it will be converted into. Whether it did. */
+const prepared = async (converted: FileHandle, directory: string, { format, virtualSizeBytes }: Verdict): Promise<boolean> => {
+  if (format !== 'qcow2') return false;
+  await using source = await open(join(directory, attemptFiles.source), 'r');
+  const { head, fileBytes } = await sampleOf(source);
+  const mapped = await mappedOf(source, parseQcow2(head, fileBytes));
+  if (mapped) await layOut(converted, layoutOf(virtualSizeBytes, mapped));
+  return mapped !== undefined;
+};
+
 /** Converts what lies in a directory into its other file, which is there and empty. `progress` is told each percent of the import once. */
-const convertInto = async (kit: ImportKit, directory: string, converted: FileHandle, verdict: Verdict, progress: (percent: number) => void, signal: AbortSignal): Promise<void> => {
+const convertInto = async (kit: ImportKit, directory: string, converted: FileHandle, source: Verdict & { laidOut: boolean }, progress: (percent: number) => void, signal: AbortSignal): Promise<void> => {
   const { cache, limits, unixId } = kit;
   try {
     await converted.chown(unixId, unixId);
@@ -141,7 +155,7 @@ const convertInto = async (kit: ImportKit, directory: string, converted: FileHan
       const all = shares.unpacked + Math.floor((percent * (shares.converted - shares.unpacked)) / 100);
       if (all > told) progress(told = all);
     };
-    await kit.turn(() => convert({ directory, ...verdict, unixId, limits: limits.convert, progress: share }, signal), signal);
+    await kit.turn(() => convert({ directory, ...source, unixId, limits: limits.convert, progress: share }, signal), signal);
   } catch (cause) {
     signal.throwIfAborted();
     const free = await cache.freeBytes();

@@ -51,10 +51,11 @@ describe('a sealed text', () => {
 
 describe('the commands on hostile files', () => {
   test('name the format, rule out a backing file and take nothing from the user', () => {
-    expect(convertArgv('qcow2')).toEqual([
+    expect(convertArgv('qcow2', false)).toEqual([
       'qemu-img', 'convert', '-p', '-O', 'qcow2', 'json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"source"}}', 'converted.qcow2',
     ]);
-    expect(convertArgv('raw')).toContain('json:{"driver":"raw","file":{"driver":"file","filename":"source"}}');
+    expect(convertArgv('raw', false)).toContain('json:{"driver":"raw","file":{"driver":"file","filename":"source"}}');
+    expect(convertArgv('qcow2', true)).toEqual(convertArgv('qcow2', false).toSpliced(3, 0, '-n', '-W', '--target-is-zero'));
     expect(checkArgv()).toContain('json:{"driver":"qcow2","backing":null,"file":{"driver":"file","filename":"source"}}');
   });
 

@@ -1,7 +1,8 @@
 /** A sparse file as data: what to write where; all else is zero up to `fileBytes`. */
 export type SparseFile = { fileBytes: number; pieces: readonly { at: number; bytes: Uint8Array }[] };
 
-const clusterBytes = 65_536;
+/** Of the qcow2 files that we write. */
+export const clusterBytes = 65_536;
 const headerBytes = 104;
 const backingFormatExtension = 0xe2_79_2a_ca;
 
@@ -18,14 +19,15 @@ export const emptyQcow2 = (virtualSizeBytes: number, backing?: string): SparseFi
   return {
     fileBytes: clusters * clusterBytes,
     pieces: [
-      { at: 0, bytes: header(virtualSizeBytes, l1Entries, backing) },
+      { at: 0, bytes: qcow2Header({ virtualSizeBytes, l1Entries, l1At: 3 * clusterBytes }, backing) },
       { at: clusterBytes, bytes: numbers(8, [2 * clusterBytes]) },
       { at: 2 * clusterBytes, bytes: numbers(2, Array.from({ length: clusters }, () => 1)) },
     ],
   };
 };
 
-const header = (virtualSizeBytes: number, l1Entries: number, backing?: string): Uint8Array => {
+/** The header of a qcow2 whose refcount table is its second cluster. Pure. */
+export const qcow2Header = ({ virtualSizeBytes, l1Entries, l1At }: { virtualSizeBytes: number; l1Entries: number; l1At: number }, backing?: string): Uint8Array => {
   const name = Buffer.from(backing ?? '', 'utf8');
   const extensions = backing === undefined
     ? [numbers(4, [0, 0])]
@@ -37,7 +39,7 @@ const header = (virtualSizeBytes: number, l1Entries: number, backing?: string): 
     numbers(4, [name.byteLength, 16]),
     numbers(8, [virtualSizeBytes]),
     numbers(4, [0, l1Entries]),
-    numbers(8, [3 * clusterBytes, clusterBytes]),
+    numbers(8, [l1At, clusterBytes]),
     // refcount table clusters, number of snapshots
     numbers(4, [1, 0]),
     // snapshots offset; incompatible, compatible and autoclear features
@@ -49,7 +51,8 @@ const header = (virtualSizeBytes: number, l1Entries: number, backing?: string): 
   ]);
 };
 
-const numbers = (width: 2 | 4 | 8, values: readonly number[]): Buffer => {
+/** Numbers of so many bytes, in network order. Pure. */
+export const numbers = (width: 2 | 4 | 8, values: readonly number[]): Buffer => {
   const bytes = Buffer.alloc(width * values.length);
   values.forEach((value, index) => {
     if (width === 8) bytes.writeBigUInt64BE(BigInt(value), index * 8);

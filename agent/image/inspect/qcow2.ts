@@ -12,6 +12,8 @@ export type Qcow2Header = {
   backing?: string;
   l1Entries: number;
   l1Offset: number;
+  /** L2 entries of 16 bytes, with subclusters. */
+  extendedL2: boolean;
 };
 
 /** The most of a file that the header and its extensions can take: one cluster of the largest size. */
@@ -57,13 +59,14 @@ export const parseQcow2 = (head: Uint8Array, fileBytes: number): Qcow2Header => 
   const virtualSizeBytes = u64(24, 'the virtual size');
   const l1Entries = u32(36);
   const l1Offset = u64(40, 'l1_table_offset');
-  const bytesPerL2 = clusterBytes * (clusterBytes / ((u32(76) & bits.extendedL2) !== 0 && version === 3 ? 16 : 8));
+  const extendedL2 = version === 3 && (u32(76) & bits.extendedL2) !== 0;
+  const bytesPerL2 = clusterBytes * (clusterBytes / (extendedL2 ? 16 : 8));
   if (l1Entries < Math.ceil(virtualSizeBytes / bytesPerL2)) return refused('the L1 table is too short for the virtual size');
   checkTable('the L1 table', l1Offset, l1Entries * 8, maxL1Bytes, clusterBytes, fileBytes);
   if (u32(56) === 0) return refused('it has no refcount table');
   checkTable('the refcount table', u64(48, 'refcount_table_offset'), u32(56) * clusterBytes, maxRefcountTableBytes, clusterBytes, fileBytes);
   if (u32(60) !== 0) return refused('it holds internal snapshots; flatten it with `qemu-img convert` first');
-  return { version, clusterBytes, virtualSizeBytes, l1Entries, l1Offset, ...(backing === undefined ? {} : { backing }) };
+  return { version, clusterBytes, virtualSizeBytes, l1Entries, l1Offset, extendedL2, ...(backing === undefined ? {} : { backing }) };
 };
 
 type Version3 = { low: number; high: number; refcountOrder: number; headerBytes: number; clusterBits: number; clusterBytes: number };
