@@ -18,7 +18,7 @@ const read = (clusters: number, mapped: ReadonlySet<number>) => {
   });
   const blocks = file.get(cluster) ?? Buffer.alloc(0);
   const counted = Array.from({ length: blocks.byteLength / 8 }, (_, block) => (file.get(u64(blocks, block * 8))?.byteLength ?? 0) / 2).reduce((sum, each) => sum + each, 0);
-  return { fileBytes, header, places, counted, tables: new Set([...file.keys()]) };
+  return { fileBytes, header, places, counted, tables: new Set(file.keys()) };
 };
 
 describe('a layout', () => {
