@@ -13,7 +13,7 @@ import { virtualMachineImage, virtualMachineImageKind } from '#crds/v1alpha1/vir
 import type { KeptDisk } from '#crds/wire/kept.ts';
 import { makeDiskReconciler } from './disk/reconcile.ts';
 import { type KeptFor, recordDisk } from './disk/record.ts';
-import { unrecordedOn } from './disk/unrecorded.ts';
+import { unrecordedOf } from './disk/unrecorded.ts';
 import { makeFleet } from './fleet/fleet.ts';
 import { letGoUnparsable, makeImageReconciler } from './image/reconcile.ts';
 import { makeRecorder } from './kube/events.ts';
@@ -175,7 +175,7 @@ export const startOperator = (parts: OperatorParts) => {
   };
   const endHands: EndHands = {
     fleet, writeFinalizers, namespaceUid: (name) => namespaces.get(name)?.metadata.uid,
-    unrecorded: (node, uid) => unrecordedOn(node, { disks, fleet }).filter(({ owner }) => owner.vmUid === uid),
+    unrecorded: (node, vm) => unrecordedOf(node, vm, { disks, fleet }),
     recordDisk: async (disk, { namespace = '', name: vm }, node) => {
       const of = namespaces.get(namespace)?.metadata;
       if (!of) throw new Fault('NamespaceUnknown', `namespace ${namespace} is not known yet`);

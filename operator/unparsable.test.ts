@@ -66,7 +66,7 @@ describe('a VM that can not be parsed and was deleted', () => {
     const disk = { uid: 'k', owner: { namespace: 'default', namespaceUid: 'n', vm: 'v', vmUid: 'u', disk: 'data' }, sizeMiB: 1 };
     await endUnparsable(deleted(bound), 'node-1', {
       ...keepsNone, fleet: { isAbsent: () => true, doom: () => {}, release: () => {}, keepsDisks: () => true }, writeFinalizers: async () => void called.push('finalizers'),
-      unrecorded: (node, of) => (node === 'node-1' && of === 'u' ? [disk] : []), recordDisk: async ({ uid }, { name }, node) => void called.push(`${uid} of ${name} on ${node}`),
+      unrecorded: (node, of) => (node === 'node-1' && of.uid === 'u' && of.name === 'v' ? [disk] : []), recordDisk: async ({ uid }, { name }, node) => void called.push(`${uid} of ${name} on ${node}`),
     });
     expect(called).toEqual(['k of v on node-1', 'finalizers']);
   });

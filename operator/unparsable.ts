@@ -63,7 +63,7 @@ export type EndHands = {
   fleet: Pick<Fleet, 'doom' | 'isAbsent' | 'keepsDisks' | 'release'>;
   writeFinalizers: (object: Versioned, finalizers: readonly string[]) => Promise<void>;
   /** Disks of a machine that its node keeps and that no VirtualDisk stands for. */
-  unrecorded: (node: string, uid: string) => readonly KeptDisk[];
+  unrecorded: (node: string, vm: { namespace: string; name: string; uid: string }) => readonly KeptDisk[];
   /** Makes the VirtualDisk of a disk that outlives such a VM. */
   recordDisk: (disk: KeptDisk, vm: ObjectMeta, node: string) => Promise<void>;
   /** The uid of a namespace; undefined while it is not known. */
@@ -89,7 +89,7 @@ export const endUnparsable = async (held: Unparsable, node: string, { fleet, wri
     fleet.doom(node, uid, 'vm', disks.length > 0 && of !== undefined ? { namespace, namespaceUid: of, vm: name, disks } : undefined);
     return waiting(`node ${node} to end the VM`, 2_000);
   }
-  for (const disk of unrecorded(node, uid)) await recordDisk(disk, meta, node);
+  for (const disk of unrecorded(node, { namespace, name, uid })) await recordDisk(disk, meta, node);
   await writeFinalizers({ metadata: versionOf(meta) }, meta.finalizers.filter((each) => each !== vmFinalizer));
   fleet.release(node, uid);
   return settled;

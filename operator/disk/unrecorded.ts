@@ -20,3 +20,14 @@ export const unrecordedOn = (node: string, { disks, fleet }: RecordedSources): K
   const recorded = new Set(disks.all().map((held) => standsFor(held).uid));
   return kept.filter(({ uid }) => !recorded.has(uid) && !fleet.isEnding(node, uid));
 };
+
+/** Most VirtualDisks that are made for VMs of one name without somebody's word: no agent can fill the cluster with disks that it only claims to keep. */
+export const maxRecorded = 64;
+
+/** Disks of the machine of a VM that its node keeps and that get a VirtualDisk each. What is too many stays on the node, and is told there once the VM is gone. */
+export const unrecordedOf = (node: string, { namespace, name, uid }: { namespace: string; name: string; uid: string }, sources: RecordedSources): KeptDisk[] => {
+  const found = unrecordedOn(node, sources).filter(({ owner }) => owner.vmUid === uid);
+  if (found.length === 0) return found;
+  const recorded = sources.disks.all().filter((held) => held.meta.namespace === namespace && standsFor(held).vmName === name).length;
+  return found.slice(0, Math.max(0, maxRecorded - recorded));
+};

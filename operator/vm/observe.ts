@@ -8,7 +8,7 @@ import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
 import type { NodeFacts, ObservedImage } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
 import { type Claim, claimsOf } from '../disk/claims.ts';
-import { standsFor, unrecordedOn } from '../disk/unrecorded.ts';
+import { standsFor, unrecordedOf } from '../disk/unrecorded.ts';
 import { candidates, type NodeSources } from './candidates.ts';
 import type { ImageFact, VmFacts } from './facts.ts';
 import { elderOf, holdersOf } from './holders.ts';
@@ -75,7 +75,7 @@ const keptFacts = (vm: VirtualMachine, { fleet, disks, namespaces }: VmSources):
   return {
     ...(owner ? { namespace: { uid: owner.uid, terminating: owner.deletionTimestamp !== undefined } } : {}),
     claims: [...claimsOf({ namespace, namespaceUid: owner?.uid, name, disks: spec.disks }, disks.list(), fleet).filter(({ disk }) => !has.has(disk)), ...(nodeName === undefined ? unreadClaims(namespace, name, disks) : [])],
-    unrecorded: nodeName === undefined ? [] : unrecordedOn(nodeName, { disks, fleet }).filter(({ owner: { vmUid } }) => vmUid === uid),
+    unrecorded: nodeName === undefined ? [] : unrecordedOf(nodeName, { namespace, name, uid }, { disks, fleet }),
     ...(keeps === undefined ? {} : { keepsDisks: keeps }),
   };
 };
