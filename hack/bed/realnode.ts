@@ -58,7 +58,8 @@ export type RealNode = AsyncDisposable & {
 export type RealNodeOptions = { stateDir?: string; tokenSeconds?: number; under?: string[]; env?: Record<string, string> };
 
 const root = join(import.meta.dirname, '..', '..');
-const waitMs = 30_000;
+// Processes start slowly where every core is busy.
+const waitMs = 120_000;
 const unixIds = { min: 300_000 + worker * 1_000, max: 300_999 + worker * 1_000 };
 
 /** Makes a node for tests and starts its agent; dispose it at the end, it ends every guest too. Needs root. */
