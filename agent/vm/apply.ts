@@ -159,7 +159,9 @@ const settle = async ({ hands, scratch, uid }: Work, { exit, ended, failed }: Ex
   await hands.ledger.change(uid, (mine) => {
     const stays = ended && mine.desired?.powerState !== 'Stopped';
     const restarts = stays && exit && !mine.ended ? afterEnd(mine.restarts, exit.reason, hands.hostMs(), hands.now()) : mine.restarts;
-    return { ...mine, run: null, applied: null, plugging: [], stopping: null, ended: stays, restarts, lastExit: exit };
+    // What has not run may come after all: a launcher that was frozen before it had the lock.
+    const applied = mine.run?.ran === false ? mine.applied : null;
+    return { ...mine, run: null, applied, plugging: [], stopping: null, ended: stays, restarts, lastExit: exit };
   });
   scratch.pressedMs = undefined;
   // A start that failed under our eyes has said so already.

@@ -255,6 +255,24 @@ describe('an edit of a VM that runs', () => {
     expect(world.machine.starts).toHaveLength(2);
   });
 
+  test('that comes between a start that was given up and its machine, which comes after all, is told as pending of that machine', async () => {
+    const { world, bench } = await ready();
+    // A guest that is to be paused from its begin has not run.
+    await want(bench, grown({ powerState: 'Paused' }));
+    const there = world.machine.machines.get(uid);
+    const run = there?.run;
+    if (!there || !run) throw new Error('there is no machine');
+    // As when its launcher was frozen before it had the lock: nobody is there, and no exit was written.
+    delete there.run;
+    world.machine.unready = { reason: 'QemuUnusable', message: 'QEMU runs no guest' };
+    await bench.rest(uid);
+    expect(bench.hands.ledger.vm(uid)?.run).toBeNull();
+    await want(bench, grown({ generation: 2, cpus: 8, powerState: 'Paused' }));
+    there.run = run;
+    const pending = { generation: 1, pending: [{ path: 'cpu.cores', current: '1', desired: '8', restart: true }] };
+    expect(await bench.rest(uid)).toMatchObject({ state: 'paused', applied: pending });
+  });
+
   test('that the guest refuses is told as pending, costs no readiness, and is tried again', async () => {
     const { world, bench } = await ready();
     await want(bench, grown());
