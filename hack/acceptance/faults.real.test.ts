@@ -1,4 +1,4 @@
-// What a node's day brings: a guest that shouts, an agent that hangs or is killed for memory, a clock that jumps, a damaged record.
+// What a node's day brings: a guest that shouts, an agent that hangs or is killed for memory, a clock that jumps.
 import { constants } from 'node:fs';
 import { mkdir, open, readFile, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
