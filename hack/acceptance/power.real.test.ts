@@ -1,5 +1,8 @@
 // What happens after a guest has ended, and how one is restarted, on real QEMU.
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
+import { hierarchiesOf } from '#agent/hypervisor/qemu/cgroup.ts';
 import { verdict } from '../bed/objects.ts';
 import { opened } from '../bed/opened.ts';
 import { type BedOperator, startBedOperator } from '../bed/operator.ts';
@@ -79,6 +82,26 @@ describe('power', () => {
     expect(told.status.lastExit?.reason).toBe('GuestPanicked');
     expect(verdict(told, 'Reconciling')).toBe('Reconciling=True GuestPanicked');
     expect(await removed('panics', uid)).toEqual([]);
+  }, 400_000);
+
+  /** Leaves the group of a VM so much memory more than it has now. */
+  const bounded = async (uid: string, moreBytes: number) => {
+    const memory = hierarchiesOf(await readFile('/proc/self/mountinfo', 'utf8')).find(({ version, controllers }) => version === 2 || controllers.includes('memory'));
+    const [now, limit] = memory?.version === 2 ? ['memory.current', 'memory.max'] : ['memory.usage_in_bytes', 'memory.limit_in_bytes'];
+    const group = join(memory?.directory ?? '', 'strato', uid);
+    await writeFile(join(group, limit), String(Number(await readFile(join(group, now), 'utf8')) + moreBytes));
+  };
+
+  test("one whose QEMU the node's kernel ends for lack of memory is told of as such, and started again as after a failure", async () => {
+    const { all, linux, runs, removed, serialHas, type } = scene;
+    const uid = await runs(linux('hungry', { memory: { size: '384Mi' }, restartPolicy: 'OnFailure' }));
+    await serialHas(uid, 'STRATO ready');
+    await bounded(uid, 16 * 1024 ** 2);
+    await type(uid, '\ndd if=/dev/zero of=/run/eaten bs=1M count=200\n');
+    const told = await all.me.vmIs('hungry', 'Ready=False OutOfMemory', bootMs);
+    expect(told.status.lastExit).toMatchObject({ reason: 'OutOfMemory', signal: 'SIGKILL' });
+    expect(verdict(told, 'Reconciling')).toBe('Reconciling=True OutOfMemory');
+    expect(await removed('hungry', uid)).toEqual([]);
   }, 400_000);
 
   test('a guest that reboots itself stays in its machine', async () => {
