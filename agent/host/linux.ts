@@ -28,7 +28,8 @@ export const linux: Platform = {
   lockDescriptor: (fd, seconds) => `flock ${seconds === 0 ? '-n' : `-w ${seconds}`} -E 75 ${fd}`,
   asVm: 'as_vm() { exec setpriv "--reuid=$id" "--regid=$id" "$groups" --no-new-privs --inh-caps=-all --bounding-set=-all -- "$@"; }',
   expendable: 'echo 500 > /proc/self/oom_score_adj',
-  reserve: (bytes, file) => `fallocate -n -l ${bytes} ${file} 2>/dev/null || :`,
+  // fallocate makes no file when it keeps the size. Source: util-linux fallocate.c.
+  reserve: (bytes, file) => `: >>${file}\nfallocate -n -l ${bytes} ${file} 2>/dev/null || :`,
   tryLock: (file, waitMs) => ['flock', '-E', '75', ...(waitMs > 0 ? ['-w', String(waitMs / 1000)] : ['-n']), file, 'true'],
   lockHolders: async (lock, fd, near) => {
     const found = await amongHolders(near, lock, fd);
