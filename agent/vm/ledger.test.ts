@@ -159,6 +159,22 @@ describe('the ledger', () => {
     expect(third.vm(uid)).toMatchObject({ ending: true, desired: null });
   });
 
+  test('a kept disk whose file is damaged is told, ended by nobody, and known again with its file', async () => {
+    const world = shelfWorld();
+    const text = await readFile(new URL('golden/disk-v2.json', import.meta.url), 'utf8');
+    const read = readEntry(text);
+    const disk = read.is === 'entry' ? read.entry.uid : '';
+    world.kept.add(disk).add(uidOf(7));
+    world.files.set(`${disk}.json`, text.replace('"size', '"sise'));
+    const ledger = await open(world);
+    expect(ledger.troubles().map(({ reason }) => reason)).toEqual(['LedgerQuarantined', 'UnknownDisk', 'UnknownDisk']);
+    expect(await ledger.doom({ ...tombstone(disk, 5), kind: 'disk' })).toEqual({ is: 'refuse', why: `disk ${disk}: its ledger file is in quarantine/` });
+    expect([ledger.held(), ledger.disks()]).toEqual([[], []]);
+    world.files.set(`${disk}.json`, text);
+    world.kept.delete(uidOf(7));
+    expect([(await open(world)).troubles(), (await open(world)).disks().map(({ uid: kept }) => kept)]).toEqual([[], [disk]]);
+  });
+
   test('a file of a newer build or an unreadable one stays where it is', async () => {
     const world = shelfWorld();
     world.files.set(`${uid}.json`, writeEntry(blankVm(uid)).replace(`"version":${ledgerVersion}`, `"version":${ledgerVersion + 1}`));

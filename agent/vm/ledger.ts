@@ -63,6 +63,9 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
   const put: (Trouble & { uid: string })[] = [];
   const keeping = makeKeeping(shelf);
   const directories = new Set(content.vms.map(({ uid }) => uid));
+  const keptFolders = new Set(content.kept);
+  // Disks that have outlived their VMs and of which it can not be read whose they are: they are given to nobody and stay.
+  const lostDisks = new Map<string, string>();
   const reserving = new Set<number>();
   let leaderEpochSeen = 0;
 
@@ -73,7 +76,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
     else if (read.is === 'entry' && read.entry.uid === uid) entries.set(uid, read.entry);
     else if (read.is === 'foreign' || read.is === 'unreadable') {
       put.push({ uid, reason: 'LedgerUnreadable', message: `ledger file ${file.name}: ${read.why}; it is left alone` });
-      if (file.name !== leaderFile) remains.set(uid, `its ledger file can not be read: ${read.why}`);
+      if (file.name !== leaderFile) (keptFolders.has(uid) ? lostDisks : remains).set(uid, `its ledger file can not be read: ${read.why}`);
     } else {
       const aside = await shelf.quarantine(file.name).then(() => 'was put into quarantine/', (thrown: unknown) => `could not be put aside: ${messageOf(thrown)}`);
       if (file.name !== leaderFile && directories.has(uid)) remains.set(uid, `its ledger file is damaged and ${aside}`);
@@ -88,6 +91,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
     const aside = content.quarantined.includes(fileOf(uid));
     remains.set(uid, aside ? 'its ledger file is in quarantine/' : 'it has a directory on the node and no ledger file');
   }
+  for (const uid of content.kept) if (!entries.has(uid) && !lostDisks.has(uid)) lostDisks.set(uid, content.quarantined.includes(fileOf(uid)) || put.some((each) => each.uid === uid) ? 'its ledger file is in quarantine/' : 'it has no ledger file');
   const foreignIds = new Set(content.vms.flatMap(({ uid, unixId }) => (remains.has(uid) ? (unixId ?? []) : [])));
   leaderEpochSeen = Math.max(leaderEpochSeen, ...[...entries.values()].map(({ order }) => order.leaderEpoch));
   let leaderEpochKept = leaderEpochSeen;
@@ -183,6 +187,8 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
       const { uid, leaderEpoch, revision } = command;
       await noteLeader(leaderEpoch);
       return inOrder(uid, async () => {
+        const lost = lostDisks.get(uid);
+        if (lost !== undefined) return { is: 'refuse', why: `disk ${uid}: ${lost}` };
         const verdict = judgeTombstone(memoryOf(uid), command);
         const order = { leaderEpoch, revision };
         if (verdict.is === 'accept') {
@@ -236,6 +242,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
       return [
         ...(disk === undefined ? [] : [disk]),
         ...damaged.map(({ reason, message }) => ({ reason, message })),
+        ...[...lostDisks].map(([uid, why]) => ({ reason: 'UnknownDisk', message: `the disk in kept/${uid}: ${why}; it is left as it is` })),
         ...[...remains].map(([uid, why]) => ({ reason: 'UnknownVm', message: `VM ${uid}: ${why}; it is left as it is` })),
       ].slice(0, 64);
     },

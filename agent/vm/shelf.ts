@@ -8,12 +8,13 @@ import { errnoOf, syncDirectory, writeWhole } from '../storage/durable.ts';
 /** One file of a shelf: its text, or why it could not be read. */
 export type ShelfFile = { name: string } & ({ text: string } | { unreadable: string });
 
-/** What lies on a node when its agent starts. `vms`: every VM directory, with the Unix id that owns it. */
+/** What lies on a node when its agent starts. `vms`: every VM directory, with the Unix id that owns it; `kept`: every folder of a kept disk that has files. */
 export type ShelfContent = {
   files: readonly ShelfFile[];
   ended: readonly string[];
   quarantined: readonly string[];
   vms: readonly { uid: string; unixId: number | undefined }[];
+  kept: readonly string[];
 };
 
 /** Where the ledger's files lie. What a verb has returned from survives a power cut. */
@@ -54,7 +55,7 @@ export const makeFileShelf = (paths: Paths, fresh: boolean): Shelf => ({
     for (const uid of (await list(paths.vms)).filter((name) => uidForm.safeParse(name).success)) {
       vms.push({ uid, unixId: await stat(paths.vm(uid)).then(({ gid }) => gid, () => undefined) });
     }
-    return { files, ended: await list(paths.ended), quarantined: await list(paths.quarantine), vms };
+    return { files, ended: await list(paths.ended), quarantined: await list(paths.quarantine), vms, kept: await keptFolders(paths) };
   },
   write: (name, text) => guarded(`writing ${name}`, () => writeWhole(join(paths.ledger, name), rootOnly, (handle) => handle.writeFile(text))),
   probe: () => guarded('trying whether the state folder can be written', async () => {
@@ -103,6 +104,15 @@ export const readAgentId = async (paths: Paths): Promise<string | undefined> => 
 /** Writes the identity of a new agent. */
 export const writeAgentId = async (paths: Paths, id: string): Promise<void> => {
   await writeWhole(paths.agentId, rootOnly, (handle) => handle.writeFile(`${id}\n`));
+};
+
+/** The folder of all is made with the first disk that is kept. */
+const keptFolders = async ({ kept }: Paths): Promise<string[]> => {
+  const isThere = await stat(kept).then(() => true, (thrown: unknown) => errnoOf(thrown) !== 'ENOENT');
+  if (!isThere) return [];
+  const found: string[] = [];
+  for (const uid of (await list(kept)).filter((name) => uidForm.safeParse(name).success)) if ((await list(join(kept, uid))).length > 0) found.push(uid);
+  return found;
 };
 
 const list = async (folder: string): Promise<string[]> => {

@@ -54,6 +54,22 @@ describe('the policies', () => {
     expect(await refusal(`${vms}/kept`)).toBeUndefined();
   });
 
+  test('a status is written by who may do so by a ClusterRole; all rights in a namespace are none', async () => {
+    const rbac = 'rbac.authorization.k8s.io';
+    const subjects = [{ kind: 'User', apiGroup: rbac, name: 'tenant' }];
+    await me.apply({ apiVersion: `${rbac}/v1`, kind: 'Role', metadata: { name: 'all', namespace: 'default' }, rules: [{ apiGroups: ['strato.dev'], resources: ['*'], verbs: ['*'] }] });
+    await me.apply({ apiVersion: `${rbac}/v1`, kind: 'RoleBinding', metadata: { name: 'all', namespace: 'default' }, roleRef: { apiGroup: rbac, kind: 'Role', name: 'all' }, subjects });
+    const forge = () => kubectl(server, ['--as=tenant', 'patch', 'vm', 'other', '--subresource=status', '--type=merge', '-p', '{"status":{"nodeName":"node-1"}}']);
+    await me.apply(vmManifest('other'));
+    // A Role is known to the authorizer a moment after it was applied.
+    await until('the Role to be known', () => kubectl(server, ['--as=tenant', 'get', 'vm', 'other']), 30_000);
+    await expect(forge()).rejects.toThrow(/status is written by Strato's operator alone: it takes the verb write-status on hypervisornodes\.strato\.dev/);
+    expect((await me.vm('other')).status.nodeName).toBeUndefined();
+    await me.apply({ apiVersion: `${rbac}/v1`, kind: 'ClusterRole', metadata: { name: 'writer' }, rules: [{ apiGroups: ['strato.dev'], resources: ['hypervisornodes'], verbs: ['write-status'] }] });
+    await me.apply({ apiVersion: `${rbac}/v1`, kind: 'ClusterRoleBinding', metadata: { name: 'writer' }, roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'writer' }, subjects });
+    expect(await until('the ClusterRole to be known', forge, 30_000)).toContain('patched');
+  });
+
   test('our CRDs are not deleted before their annotation allows it; others are', async () => {
     expect(await refusal(crd)).toMatch(/would delete every VirtualMachine.*kubectl annotate crd virtualmachines\.strato\.dev strato\.dev\/allow-delete=true/);
     await server.kube.request('PATCH', crd, { body: { metadata: { annotations: { [allowDeleteAnnotation]: 'true' } } }, contentType: 'application/merge-patch+json' });

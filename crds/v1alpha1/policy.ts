@@ -1,6 +1,11 @@
 import { group, version } from './meta.ts';
+import { hypervisorNodeKind } from './hypervisornode.ts';
+import { kinds } from './kinds.ts';
 import { allowDeleteAnnotation } from './names.ts';
 import { virtualMachineKind } from './virtualmachine.ts';
+
+/** What may write the status of our objects. */
+export const writeStatusVerb = 'write-status';
 
 /** The part of admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy that Strato uses. Source: KEP-3488. */
 export type Policy = {
@@ -9,9 +14,9 @@ export type Policy = {
   metadata: { name: string };
   spec: {
     failurePolicy: 'Fail';
-    matchConstraints: { resourceRules: { apiGroups: string[]; apiVersions: string[]; operations: 'DELETE'[]; resources: string[] }[] };
+    matchConstraints: { resourceRules: { apiGroups: string[]; apiVersions: string[]; operations: ('DELETE' | 'UPDATE')[]; resources: string[] }[] };
     matchConditions?: { name: string; expression: string }[];
-    validations: { expression: string; message: string; messageExpression: string; reason: 'Forbidden' }[];
+    validations: { expression: string; message: string; messageExpression?: string; reason: 'Forbidden' }[];
   };
 };
 
@@ -63,8 +68,23 @@ const crdDeletion = policy('crd-deletion', {
   }],
 });
 
+/**
+ * What a status says decides which machine and which disk is ended with an object, on a node that belongs to all: who may do everything in one
+ * namespace must not say it. The verb is one of ours, on a resource that has no namespace, so that no Role can give it.
+ */
+const statusWriter = policy('status-writer', {
+  matchConstraints: {
+    resourceRules: [{ apiGroups: [group], apiVersions: [version], operations: ['UPDATE'], resources: kinds.map(({ plural }) => `${plural}/status`) }],
+  },
+  validations: [{
+    expression: `authorizer.group('${group}').resource('${hypervisorNodeKind.plural}').check('${writeStatusVerb}').allowed()`,
+    message: `status is written by Strato's operator alone: it takes the verb ${writeStatusVerb} on ${hypervisorNodeKind.plural}.${group}, by a ClusterRole`,
+    reason: 'Forbidden',
+  }],
+});
+
 /** Every policy that comes with the CRDs. */
-export const policies: readonly Policy[] = [deletionProtection, crdDeletion];
+export const policies: readonly Policy[] = [deletionProtection, crdDeletion, statusWriter];
 
 /** The binding of a policy: it denies, in every namespace, for everyone. */
 export const bindingOf = ({ metadata: { name } }: Policy): PolicyBinding => ({

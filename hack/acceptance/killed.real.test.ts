@@ -3,13 +3,13 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from '@jest/globals';
 import { cpuOvercommit } from '#operator/vm/overhead.ts';
 import { counted, countGuest } from '../bed/countguest.ts';
 import { vmManifest } from '../bed/objects.ts';
 import { opened } from '../bed/opened.ts';
-import { until } from '../bed/until.ts';
+import { catching, until } from '../bed/until.ts';
+import { watchQemus } from '../bed/watchqemus.ts';
 import { startWhole } from '../bed/whole.ts';
 
 const stepMs = 60_000;
@@ -72,20 +72,6 @@ describe('an agent that is killed', () => {
   };
   const inVm = (file: string) => async (uid: string) => existsSync(join(all.node.paths.vm(uid), file));
   const qemuOf = async (uid: string) => (await all.node.qemus()).filter((each) => each.uid === uid).map(({ pid }) => pid);
-  /** Looks at the QEMUs of a VM all the time: how many there were at most at once, and which. */
-  const watchQemus = (uid: string) => {
-    const over = new AbortController();
-    const seen = { most: 0, pids: new Set<number>() };
-    const watching = (async () => {
-      while (!over.signal.aborted) {
-        const now = await qemuOf(uid);
-        seen.most = Math.max(seen.most, now.length);
-        for (const pid of now) seen.pids.add(pid);
-        await delay(10, undefined, { signal: over.signal }).catch(() => {});
-      }
-    })();
-    return { seen, [Symbol.asyncDispose]: async () => { over.abort(); await watching; } };
-  };
   test.each<[string, (uid: string) => Promise<boolean>, 'starting' | 'there']>([
     ['the desire is on disk', async (uid) => existsSync(join(all.node.paths.ledger, `${uid}.json`)), 'starting'],
     ['the base of the disk is linked', inVm('disks/root.base'), 'starting'],
@@ -105,12 +91,8 @@ describe('an agent that is killed', () => {
     const name = `walk-${_step.replaceAll(/[^a-z]/gi, '').toLowerCase().slice(0, 40)}`;
     await all.me.apply(vmManifest(name, { memory: { size: '32Mi' } }));
     const { uid } = (await all.me.vm(name)).metadata;
-    await using watch = watchQemus(uid);
-    const end = performance.now() + stepMs;
-    while (!(await happened(uid))) {
-      if (performance.now() > end) throw new Error('the step was never seen');
-      await turn();
-    }
+    await using watch = watchQemus(all.node, uid);
+    await catching('the step', () => happened(uid), stepMs);
     await all.node.end('SIGKILL');
     const orphaned = await qemuOf(uid);
     await all.node.start();

@@ -3,7 +3,7 @@ import { describe, expect, test } from '@jest/globals';
 import { asFault } from '#crds/kit/fault.ts';
 import { verdict } from '../bed/objects.ts';
 import { opened } from '../bed/opened.ts';
-import { until } from '../bed/until.ts';
+import { catching, until } from '../bed/until.ts';
 import { bootMs, openScene, stepMs } from './scene.ts';
 
 describe('a VM', () => {
@@ -82,7 +82,8 @@ describe('a VM', () => {
     for (const wanted of ['ledger', 'vm', 'sockets'] as const) {
       await scene.all.me.apply(scene.tiny('hasty'));
       const { uid } = (await scene.all.me.vm('hasty')).metadata;
-      await until(`its ${wanted}`, async () => (await scene.all.node.traces(uid)).some((each) => each.includes(wanted === 'vm' ? '/vms/' : wanted === 'ledger' ? '/ledger/' : '/s/')), stepMs);
+      await catching(`its ${wanted}`, async () => (await scene.all.node.traces(uid)).some((each) => each.includes(wanted === 'vm' ? '/vms/' : wanted === 'ledger' ? '/ledger/' : '/s/')), stepMs);
+      expect((await scene.all.me.vm('hasty')).status.phase).not.toBe('Running');
       expect(await scene.removed('hasty', uid)).toEqual([]);
     }
   }, 180_000);

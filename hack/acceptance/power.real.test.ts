@@ -7,6 +7,7 @@ import { verdict } from '../bed/objects.ts';
 import { opened } from '../bed/opened.ts';
 import { type BedOperator, startBedOperator } from '../bed/operator.ts';
 import { until } from '../bed/until.ts';
+import { watchQemus } from '../bed/watchqemus.ts';
 import { bootMs, openScene, stepMs } from './scene.ts';
 
 describe('power', () => {
@@ -59,6 +60,7 @@ describe('power', () => {
     await serialHas(uid, 'STRATO ready');
     expect((await status('token')).restartTokenObserved).toBe('a');
     const [before] = await qemuOf(uid);
+    await using watch = watchQemus(all.node, uid);
     await edit('token', { restartToken: 'b' });
     await all.me.vmIs('token', 'Ready=False Stopping', stepMs);
     await all.operator.stop();
@@ -70,7 +72,7 @@ describe('power', () => {
     const [after] = await qemuOf(uid);
     expect([restarted.status.lastExit?.reason, after?.pid === before?.pid]).toEqual(['Stopped', false]);
     await serialHas(uid, 'STRATO ready');
-    expect((await qemuOf(uid)).map(({ pid }) => pid)).toEqual([after?.pid]);
+    expect([watch.seen.most, [...watch.seen.pids]]).toEqual([1, [before?.pid, after?.pid]]);
     expect(await removed('token', uid)).toEqual([]);
   }, 400_000);
 

@@ -2,12 +2,11 @@
 import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from '@jest/globals';
 import { kubectl } from '../bed/kubectl.ts';
 import { user, vmManifest } from '../bed/objects.ts';
 import { opened } from '../bed/opened.ts';
-import { until } from '../bed/until.ts';
+import { catching, until } from '../bed/until.ts';
 import { bootMs, openScene, stepMs } from './scene.ts';
 
 const namespace = 'retained';
@@ -164,13 +163,7 @@ describe('a disk with deletionPolicy Retain', () => {
   const ledgers = () => readdir(node().paths.ledger);
   const asideHas = (file: string) => async () => (await kept()).some((uid) => existsSync(join(node().paths.kept, uid, file)));
   /** Waits for a step without a pause, so that the agent can be killed in the middle of what follows. */
-  const sees = async (happened: () => Promise<boolean> | boolean) => {
-    const end = performance.now() + stepMs;
-    while (!(await happened())) {
-      if (performance.now() > end) throw new Error('the step was never seen');
-      await turn();
-    }
-  };
+  const sees = (happened: () => Promise<boolean> | boolean) => catching('the step', happened, stepMs);
   test.each<[string, (uid: string, before: readonly string[]) => () => Promise<boolean> | boolean]>([
     ['the VM is ending', (uid) => () => !existsSync(node().paths.sockets(uid))],
     ['the disk has its record', (_, before) => async () => (await ledgers()).some((file) => !before.includes(file))],

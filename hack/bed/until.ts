@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 
 /**
  * Waits until `probe` answers with something truthy and returns that. Looks again each 50 ms at first, four times a second when it
@@ -24,5 +24,14 @@ export const until = async <T>(
       throw new Error(`waited ${deadlineMs} ms in vain for ${what}`, cause === undefined ? {} : { cause });
     }
     await delay(Math.min(250, Math.max(50, passedMs / 10)));
+  }
+};
+
+/** As `until`, without a pause between two looks: for what is over in some milliseconds. */
+export const catching = async (what: string, happened: () => boolean | Promise<boolean>, deadlineMs: number): Promise<void> => {
+  const end = performance.now() + deadlineMs;
+  while (!(await happened())) {
+    if (performance.now() > end) throw new Error(`${what} was never seen`);
+    await turn();
   }
 };

@@ -101,7 +101,7 @@ const lastResumedMs = async (paths: Paths, uids: readonly string[]): Promise<num
 const launcherLines = async (paths: Paths): Promise<Map<string, string[]>> => {
   const found = new Map<string, string[]>();
   for (const { pid, uid } of processesBelow(paths.vms)) {
-    const argv = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').slice(0, -1);
+    const argv = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0').slice(0, -1);
     if (argv[3] === 'strato-machine') found.set(uid, argv);
   }
   return found;
