@@ -1,3 +1,4 @@
+import './host/threads.ts';
 import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { type Logger, pino } from 'pino';

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { type FSWatcher, watch } from 'node:fs';
 import { chmod, chown, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -49,52 +50,92 @@ export const startMachine = async (house: House, spec: MachineSpec, signal: Abor
     directory: paths.vm(uid), run: join('runs', startId), startId, unixId, procs, command,
     ...(kvmGroup === undefined ? {} : { kvmGroup }), ...(spec.firmware.tpm ? { tpmSocket: join(sockets, tpmSocket) } : {}),
   });
-  const ended = await spawnLauncher(house.cgroups.command(uid, startId, ['/bin/sh', ...launch]), join(run, 'stderr'));
+  const launcher = await spawnLauncher(house.cgroups.command(uid, startId, ['/bin/sh', ...launch]), join(run, 'stderr'));
   house.watcher.add(uid, run);
-  await greeted(house, spec, ended, signal);
+  await greeted(house, spec, launcher, signal);
   await Promise.all([closeSockets(house, uid), makeDurable(paths.runPointer(uid)), forgetOtherRuns(house, uid, startId)]);
   await syncDirectory(paths.vm(uid));
 };
 
-type Ended = () => { code: number | null } | undefined;
+/** A launcher that was started: whether and how it has ended, and a signal that aborts when it does. */
+type Launcher = { ended: () => { code: number | null } | undefined; ends: AbortSignal };
 
 /** Starts the launcher in a session of its own, so that nothing that happens to the agent reaches it. */
-const spawnLauncher = async ([file = '', ...args]: readonly string[], stderrFile: string): Promise<Ended> => {
+const spawnLauncher = async ([file = '', ...args]: readonly string[], stderrFile: string): Promise<Launcher> => {
   const stderr = await open(stderrFile, 'a', 0o600);
   try {
-    let end: ReturnType<Ended>;
+    let end: ReturnType<Launcher['ended']>;
+    const ending = new AbortController();
     const child = spawn(file, args, { detached: true, cwd: '/', stdio: ['ignore', 'ignore', stderr.fd], env: { PATH: process.env.PATH, LC_ALL: 'C' } });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    child.on('spawn', resolve).on('error', reject).on('exit', (code) => { end = { code }; });
+    child.on('spawn', resolve).on('error', reject).on('exit', (code) => {
+      end = { code };
+      ending.abort();
+    });
     await promise;
     child.unref();
-    return () => end;
+    return { ended: () => end, ends: ending.signal };
   } finally {
     await stderr.close();
   }
 };
 
-/** Waits until QEMU answers and its events are recorded. Faults: AlreadyRunning, StartFailed. */
-const greeted = async (house: House, { uid, startId }: MachineSpec, ended: Ended, signal: AbortSignal): Promise<void> => {
-  for (let answers = false; ;) {
-    const end = ended();
+/** Waits until QEMU's events are recorded, and it answers: by then it does. Faults: AlreadyRunning, StartFailed. */
+const greeted = async (house: House, { uid, startId }: MachineSpec, launcher: Launcher, signal: AbortSignal): Promise<void> => {
+  using news = newsOf(house.paths.run(uid, startId));
+  launcher.ends.addEventListener('abort', news.tell, { once: true });
+  for (let answers = false; !answers;) {
+    const end = launcher.ended();
     if (end?.code === lockedExit) throw new Fault('AlreadyRunning', `VM ${uid}: another process has its lock; it is not started a second time`);
     if (end) throw new Fault('StartFailed', `QEMU ended before the guest ran: ${await saidBy(house, uid, startId)}`);
-    if (!answers) {
-      answers = await openMonitor(house, uid, signal).then(
-        (qmp) => {
-          qmp[Symbol.dispose]();
-          return true;
-        },
-        (thrown: unknown) => {
-          if (thrown instanceof Fault && ['QmpRefused', 'QmpSilent', 'QmpBroken'].includes(thrown.code)) return false;
-          throw thrown;
-        },
-      );
-    }
-    if (answers && (await recordsEvents(house.paths, uid, startId))) return;
-    await delay(2, undefined, { signal });
+    answers = (await recordsEvents(house.paths, uid, startId)) && (await doesAnswer(house, uid, signal));
+    if (!answers) await news.next(lookAgainMs, signal);
   }
+};
+
+const doesAnswer = (house: House, uid: string, signal: AbortSignal): Promise<boolean> => openMonitor(house, uid, signal).then(
+  (qmp) => {
+    qmp[Symbol.dispose]();
+    return true;
+  },
+  (thrown: unknown) => {
+    if (thrown instanceof Fault && ['QmpRefused', 'QmpSilent', 'QmpBroken'].includes(thrown.code)) return false;
+    throw thrown;
+  },
+);
+
+/** For what inotify(7) does not tell. */
+const lookAgainMs = 100;
+
+/** Without it there are the looks that nobody told to make. */
+const tried = (open: () => FSWatcher): FSWatcher | undefined => {
+  try {
+    return open();
+  } catch {
+    return undefined;
+  }
+};
+
+/** Waits for changes in a directory. Fifty machines that are started at once must not be asked all the time. */
+const newsOf = (directory: string): Disposable & { tell: () => void; next: (atMostMs: number, signal: AbortSignal) => Promise<void> } => {
+  let came = false;
+  let wake = (): void => {};
+  const tell = (): void => {
+    came = true;
+    wake();
+  };
+  const watcher = tried(() => watch(directory, { persistent: false }, tell).on('error', tell));
+  return {
+    tell,
+    next: async (atMostMs, signal) => {
+      const over = new AbortController();
+      wake = () => over.abort();
+      if (!came) await delay(atMostMs, undefined, { signal: AbortSignal.any([signal, over.signal]) }).catch(() => {});
+      came = false;
+      signal.throwIfAborted();
+    },
+    [Symbol.dispose]: () => watcher?.close(),
+  };
 };
 
 const saidBy = async ({ paths }: House, uid: string, startId: string): Promise<string> => {
