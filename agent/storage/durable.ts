@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, link, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, link, lstat, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /** Makes the names in a directory survive a power cut: fsync of a file does not cover its name. */
@@ -12,6 +12,12 @@ export const syncDirectory = async (directory: string): Promise<void> => {
     await handle.close();
   }
 };
+
+/** Whether something lies under a path, whatever it is. What can not be looked at is a fault, never absent. */
+export const isThere = (path: string): Promise<boolean> => lstat(path).then(() => true, (thrown: unknown) => {
+  if (errnoOf(thrown) === 'ENOENT') return false;
+  throw thrown;
+});
 
 /** Who may do what with a new file. */
 export type Ownership = { mode: number; uid: number; gid: number };

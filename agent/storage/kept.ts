@@ -1,11 +1,11 @@
 import { constants } from 'node:fs';
-import { link, lstat, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
+import { link, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { Fault } from '#crds/kit/fault.ts';
 import { uid as uidForm } from '#crds/wire/desired.ts';
 import type { Paths } from '../host/paths.ts';
 import { ensureVmDirectory } from './directory.ts';
 import type { KeptPlace } from './driver.ts';
-import { errnoOf, syncDirectory } from './durable.ts';
+import { errnoOf, isThere, syncDirectory } from './durable.ts';
 
 type Files = { folder: string; overlay: string; base: string };
 
@@ -93,12 +93,6 @@ const give = async (file: string, user: number, group: number): Promise<void> =>
     await handle.close();
   }
 };
-
-const isThere = async (file: string): Promise<boolean> =>
-  lstat(file).then(() => true, (thrown: unknown) => {
-    if (errnoOf(thrown) !== 'ENOENT') throw thrown;
-    return false;
-  });
 
 const syncIfThere = (folder: string): Promise<void> =>
   syncDirectory(folder).catch((thrown: unknown) => {

@@ -64,6 +64,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
   const keeping = makeKeeping(shelf);
   const directories = new Set(content.vms.map(({ uid }) => uid));
   const keptFolders = new Set(content.kept);
+  const quarantined = new Set(content.quarantined);
   // Disks that have outlived their VMs and of which it can not be read whose they are: they are given to nobody and stay.
   const lostDisks = new Map<string, string>();
   const reserving = new Set<number>();
@@ -78,7 +79,10 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
       put.push({ uid, reason: 'LedgerUnreadable', message: `ledger file ${file.name}: ${read.why}; it is left alone` });
       if (file.name !== leaderFile) (keptFolders.has(uid) ? lostDisks : remains).set(uid, `its ledger file can not be read: ${read.why}`);
     } else {
-      const aside = await shelf.quarantine(file.name).then(() => 'was put into quarantine/', (thrown: unknown) => `could not be put aside: ${messageOf(thrown)}`);
+      const aside = await shelf.quarantine(file.name).then(() => {
+        quarantined.add(file.name);
+        return 'was put into quarantine/';
+      }, (thrown: unknown) => `could not be put aside: ${messageOf(thrown)}`);
       if (file.name !== leaderFile && directories.has(uid)) remains.set(uid, `its ledger file is damaged and ${aside}`);
       put.push({ uid, reason: 'LedgerQuarantined', message: `ledger file ${file.name} is damaged (${read.is === 'bad' ? read.why : 'it is of another uid'}) and ${aside}` });
     }
@@ -88,10 +92,11 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
   for (const uid of ended) if (entries.get(uid)?.kind === 'vm' && entries.delete(uid)) await shelf.remove(fileOf(uid)).catch(() => {});
   for (const { uid } of content.vms) {
     if (entries.has(uid) || ended.has(uid) || remains.has(uid)) continue;
-    const aside = content.quarantined.includes(fileOf(uid));
-    remains.set(uid, aside ? 'its ledger file is in quarantine/' : 'it has a directory on the node and no ledger file');
+    remains.set(uid, quarantined.has(fileOf(uid)) ? 'its ledger file is in quarantine/' : 'it has a directory on the node and no ledger file');
   }
-  for (const uid of content.kept) if (!entries.has(uid) && !lostDisks.has(uid)) lostDisks.set(uid, content.quarantined.includes(fileOf(uid)) || put.some((each) => each.uid === uid) ? 'its ledger file is in quarantine/' : 'it has no ledger file');
+  for (const uid of keptFolders) {
+    if (!entries.has(uid) && !lostDisks.has(uid)) lostDisks.set(uid, quarantined.has(fileOf(uid)) ? 'its ledger file is in quarantine/' : 'it has no readable ledger file');
+  }
   const foreignIds = new Set(content.vms.flatMap(({ uid, unixId }) => (remains.has(uid) ? (unixId ?? []) : [])));
   leaderEpochSeen = Math.max(leaderEpochSeen, ...[...entries.values()].map(({ order }) => order.leaderEpoch));
   let leaderEpochKept = leaderEpochSeen;

@@ -102,12 +102,11 @@ export const makeFleet = (monotonicMs: () => number) => {
       const digest = desireDigest(object);
       if (object.kind === 'image') it.absent.delete(object.uid);
       if (object.kind === 'vm') it.toldDisks.set(object.uid, new Set([...(it.toldDisks.get(object.uid) ?? []), ...object.disks.map(({ name }) => name)]));
-      const frameBytes = Buffer.byteLength(JSON.stringify([object, made])) + envelopeBytes;
       const known = it.wanted.get(object.uid);
-      if (known?.held.digest === digest) {
-        it.wanted.set(object.uid, { ...known, frameBytes, made });
-        return;
-      }
+      const isSame = known?.held.digest === digest;
+      if (isSame && known.made.join() === made.join()) return;
+      const frameBytes = Buffer.byteLength(JSON.stringify([object, made])) + envelopeBytes;
+      if (isSame) return void it.wanted.set(object.uid, { ...known, frameBytes, made });
       const held: Held = {
         kind: object.kind, uid: object.uid, namespace: object.namespace, name: object.name, generation: object.generation,
         epoch: object.kind === 'vm' ? object.epoch : 1, digest, ending: false, ...(object.kind === 'vm' ? { uuid: object.uuid } : {}),

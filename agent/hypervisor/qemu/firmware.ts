@@ -1,10 +1,10 @@
-import { chown, lstat, mkdir, readdir, readFile } from 'node:fs/promises';
+import { chown, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Fault } from '#crds/kit/fault.ts';
 import type { Paths } from '../../host/paths.ts';
 import { platform } from '../../host/platform.ts';
-import { errnoOf, makeWhole, syncDirectory } from '../../storage/durable.ts';
+import { isThere, makeWhole, syncDirectory } from '../../storage/durable.ts';
 import type { Architecture, MachineSpec } from '../driver.ts';
 import { boards } from './board.ts';
 
@@ -100,11 +100,6 @@ export const prepareFirmware = async (paths: Paths, { uid, unixId, firmware, fir
     await syncDirectory(paths.vm(uid));
   }
 };
-
-const isThere = (path: string): Promise<boolean> => lstat(path).then(() => true, (thrown: unknown) => {
-  if (errnoOf(thrown) === 'ENOENT') return false;
-  throw thrown;
-});
 
 const makeOwned = async (folder: string, unixId: number): Promise<void> => {
   await mkdir(folder, { mode: 0o700 });

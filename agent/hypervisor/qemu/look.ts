@@ -1,9 +1,8 @@
-import { stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { platform } from '../../host/platform.ts';
-import { errnoOf } from '../../storage/durable.ts';
+import { isThere } from '../../storage/durable.ts';
 import type { IoError, Sight } from '../driver.ts';
 import { qmpSocket, tpmChardev } from './args.ts';
 import { isPanicked } from './events.ts';
@@ -79,11 +78,6 @@ export const observeMachine = async (house: House, uid: string, signal: AbortSig
     }
   }
 };
-
-const isThere = (file: string): Promise<boolean> => stat(file).then(() => true, (thrown: unknown) => {
-  if (errnoOf(thrown) === 'ENOENT') return false;
-  throw thrown;
-});
 
 const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal): Promise<Sight> => {
   const { name: given } = await qmp.execute('query-name', name, signal);
