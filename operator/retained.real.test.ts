@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { vmManifest } from '#hack/bed/objects.ts';
+import { imageManifest, vmManifest } from '#hack/bed/objects.ts';
 import { type Simulated, startSimulated } from '#hack/bed/simulated.ts';
 import { until } from '#hack/bed/until.ts';
 import { type SimNode, simWorld, startSimNode } from '#hack/sim/node.ts';
@@ -49,6 +49,31 @@ describe('a kept disk among two nodes', () => {
     await until('its data to be gone', () => kept(lab.node().world).length === 0, stepMs);
     expect((await runs('web')).status.nodeName).toBe('node-2');
     await gone('web');
+  }, nodeMs);
+
+  test('comes back as the root disk of a VM whose image is gone, and that VM can be edited; a new VM waits for the image', async () => {
+    await lab.me.apply(imageManifest('once'));
+    const root = { disks: [{ name: 'root', image: { name: 'once' }, deletionPolicy: 'Retain' }] };
+    await lab.me.apply(vmManifest('rooted', root));
+    const first = await lab.me.vmIs('rooted', 'Ready=True Running', stepMs);
+    const world = first.status.nodeName === 'node-1' ? lab.node().world : large.world;
+    const file = world.disks.get(first.metadata.uid)?.disks.get('root');
+    await gone('rooted');
+    const [disk] = await lab.me.disksOf('rooted');
+    expect([disk?.status.architecture, disk?.status.nodeName]).toEqual(['amd64', first.status.nodeName]);
+    await lab.me.deleteImage('once');
+    await lab.me.imageGone('once', stepMs);
+    await lab.me.apply(vmManifest('rooted', root));
+    const second = await lab.me.vmIs('rooted', 'Ready=True Running', stepMs);
+    expect([file === undefined, world.disks.get(second.metadata.uid)?.disks.get('root')]).toEqual([false, file]);
+    await until('the VirtualDisk to be gone', async () => (await stateOf('rooted')).length === 0, stepMs);
+    await lab.me.patchVm('rooted', { spec: { powerState: 'Stopped', stop: { mode: 'Force' } } });
+    await lab.me.vmIs('rooted', 'Ready=True Stopped', stepMs);
+    await lab.me.apply(vmManifest('rootless', root));
+    await lab.me.vmIs('rootless', 'Ready=False ImageNotFound', stepMs);
+    await lab.me.deleteVm('rootless');
+    await gone('rooted');
+    for (const { metadata } of await lab.me.disksOf('rooted')) await lab.me.deleteDisk(metadata.name);
   }, nodeMs);
 
   test('that was lost with its node is told, and its VM gets no other one, nor goes elsewhere', async () => {

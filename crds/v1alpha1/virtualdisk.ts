@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { architecture } from './machine.ts';
 import { conditions, type Kind, objectMeta } from './meta.ts';
 
 /** Nothing is asked for: the object stands for a disk that is there. */
@@ -14,6 +15,7 @@ export const diskStatus = z.object({
   vmName: z.string().max(253).describe('Name of the VirtualMachine that it was of, and that gets it back.').optional(),
   diskName: z.string().max(20).describe('Name of the disk in that VM.').optional(),
   namespaceUid: uidText().describe('The uid of the namespace. A namespace of the same name that comes later does not get the disk.').optional(),
+  architecture: architecture.describe('Architecture of the guest that had it, as far as it is known. A VM that boots from it and names none has this one, also when its image is gone.').optional(),
   size: z.string().max(24).describe('Size that a guest sees.').optional(),
   format: z.string().max(16).describe('Format on the node.').optional(),
   state: z.enum(['Kept', 'Missing', 'Unknown', 'Deleting']).describe('Kept: it is there. Missing: the node is there and does not have it. Unknown: the node is silent. Deleting: the node removes its files.').optional(),

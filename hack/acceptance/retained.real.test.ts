@@ -114,6 +114,24 @@ describe('a disk with deletionPolicy Retain', () => {
     await noVirtualDisk('mine', there);
   }, 6 * stepMs);
 
+  test('is what a VM boots from again although its image was deleted', async () => {
+    const root = { memory: { size: '32Mi' }, disks: [{ name: 'root', image: { name: 'once' }, deletionPolicy: 'Retain' }] };
+    await me.apply({ apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualMachineImage', metadata: { name: 'once', namespace: 'default' }, spec: (await me.image('guest')).spec });
+    const first = await scene.runs(vmManifest('rooted', root));
+    await scene.serialHas(first, 'up');
+    const inode = await inodeOf(inVm(first, 'root.qcow2'));
+    await me.deleteVm('rooted');
+    await me.vmGone('rooted', stepMs);
+    await virtualDisk('rooted');
+    await me.deleteImage('once');
+    await me.imageGone('once', stepMs);
+    const second = await scene.runs(vmManifest('rooted', root));
+    await scene.serialHas(second, 'up');
+    expect([second === first, await inodeOf(inVm(second, 'root.qcow2'))]).toEqual([false, inode]);
+    await noVirtualDisk('rooted');
+    await removed('rooted');
+  }, 6 * stepMs);
+
   test('is waited for while its node is silent: no other disk is made for it', async () => {
     const { inode } = await leave('patient');
     const { metadata: { name } } = await virtualDisk('patient');

@@ -34,6 +34,7 @@ describe('a kept disk is for the VM', () => {
     ['unheard', { ...sources, link: () => 'joining' as const }],
   ])('and is %s', (at, of) => {
     expect(claimsOf(vm, [object()], of)).toEqual([{ disk: 'data', object: 'web-data', kept: uid, node: 'node-1', deleting: false, at }]);
+    expect(claimsOf(vm, [object({ architecture: 'arm64' })], of)).toMatchObject([{ architecture: 'arm64', at }]);
   });
 });
 

@@ -1,15 +1,15 @@
-import type { VirtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
+import type { DiskStatus, VirtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
 import type { VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
 
 /**
- * A kept disk that is for a VM: its name in the VM, its VirtualDisk, its uid and its node.
+ * A kept disk that is for a VM: its name in the VM, its VirtualDisk, its uid, its node, and the architecture of the guest that had it.
  *
  *   at: here     its node is connected and has it
  *       gone     its node is connected and does not have it
  *       unheard  its node is silent, or has just connected
  *       unread   our schema refuses the object: perhaps it is for this VM
  */
-export type Claim = { disk: string; object: string; kept: string; node: string; deleting: boolean; at: 'here' | 'gone' | 'unheard' | 'unread' };
+export type Claim = { disk: string; object: string; kept: string; node: string; architecture?: DiskStatus['architecture']; deleting: boolean; at: 'here' | 'gone' | 'unheard' | 'unread' };
 
 /** Where disks are looked for: what is known of their nodes. */
 export type ClaimSources = { link: (node: string) => 'connected' | 'joining' | 'silent'; keptDisks: (node: string) => readonly { uid: string }[] };
@@ -18,11 +18,11 @@ export type ClaimSources = { link: (node: string) => 'connected' | 'joining' | '
 export const claimsOf = (
   { namespace, namespaceUid, name, disks }: { namespace: string; namespaceUid: string | undefined; name: string; disks: VmSpec['disks'] },
   objects: readonly VirtualDisk[], { link, keptDisks }: ClaimSources,
-): Claim[] => objects.flatMap(({ metadata, status: { uid, nodeName, vmName, diskName, namespaceUid: of } }): Claim[] => {
+): Claim[] => objects.flatMap(({ metadata, status: { uid, nodeName, vmName, diskName, architecture, namespaceUid: of } }): Claim[] => {
   const isFor = metadata.namespace === namespace && vmName === name && of !== undefined && of === namespaceUid && disks.some((disk) => disk.name === diskName && !disk.cdrom);
   if (!isFor || uid === undefined || nodeName === undefined || diskName === undefined) return [];
   const at = link(nodeName) !== 'connected' ? 'unheard' : keptDisks(nodeName).some((each) => each.uid === uid) ? 'here' : 'gone';
-  return [{ disk: diskName, object: metadata.name, kept: uid, node: nodeName, deleting: metadata.deletionTimestamp !== undefined, at }];
+  return [{ disk: diskName, object: metadata.name, kept: uid, node: nodeName, ...(architecture === undefined ? {} : { architecture }), deleting: metadata.deletionTimestamp !== undefined, at }];
 });
 
 const startAnew = (namespace: string, objects: readonly string[]): string => `to start with a new disk and lose that data: kubectl -n ${namespace} delete virtualdisk ${objects.join(' ')}`;

@@ -8,7 +8,7 @@ import { diskObjectName, recordDisk, recordedStatus } from './record.ts';
 
 const uid = '11111111-2222-4333-8444-555555555555';
 const disk = { uid, owner: { namespace: 'claimed', namespaceUid: uid, vm: 'claimed', vmUid: uid, disk: 'data' }, sizeMiB: 2048 };
-const keptFor = { namespace: 'default', namespaceUid: uid, vm: 'web', node: 'node-1' };
+const keptFor = { namespace: 'default', namespaceUid: uid, vm: 'web', node: 'node-1', architecture: 'arm64' as const };
 const { resource } = fakeKinds.disk;
 const path = pathOf(resource, { namespace: 'default', name: 'web-data-11111111' });
 
@@ -25,7 +25,7 @@ describe('the VirtualDisk of a kept disk', () => {
     await record();
     const { metadata, status } = await read();
     expect([metadata.finalizers, status]).toEqual([['strato.dev/disk'], recordedStatus(disk, keptFor)]);
-    expect(status).toMatchObject({ vmName: 'web', namespaceUid: uid, nodeName: 'node-1', diskName: 'data', size: '2Gi', state: 'Kept' });
+    expect(status).toMatchObject({ vmName: 'web', namespaceUid: uid, nodeName: 'node-1', diskName: 'data', architecture: 'arm64', size: '2Gi', state: 'Kept' });
     expect(kube.requests.filter(({ method }) => method === 'POST' || method === 'PATCH').map(({ method }) => method)).toEqual(['POST', 'PATCH']);
   });
 

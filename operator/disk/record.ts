@@ -7,15 +7,18 @@ import { isAlreadyExists, type Kube } from '../kube/kube.ts';
 import { patchStatus, type Written } from '../kube/patch.ts';
 import { pathOf, type Resource } from '../kube/resource.ts';
 
-/** For whom a disk is kept, by the operator's own knowledge, and on which node. Nothing of it is what a node claims. */
-export type KeptFor = { namespace: string; namespaceUid: string; vm: string; node: string };
+/**
+ * For whom a disk is kept, by the operator's own knowledge, and on which node; `architecture`: of the guest that had it, where that is known. Nothing of it
+ * is what a node claims.
+ */
+export type KeptFor = { namespace: string; namespaceUid: string; vm: string; node: string; architecture?: DiskStatus['architecture'] };
 
 /** The name of the object of a kept disk: for people, and the same for the same disk. Pure. */
 export const diskObjectName = (vm: string, { uid, owner }: Pick<KeptDisk, 'uid' | 'owner'>): string => `${`${vm}-${owner.disk}`.slice(0, 230).replace(/[-.]+$/, '')}-${uid.slice(0, 8)}`;
 
 /** What is first said of a kept disk: where it is, and for whom. Pure. */
-export const recordedStatus = ({ uid, owner, sizeMiB }: KeptDisk, { namespaceUid, vm, node }: KeptFor): DiskStatus => ({
-  observedGeneration: -1, uid, nodeName: node, vmName: vm, diskName: owner.disk, namespaceUid, size: fromMiB(sizeMiB), format: 'qcow2', state: 'Kept',
+export const recordedStatus = ({ uid, owner, sizeMiB }: KeptDisk, { namespaceUid, vm, node, architecture }: KeptFor): DiskStatus => ({
+  observedGeneration: -1, uid, nodeName: node, vmName: vm, diskName: owner.disk, namespaceUid, ...(architecture === undefined ? {} : { architecture }), size: fromMiB(sizeMiB), format: 'qcow2', state: 'Kept',
 });
 
 /** What recording needs. */

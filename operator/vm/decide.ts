@@ -8,13 +8,14 @@ import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
 import type { KeepOrder, KeptDisk } from '#crds/wire/kept.ts';
 import { maxFrameBytes } from '#crds/wire/messages.ts';
 import { claimTrouble } from '../disk/claims.ts';
-import { desireOf } from './desire.ts';
+import { desireOf, unknownArchitecture } from './desire.ts';
 import { retainedDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { guestVerdicts } from './guest.ts';
 import type { Holder } from './holders.ts';
 import { machineUidOf } from './identity.ts';
-import { boardOf, imageArchitecture } from './needs.ts';
+import { disksToMake } from './images.ts';
+import { architectureTold, boardOf } from './needs.ts';
 import { extraMiB, reservedFor } from './overhead.ts';
 import { place } from './place.ts';
 import { restartVerdict, type Standing, standingOf, statusOf } from './status.ts';
@@ -86,8 +87,8 @@ const unbound = (facts: VmFacts, now: Date): Decision => {
   }
   const trouble = claimTrouble(facts.claims, facts.vm.metadata.namespace, undefined);
   if (trouble !== undefined) return pending('WaitingForDisk', trouble);
-  const architecture = imageArchitecture(facts.vm, facts.images);
-  if (architecture.is === 'missing') return pending('ImageNotFound', `image ${architecture.name} does not exist; it tells the architecture of the guest`);
+  const architecture = architectureTold(facts);
+  if (architecture.is === 'missing') return pending('ImageNotFound', unknownArchitecture(architecture.name));
   const placement = place({
     ...reservedFor(spec), extraMiB: extraMiB(spec), board: boardOf(spec, architecture.of),
     ports: (spec.interfaces ?? []).flatMap(({ user }) => (user.forwards ?? []).map(({ hostPort, protocol }) => ({ hostPort, protocol: protocol ?? 'TCP' }))),
@@ -223,9 +224,10 @@ const tooLarge = ({ vm, report, oversize }: VmFacts): Standing | undefined => ov
   message: `the VM takes ${oversize.frameBytes} bytes and the agent of ${vm.status.nodeName} reads ${oversize.maxFrameBytes} at once; shorten cloudInit${oversize.maxFrameBytes < maxFrameBytes ? ', or update the agent' : ''}`,
 };
 
-const failedImage = ({ images, vm, report }: VmFacts): Standing | undefined => {
+const failedImage = (facts: VmFacts): Standing | undefined => {
+  const { images, report } = facts;
   if (report !== undefined && report.state !== 'preparing') return undefined;
-  const failed = vm.spec.disks.flatMap((disk) => images.get(imageOf(disk) ?? '') ?? []).find((each) => each.failed !== undefined);
+  const failed = disksToMake(facts).flatMap((disk) => images.get(imageOf(disk) ?? '') ?? []).find((each) => each.failed !== undefined);
   return failed && { phase: 'Pending', ready: 'False', reason: 'ImageFailed', message: `image ${failed.name}: ${failed.failed}`, progress: 'stalled' };
 };
 

@@ -7,8 +7,8 @@ import { desiredDisk, removedDisks, retainedDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { probeOf } from './guest.ts';
 import { interfaceMac, machineUidOf, machineUuid } from './identity.ts';
-import { resolveImages } from './images.ts';
-import { boardOf, imageArchitecture } from './needs.ts';
+import { disksToMake, resolveImages } from './images.ts';
+import { architectureTold, boardOf } from './needs.ts';
 import { cloudInitOf } from './secrets.ts';
 
 /** Why there is no desire yet: something that the spec refers to is not there. */
@@ -19,7 +19,8 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
   const { vm, clusterId } = facts;
   const { metadata: { namespace, name, generation }, spec, status } = vm;
   const resolved = resolveImages(facts);
-  const missing = spec.disks.flatMap((disk) => (resolved.get(disk.name)?.uid === undefined ? imageOf(disk) ?? [] : []));
+  const isUnknown = ({ name: disk }: { name: string }): boolean => resolved.get(disk)?.uid === undefined;
+  const missing = disksToMake(facts).filter(isUnknown).flatMap((disk) => imageOf(disk) ?? []);
   if (missing.length > 0) return { missing: 'ImageNotFound', message: `image ${[...new Set(missing)].join(', ')} does not exist or is being deleted` };
   const trouble = claimTrouble(facts.claims, namespace, status.nodeName);
   if (trouble !== undefined) return { missing: 'WaitingForDisk', message: trouble };
@@ -30,7 +31,8 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
   const removed = removedDisks(facts);
   const seed = cloudInitOf(name, spec, facts.secrets);
   if (seed.is === 'waits') return { missing: seed.reason, message: seed.message };
-  const known = imageArchitecture(vm, facts.images);
+  const known = architectureTold(facts);
+  if (known.is === 'missing' && spec.disks.slice(0, 1).some(isUnknown)) return { missing: 'ImageNotFound', message: unknownArchitecture(known.name) };
   const wrong = known.is === 'known' && known.of !== undefined && spec.architecture !== undefined && known.of !== spec.architecture;
   if (wrong) return { missing: 'ArchitectureMismatch', message: `the VM is for ${spec.architecture} and its image for ${known.of}` };
   const { architecture, firmware, cpuModel } = boardOf(spec, known.is === 'known' ? known.of : undefined);
@@ -62,7 +64,8 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
 };
 
 /** Why a disk that is still to be made, or a drive, can not have its image from the bound node. A kept disk that comes back was made before. */
-const refusedImage = ({ vm: { spec, status }, images, report, claims }: Pick<VmFacts, 'vm' | 'images' | 'report' | 'claims'>): string | undefined => {
-  const made = new Set([...(report?.disks ?? []), ...(status.disks ?? [])].map(({ name }) => name).concat(claims.map(({ disk }) => disk)));
-  return spec.disks.filter(({ name, cdrom }) => cdrom !== undefined || !made.has(name)).flatMap((disk) => images.get(imageOf(disk) ?? '')?.refused ?? [])[0];
-};
+const refusedImage = (facts: Pick<VmFacts, 'vm' | 'images' | 'report' | 'claims'>): string | undefined =>
+  disksToMake(facts).flatMap((disk) => facts.images.get(imageOf(disk) ?? '')?.refused ?? [])[0];
+
+/** What is said of a VM whose architecture only an image could tell that is not there. */
+export const unknownArchitecture = (image: string): string => `image ${image} does not exist; it tells the architecture of the guest, unless spec.architecture does`;

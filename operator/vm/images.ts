@@ -1,5 +1,5 @@
 import { imageOf } from '#crds/v1alpha1/disks.ts';
-import type { VirtualMachine, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
+import type { VirtualMachine, VmSpec, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import type { VmFacts } from './facts.ts';
 
 /** What one disk starts from, as `status.resolved.images` has it. */
@@ -24,6 +24,16 @@ export const usesImage = ({ metadata, spec, status }: VirtualMachine, image: Ima
   const has = record?.uid === undefined ? (status.disks ?? []).some(({ name }) => name === disk.name) : record.uid === image.uid;
   return has || !image.deleting;
 });
+
+/** Names of the disks that were made, or are kept for the VM: what those started from is no matter any more. Pure. */
+const madeOf = ({ vm: { status }, report, claims }: Pick<VmFacts, 'vm' | 'report' | 'claims'>): ReadonlySet<string> =>
+  new Set([...[...(report?.disks ?? []), ...(status.disks ?? [])].map(({ name }) => name), ...claims.map(({ disk }) => disk)]);
+
+/** The disks that start from an image which has yet to come to their node: those that are still to be made, and drives. Pure. */
+export const disksToMake = (facts: Pick<VmFacts, 'vm' | 'report' | 'claims'>): VmSpec['disks'] => {
+  const made = madeOf(facts);
+  return facts.vm.spec.disks.filter((disk) => imageOf(disk) !== undefined && (disk.cdrom !== undefined || !made.has(disk.name)));
+};
 
 /**
  * What each disk with an image starts from; a disk is not in it when nobody knows. Pure. A disk that is there keeps the image that it was

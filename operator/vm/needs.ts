@@ -1,4 +1,4 @@
-import type { VirtualMachine, VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
+import type { VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import type { VmFacts } from './facts.ts';
@@ -24,14 +24,19 @@ export const boardOf = ({ architecture, firmware, cpu, devices, disks }: Pick<Vm
   };
 };
 
+/** What tells the architecture of a guest beside its spec; `missing`: only an image could, and that is not there. */
+export type ToldArchitecture = { is: 'known'; of: Architecture | undefined } | { is: 'missing'; name: string };
+
 /**
- * The architecture that the image of the first disk tells; unknown while there is no such image and nothing else tells it. A VM that
- * was resolved keeps what it had. Pure.
+ * The architecture of what the VM boots from, its first disk: that of the guest which had it when it was kept, else that of its image; unknown while there is no such
+ * image and nothing else tells it. A VM that was resolved keeps what it had, and one that takes a kept disk back as its spec says is believed. Pure.
  */
-export const imageArchitecture = ({ spec, status }: VirtualMachine, images: VmFacts['images']): { is: 'known'; of: Architecture | undefined } | { is: 'missing'; name: string } => {
-  const resolved = status.resolved?.architecture;
-  const name = spec.disks[0]?.image?.name;
-  if (resolved !== undefined || name === undefined) return { is: 'known', of: resolved };
+export const architectureTold = ({ vm: { spec, status }, images, claims }: Pick<VmFacts, 'vm' | 'images' | 'claims'>): ToldArchitecture => {
+  const [first] = spec.disks;
+  const name = first?.image?.name;
+  const claim = claims.find(({ disk }) => disk === first?.name);
+  const known = status.resolved?.architecture ?? (claim && (spec.architecture ?? claim.architecture));
+  if (known !== undefined || name === undefined) return { is: 'known', of: known };
   const image = images.get(name);
   return image === undefined && spec.architecture === undefined ? { is: 'missing', name } : { is: 'known', of: image?.architecture };
 };

@@ -66,9 +66,9 @@ export const makeVmReconciler = (hands: VmHands) => {
     const secrets = await secretsFor(vm, hands);
     const facts: VmFacts = { ...observe(vm, { ...hands, vms }), ...(secrets ? { secrets } : {}) };
     const decision = decide(facts, hands.now());
-    const { metadata: { namespace, name }, status: { nodeName } } = vm;
+    const { metadata: { namespace, name }, status: { nodeName, resolved } } = vm;
     if (decision.record.length > 0 && facts.namespace && nodeName !== undefined) {
-      for (const disk of decision.record) await hands.recordDisk(disk, { namespace, namespaceUid: facts.namespace.uid, vm: name, node: nodeName });
+      for (const disk of decision.record) await hands.recordDisk(disk, { namespace, namespaceUid: facts.namespace.uid, vm: name, node: nodeName, ...(resolved?.architecture === undefined ? {} : { architecture: resolved.architecture }) });
       return 'again';
     }
     tell(vm, decision);

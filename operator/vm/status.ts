@@ -7,7 +7,7 @@ import { disksOf } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { addressesOf, guestStatus, timingsOf } from './guest.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
-import { type Architecture, boardOf, imageArchitecture } from './needs.ts';
+import { type Architecture, architectureTold, boardOf } from './needs.ts';
 import { resolveImages } from './images.ts';
 
 /** One verdict on the whole VM, from which phase and the conditions Ready, Reconciling and Stalled all follow. */
@@ -102,7 +102,7 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
         : report === undefined && old.resolved
           ? { ...old.resolved }
           : {}),
-      ...architectureIn(facts),
+      ...(bound ? architectureOf(facts) : {}),
       ...(images.length > 0 ? { images } : {}),
     },
     interfaces: (spec.interfaces ?? []).map(({ name: nic }) => ({
@@ -122,10 +122,10 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
   };
 };
 
-/** Recorded once the image has told it: an image that is replaced later changes no VM. */
-const architectureIn = ({ vm, images }: VmFacts): { architecture?: Architecture } => {
-  const known = imageArchitecture(vm, images);
-  return known.is === 'known' && vm.status.nodeName !== undefined ? { architecture: boardOf(vm.spec, known.of).architecture } : {};
+/** Recorded from its binding on: an image that is replaced later, or is gone, changes no VM. */
+const architectureOf = (facts: VmFacts): { architecture?: Architecture } => {
+  const known = architectureTold(facts);
+  return known.is === 'known' ? { architecture: boardOf(facts.vm.spec, known.of).architecture } : {};
 };
 
 const addressesIn = (mac: string, report: ObservedVm | undefined, old: VmStatus): { addresses?: string[] } => {
