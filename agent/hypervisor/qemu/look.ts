@@ -80,21 +80,21 @@ export const observeMachine = async (house: House, uid: string, signal: AbortSig
 };
 
 const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal): Promise<Sight> => {
-  const { name: given } = await qmp.execute('query-name', name, signal);
+  const [{ name: given }, now, [cpu], devices] = await Promise.all([
+    qmp.execute('query-name', name, signal), statusOf(qmp, signal), qmp.execute('query-cpus-fast', threads, signal), qmp.execute('query-chardev', chardevs, signal),
+  ]);
   if (given !== uid) return { is: 'unknown', why: `the QEMU that answers calls itself ${JSON.stringify(given ?? '')}` };
   const record = await readRun(house.paths, uid);
   if (!record) return { is: 'unknown', why: 'a QEMU answers, but nothing was written down of its start' };
   if (record.bootId !== house.bootId) return { is: 'unknown', why: 'a QEMU answers, but what was written down is of an earlier boot of the node' };
   house.watcher.add(uid, house.paths.run(uid, record.startId));
-  const now = await statusOf(qmp, signal);
   if (!isGuestState(now)) {
     return brokenStates.has(now)
       ? { is: 'unknown', broken: true, why: `QEMU is in the state ${now}: its guest can not go on; stop or restart the VM` }
       : { is: 'unknown', why: `QEMU is in the state ${now}, which says nothing of its guest` };
   }
   const ioError = now === 'io-error' ? { ioError: ioErrorOf(await qmp.execute('query-block', blocks, signal)) } : {};
-  const [cpu] = await qmp.execute('query-cpus-fast', threads, signal);
-  const tpmLost = isTpmLost(await qmp.execute('query-chardev', chardevs, signal));
+  const tpmLost = isTpmLost(devices);
   const panicked = isPanicked(await readEvents(house.paths, uid, record.startId));
   return {
     is: 'present', startId: record.startId, guest: guestStates[now], facts: record.facts, pid: await platform.processOf(cpu?.['thread-id'] ?? 0), ...(panicked ? { panicked } : {}), ...(tpmLost ? { tpmLost } : {}), ...ioError,

@@ -22,8 +22,10 @@ describe('QMP', () => {
       peer.on('error', () => {});
       peer.write(first);
       peer.on('data', (data) => {
-        const { execute, id } = command.parse(JSON.parse(data.toString('utf8')));
-        peer.write(execute === 'qmp_capabilities' ? `{"return": {}, "id": ${id}}\n` : answer(id, execute));
+        for (const line of data.toString('utf8').trim().split('\n')) {
+          const { execute, id } = command.parse(JSON.parse(line));
+          peer.write(execute === 'qmp_capabilities' ? `{"return": {}, "id": ${id}}\n` : answer(id, execute));
+        }
       });
     });
     server.listen(file);
@@ -50,6 +52,13 @@ describe('QMP', () => {
     using qmp = await openQmp(file, soon());
     expect(qmp.version).toBe('7.2.22');
     expect(await qmp.execute('query-status', z.object({ status: z.string() }), soon())).toEqual({ status: 'running' });
+  });
+
+  test('several answers can be asked for at once: each gets its own, whatever comes between', async () => {
+    await serve((id, execute) => (execute === 'bad' ? `{"error": {"class": "GenericError", "desc": "no"}, "id": ${id}}\n{"event": "STOP"}\n` : `{"return": "${execute}", "id": ${id}}\n`));
+    using qmp = await openQmp(file, soon());
+    const said = await Promise.allSettled(['a', 'bad', 'b'].map((each) => qmp.execute(each, z.string(), soon())));
+    expect(said).toEqual([{ status: 'fulfilled', value: 'a' }, { status: 'rejected', reason: expect.objectContaining({ code: 'QmpFailed' }) }, { status: 'fulfilled', value: 'b' }]);
   });
 
   test('what QEMU refuses is a fault with its words', async () => {

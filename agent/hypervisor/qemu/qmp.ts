@@ -4,15 +4,17 @@ import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { errnoOf } from '../../storage/durable.ts';
 
 const longestLine = 4 * 1024 * 1024;
-const answer = z.object({ id: z.unknown().optional(), return: z.unknown().optional(), error: z.object({ class: z.string(), desc: z.string() }).optional() });
 const greeting = z.object({ QMP: z.object({ version: z.object({ qemu: z.object({ major: z.int(), minor: z.int(), micro: z.int() }) }) }) });
+const numbered = z.object({ id: z.int() });
+const answer = z.object({ return: z.unknown().optional(), error: z.object({ class: z.string(), desc: z.string() }).optional() });
 
-/** A conversation with one QEMU. Commands are answered one after the other. */
+/** A conversation with one QEMU. */
 export type Qmp = Disposable & {
   /** Version of this QEMU, as `7.2.22`. */
   version: string;
   /**
-   * Executes one command and reads its result. Faults: QmpFailed (QEMU refused; says why), QmpBroken (what came is not
+   * Executes one command and reads its result. QEMU executes commands in the order of the calls; who needs several answers asks
+   * for all at once. Faults: QmpFailed (QEMU refused; says why), QmpBroken (what came is not
    * QMP, or the connection ended). Rejects with the signal's reason when no answer came.
    */
   execute: <T>(command: string, result: z.ZodType<T>, signal: AbortSignal, args?: object) => Promise<T>;
@@ -26,31 +28,76 @@ export type Qmp = Disposable & {
 export const openQmp = async (socketFile: string, signal: AbortSignal): Promise<Qmp> => {
   signal.throwIfAborted();
   const socket = connect(socketFile);
+  const waiting = new Map<number, PromiseWithResolvers<unknown>>();
+  let ended: unknown;
+  let nextId = greetingId;
+  const end = (why: unknown): void => {
+    ended ??= why;
+    for (const { reject } of waiting.values()) reject(ended);
+    waiting.clear();
+    socket.destroy();
+  };
+  /** What QEMU says under an id. */
+  const heard = async (id: number, limit: AbortSignal): Promise<unknown> => {
+    if (ended !== undefined) throw ended;
+    limit.throwIfAborted();
+    const said = Promise.withResolvers<unknown>();
+    const abort = () => said.reject(limit.reason);
+    limit.addEventListener('abort', abort, { once: true });
+    waiting.set(id, said);
+    try {
+      return await said.promise;
+    } finally {
+      waiting.delete(id);
+      limit.removeEventListener('abort', abort);
+    }
+  };
+  let greeted = false;
+  readLines(socket, (line) => {
+    if (!greeted) {
+      greeted = true;
+      waiting.get(greetingId)?.resolve(line);
+      return;
+    }
+    // Events, and late answers to commands that nobody waits for any more, find nobody.
+    const { success, data } = numbered.safeParse(line);
+    if (success) waiting.get(data.id)?.resolve(line);
+  }, end);
+  const execute: Qmp['execute'] = async (command, result, limit, args) => {
+    const id = (nextId += 1);
+    const said = heard(id, limit);
+    // Commands of one moment go in one write.
+    socket.cork();
+    socket.write(`${JSON.stringify({ execute: command, id, ...(args ? { arguments: args } : {}) })}\n`);
+    process.nextTick(() => socket.uncork());
+    const { error, return: returned } = parse(command, answer, await said);
+    if (error) throw new Fault('QmpFailed', `${command}: ${error.desc}`);
+    return parse(command, result, returned);
+  };
   try {
-    const lines = readLines(socket);
-    const hello = greeting.safeParse(await lines.next(signal));
-    if (!hello.success) throw new Fault('QmpBroken', `${socketFile}: what greets is not QMP`);
-    const { major, minor, micro } = hello.data.QMP.version.qemu;
-    let nextId = 0;
-    const execute: Qmp['execute'] = async (command, result, limit, args) => {
-      const id = (nextId += 1);
-      socket.write(`${JSON.stringify({ execute: command, id, ...(args ? { arguments: args } : {}) })}\n`);
-      for (;;) {
-        const said = answer.safeParse(await lines.next(limit));
-        // Events, and late answers to commands that nobody waits for any more.
-        if (!said.success || said.data.id !== id) continue;
-        if (said.data.error) throw new Fault('QmpFailed', `${command}: ${said.data.error.desc}`);
-        const parsed = result.safeParse(said.data.return);
-        if (parsed.success) return parsed.data;
-        throw new Fault('QmpBroken', `${command}: ${z.prettifyError(parsed.error)}`);
-      }
-    };
-    await execute('qmp_capabilities', z.unknown(), signal);
-    return { version: `${major}.${minor}.${micro}`, execute, [Symbol.dispose]: () => socket.destroy() };
+    // QEMU reads what is said before its greeting after it.
+    const [hello] = await Promise.all([heard(greetingId, signal).then(versionOf(socketFile)), execute('qmp_capabilities', z.unknown(), signal)]);
+    return { version: hello, execute, [Symbol.dispose]: () => socket.destroy() };
   } catch (thrown) {
     socket.destroy();
     throw thrown;
   }
+};
+
+// The greeting has no id; those of commands follow.
+const greetingId = 0;
+
+const versionOf = (socketFile: string) => (said: unknown): string => {
+  const hello = greeting.safeParse(said);
+  if (!hello.success) throw new Fault('QmpBroken', `${socketFile}: what greets is not QMP`);
+  const { major, minor, micro } = hello.data.QMP.version.qemu;
+  return `${major}.${minor}.${micro}`;
+};
+
+const parse = <T>(command: string, form: z.ZodType<T>, said: unknown): T => {
+  const parsed = form.safeParse(said);
+  if (parsed.success) return parsed.data;
+  throw new Fault('QmpBroken', `${command}: ${z.prettifyError(parsed.error)}`);
 };
 
 const brokenBy = (cause: unknown): Fault => {
@@ -61,45 +108,20 @@ const brokenBy = (cause: unknown): Fault => {
   return new Fault('QmpBroken', `the connection to QEMU broke: ${messageOf(cause)}`, { cause });
 };
 
-type Lines = { next: (signal: AbortSignal) => Promise<unknown> };
-
-/** The JSON lines of a socket, in order. What is not JSON ends the conversation. */
-const readLines = (socket: Socket): Lines => {
-  const ready: unknown[] = [];
+/** Tells each JSON line of a socket, in order, and once how it ended. What is not JSON ends it. */
+const readLines = (socket: Socket, tell: (line: unknown) => void, end: (why: unknown) => void): void => {
   let rest = '';
-  let ended: unknown;
-  let wake = (): void => {};
-  const end = (why: unknown): void => {
-    ended ??= why;
-    wake();
-  };
   socket.setEncoding('utf8').on('data', (text: string) => {
     rest += text;
     const parts = rest.split('\n');
     rest = parts.pop() ?? '';
     try {
       if (rest.length > longestLine) throw new Error('a line is too long');
-      for (const part of parts) if (part.trim() !== '') ready.push(JSON.parse(part));
+      for (const part of parts) if (part.trim() !== '') tell(JSON.parse(part));
     } catch (cause) {
       end(new Fault('QmpBroken', `what came is not QMP: ${messageOf(cause)}`, { cause }));
-      socket.destroy();
     }
-    wake();
   });
   socket.on('error', (cause) => end(brokenBy(cause)));
   socket.on('close', () => end(new Fault('QmpBroken', 'QEMU closed the connection')));
-  return {
-    next: async (signal) => {
-      while (ready.length === 0) {
-        if (ended !== undefined) throw ended;
-        signal.throwIfAborted();
-        const { promise, resolve } = Promise.withResolvers<void>();
-        wake = () => resolve();
-        signal.addEventListener('abort', wake, { once: true });
-        await promise;
-        signal.removeEventListener('abort', wake);
-      }
-      return ready.shift();
-    },
-  };
 };

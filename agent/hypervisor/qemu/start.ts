@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { type FSWatcher, watch } from 'node:fs';
 import { chmod, chown, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Fault } from '#crds/kit/fault.ts';
 import { errnoOf, syncDirectory } from '../../storage/durable.ts';
 import type { MachineSpec } from '../driver.ts';
@@ -10,7 +9,6 @@ import { cpuModelOf, qemuArgs, tpmSocket } from './args.ts';
 import { firmwareFor, prepareFirmware } from './firmware.ts';
 import type { House } from './house.ts';
 import { launchArgs, lockedExit } from './launcher.ts';
-import { openMonitor } from './look.ts';
 import { whyEmulated } from './probe.ts';
 import { readTail, recordsEvents, writeStart } from './record.ts';
 
@@ -51,8 +49,9 @@ export const startMachine = async (house: House, spec: MachineSpec, signal: Abor
     ...(kvmGroup === undefined ? {} : { kvmGroup }), ...(spec.firmware.tpm ? { tpmSocket: join(sockets, tpmSocket) } : {}),
   });
   const launcher = await spawnLauncher(house.cgroups.command(uid, startId, ['/bin/sh', ...launch]), join(run, 'stderr'));
-  house.watcher.add(uid, run);
   await greeted(house, spec, launcher, signal);
+  // What was told so far is known by now.
+  house.watcher.add(uid, run);
   await Promise.all([closeSockets(house, uid), makeDurable(paths.runPointer(uid)), forgetOtherRuns(house, uid, startId)]);
   await syncDirectory(paths.vm(uid));
 };
@@ -80,32 +79,21 @@ const spawnLauncher = async ([file = '', ...args]: readonly string[], stderrFile
   }
 };
 
-/** Waits until QEMU's events are recorded, and it answers: by then it does. Faults: AlreadyRunning, StartFailed. */
+/** Waits until QEMU's events are recorded: it has answered its first command then, and answers others. Faults: AlreadyRunning, StartFailed. */
 const greeted = async (house: House, { uid, startId }: MachineSpec, launcher: Launcher, signal: AbortSignal): Promise<void> => {
-  using news = newsOf(house.paths.run(uid, startId));
+  using news = newsOf(house.paths.run(uid, startId), 'events');
   launcher.ends.addEventListener('abort', news.tell, { once: true });
   for (let answers = false; !answers;) {
     const end = launcher.ended();
     if (end?.code === lockedExit) throw new Fault('AlreadyRunning', `VM ${uid}: another process has its lock; it is not started a second time`);
     if (end) throw new Fault('StartFailed', `QEMU ended before the guest ran: ${await saidBy(house, uid, startId)}`);
-    answers = (await recordsEvents(house.paths, uid, startId)) && (await doesAnswer(house, uid, signal));
+    answers = await recordsEvents(house.paths, uid, startId);
     if (!answers) await news.next(lookAgainMs, signal);
   }
 };
 
-const doesAnswer = (house: House, uid: string, signal: AbortSignal): Promise<boolean> => openMonitor(house, uid, signal).then(
-  (qmp) => {
-    qmp[Symbol.dispose]();
-    return true;
-  },
-  (thrown: unknown) => {
-    if (thrown instanceof Fault && ['QmpRefused', 'QmpSilent', 'QmpBroken'].includes(thrown.code)) return false;
-    throw thrown;
-  },
-);
-
-/** For what inotify(7) does not tell. */
-const lookAgainMs = 100;
+/** For what inotify(7) does not tell. Fifty machines that are started at once must not be looked at all the time. */
+const lookAgainMs = 1_000;
 
 /** Without it there are the looks that nobody told to make. */
 const tried = (open: () => FSWatcher): FSWatcher | undefined => {
@@ -116,21 +104,27 @@ const tried = (open: () => FSWatcher): FSWatcher | undefined => {
   }
 };
 
-/** Waits for changes in a directory. Fifty machines that are started at once must not be asked all the time. */
-const newsOf = (directory: string): Disposable & { tell: () => void; next: (atMostMs: number, signal: AbortSignal) => Promise<void> } => {
+/** Waits for changes of a file, by its directory: the file may not be there yet. */
+const newsOf = (directory: string, file: string): Disposable & { tell: () => void; next: (atMostMs: number, signal: AbortSignal) => Promise<void> } => {
   let came = false;
   let wake = (): void => {};
   const tell = (): void => {
     came = true;
     wake();
   };
-  const watcher = tried(() => watch(directory, { persistent: false }, tell).on('error', tell));
+  const watcher = tried(() => watch(directory, { persistent: false }, (_, name) => { if (name === file || name === null) tell(); }).on('error', tell));
   return {
     tell,
     next: async (atMostMs, signal) => {
-      const over = new AbortController();
-      wake = () => over.abort();
-      if (!came) await delay(atMostMs, undefined, { signal: AbortSignal.any([signal, over.signal]) }).catch(() => {});
+      if (!came) {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        wake = () => resolve();
+        const timer = setTimeout(wake, atMostMs);
+        signal.addEventListener('abort', wake, { once: true });
+        await promise;
+        signal.removeEventListener('abort', wake);
+        clearTimeout(timer);
+      }
       came = false;
       signal.throwIfAborted();
     },
