@@ -121,7 +121,7 @@ export type Sight =
  *   limits    sets what a guest may do with a disk
  *   growDisk  makes a disk larger, up to a size, and tells the guest. One that is at least as large stays
  *   forwards  opens and closes ways into the guest through a card
- *   onReboot  what the guest's own reboot does: reset the machine, or end it (`RunEnd.cause` reset)
+ *   onReboot  what the guest's own reboot does: reset the machine, as from its start, or end it (`RunEnd.cause` reset)
  */
 export type MachineChange =
   | { do: 'cpus'; cpus: number }

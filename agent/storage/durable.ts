@@ -3,8 +3,33 @@ import { constants } from 'node:fs';
 import { type FileHandle, link, lstat, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Makes the names in a directory survive a power cut: fsync of a file does not cover its name. */
-export const syncDirectory = async (directory: string): Promise<void> => {
+// Of each directory: the sync that is under way, and the one that begins after it.
+const underWay = new Map<string, Promise<void>>();
+const next = new Map<string, Promise<void>>();
+
+/**
+ * Makes the names in a directory survive a power cut: fsync of a file does not cover its name. Those who come while it is under way
+ * wait for one more together: where many files come to one directory, the disk is not asked for each.
+ */
+export const syncDirectory = (directory: string): Promise<void> => {
+  const now = underWay.get(directory);
+  if (!now) return begin(directory);
+  const then = () => {
+    next.delete(directory);
+    return begin(directory);
+  };
+  const later = next.get(directory) ?? now.then(then, then);
+  next.set(directory, later);
+  return later;
+};
+
+const begin = (directory: string): Promise<void> => {
+  const mine = syncNow(directory).finally(() => { if (underWay.get(directory) === mine) underWay.delete(directory); });
+  underWay.set(directory, mine);
+  return mine;
+};
+
+const syncNow = async (directory: string): Promise<void> => {
   const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     await handle.sync();
@@ -28,8 +53,13 @@ export type Ownership = { mode: number; uid: number; gid: number };
  */
 export const writeWhole = async (file: string, owner: Ownership, fill: (handle: FileHandle) => Promise<void>): Promise<void> => {
   const temporary = `${file}.new`;
-  await rm(temporary, { force: true });
-  await fillNew(temporary, owner, fill);
+  const handle = await openNew(temporary).catch(async (thrown: unknown) => {
+    if (errnoOf(thrown) !== 'EEXIST') throw thrown;
+    // A crash left it.
+    await rm(temporary);
+    return openNew(temporary);
+  });
+  await fillNew(handle, owner, fill);
   await rename(temporary, file);
   await syncDirectory(dirname(file));
 };
@@ -43,7 +73,7 @@ export const makeWhole = async (file: string, owner: Ownership, fill: (handle: F
   const attempt = `${file}.${randomUUID()}.new`;
   let made = false;
   try {
-    await fillNew(attempt, owner, fill);
+    await fillNew(await openNew(attempt), owner, fill);
     // Unlike rename(2), link(2) fails when the name is taken.
     made = await link(attempt, file).then(() => true, (thrown: unknown) => {
       if (errnoOf(thrown) !== 'EEXIST' && errnoOf(thrown) !== 'ENOENT') throw thrown;
@@ -56,13 +86,16 @@ export const makeWhole = async (file: string, owner: Ownership, fill: (handle: F
   return made;
 };
 
-const fillNew = async (file: string, owner: Ownership, fill: (handle: FileHandle) => Promise<void>): Promise<void> => {
-  // Exclusive creation follows no link that somebody might have put there.
-  const handle = await open(file, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW, 0o600);
+// Exclusive creation follows no link that somebody might have put there.
+const openNew = (file: string): Promise<FileHandle> => open(file, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_NOFOLLOW, privateMode);
+
+const privateMode = 0o600;
+
+const fillNew = async (handle: FileHandle, { uid, gid, mode }: Ownership, fill: (handle: FileHandle) => Promise<void>): Promise<void> => {
   try {
     await fill(handle);
-    await handle.chown(owner.uid, owner.gid);
-    await handle.chmod(owner.mode);
+    if (uid !== process.getuid?.() || gid !== process.getgid?.()) await handle.chown(uid, gid);
+    if (mode !== privateMode) await handle.chmod(mode);
     await handle.sync();
   } finally {
     await handle.close();

@@ -197,5 +197,6 @@ const start = async ({ hands, scratch, entry, signal }: Work, startId: string): 
   const spec = machineSpec(entry, startId, scratch.places, scratch.backends);
   if (!spec) throw new Fault('StartFailed', `VM ${entry.uid}: a disk or an interface was not made ready`);
   await hands.hypervisor.start(spec, signal);
+  scratch.onReboot = 'reset';
   if (!entry.firmwareMade && (spec.firmware.tpm || spec.firmware.type === 'uefi')) await hands.ledger.change(entry.uid, (mine) => ({ ...mine, firmwareMade: true }));
 };

@@ -26,12 +26,24 @@ const retry: Backoff = { baseMs: 1_000, maxMs: 60_000 };
  */
 export type PassEnd = { is: 'moved' } | { is: 'still'; lookAfterMs: number } | { is: 'over' };
 
+/** Steps that teach the ledger what was seen, and touch nothing else. */
+const lessons: ReadonlySet<Step['do']> = new Set(['remember', 'noteReady']);
+
 /** Looks at one VM, decides, tells, and does what is to be done now. Never throws. */
 export const pass = async (hands: Hands, uid: string, scratch: Scratch, signal: AbortSignal): Promise<PassEnd> => {
   const facts = await observeVm(hands, uid, scratch, signal);
   if (!facts) return { is: 'over' };
   // A look that was cut off by our own end says nothing.
   if (signal.aborted) return { is: 'still', lookAfterMs: resyncMs };
+  const end = await act(hands, uid, scratch, facts, signal);
+  if (end !== 'learned') return end;
+  const entry = hands.ledger.vm(uid);
+  // The world is as it was seen, and what was learned of it may be acted on.
+  const again = entry && isWantedAs(facts.entry, entry) ? await act(hands, uid, scratch, { ...facts, entry }, signal) : undefined;
+  return again === undefined || again === 'learned' ? { is: 'moved' } : again;
+};
+
+const act = async (hands: Hands, uid: string, scratch: Scratch, facts: VmFacts, signal: AbortSignal): Promise<PassEnd | 'learned'> => {
   const plan = planVm(facts);
   const key = keyOf(facts.entry);
   if (scratch.failure && (scratch.failure.key !== key || (plan.steps.length === 0 && !plan.trouble))) scratch.failure = undefined;
@@ -48,7 +60,7 @@ export const pass = async (hands: Hands, uid: string, scratch: Scratch, signal: 
     if (change !== undefined && refusedNow.has(change)) continue;
     const now = hands.ledger.vm(uid);
     // A newer desire or a tombstone came: what follows was planned for another world.
-    if (!now || signal.aborted || now.desired !== facts.entry.desired || now.ending !== facts.entry.ending || now.keep !== facts.entry.keep) break;
+    if (!now || signal.aborted || !isWantedAs(facts.entry, now)) break;
     const fault = await attempt(hands, uid, scratch, step, signal);
     if (!fault) {
       if (step.do === 'change') scratch.refused.delete(changeKey(step.change));
@@ -62,8 +74,10 @@ export const pass = async (hands: Hands, uid: string, scratch: Scratch, signal: 
     scratch.refused.set(change, fault);
     refusedNow.add(change);
   }
-  return { is: 'moved' };
+  return plan.steps.every((step) => lessons.has(step.do)) && !scratch.failure ? 'learned' : { is: 'moved' };
 };
+
+const isWantedAs = (before: VmEntry, now: VmEntry): boolean => now.desired === before.desired && now.ending === before.ending && now.keep === before.keep;
 
 /** The live change that a step makes, or makes something ready for. */
 const liveKey = (step: Step): string | undefined => {

@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs';
-import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFile, rmdir } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { errnoOf } from '../../storage/durable.ts';
@@ -56,15 +56,16 @@ export const openCgroups = async (): Promise<Cgroups> => {
 };
 
 const ownCgroups = (hierarchies: readonly Hierarchy[]): Cgroups => {
+  let hasParents = false;
   const groups = (uid: string) => hierarchies.map(({ directory }) => join(directory, parent, uid));
   return {
     make: async (uid) => {
       try {
-        for (const hierarchy of hierarchies) {
-          await makeGroup(hierarchy, join(hierarchy.directory, parent));
-          await makeGroup(hierarchy, join(hierarchy.directory, parent, uid));
-        }
+        if (!hasParents) for (const hierarchy of hierarchies) makeParent(hierarchy);
+        hasParents = true;
+        for (const hierarchy of hierarchies) makeGroup(hierarchy, join(hierarchy.directory, parent, uid));
       } catch (cause) {
+        hasParents = false;
         throw new Fault('CgroupFailed', `the cgroups of VM ${uid} could not be made: ${messageOf(cause)}`, { cause });
       }
       return groups(uid).map((group) => join(group, 'cgroup.procs'));
@@ -91,22 +92,30 @@ const ownCgroups = (hierarchies: readonly Hierarchy[]): Cgroups => {
   };
 };
 
-const makeGroup = async ({ version, controllers }: Hierarchy, group: string): Promise<void> => {
-  await mkdir(group).catch((thrown: unknown) => {
+// No disk is behind these files that could hang, and each of them takes less than a trip through the pool of threads: they are made at once.
+const makeGroup = ({ controllers }: Hierarchy, group: string): void => {
+  try {
+    mkdirSync(group);
+  } catch (thrown) {
     if (errnoOf(thrown) !== 'EEXIST') throw thrown;
-  });
-  if (version === 2) return spread(join(group, '..'));
+  }
   if (!controllers.includes('cpuset')) return;
   // A fresh cpuset has no processors and takes nobody in.
   for (const file of ['cpuset.cpus', 'cpuset.mems']) {
-    const mine = await readFile(join(group, file), 'utf8');
-    if (mine.trim() === '') await writeFile(join(group, file), await readFile(join(group, '..', file), 'utf8'));
+    if (readFileSync(join(group, file), 'utf8').trim() === '') writeFileSync(join(group, file), readFileSync(join(group, '..', file)));
   }
 };
 
-/** Version 2: a group shares out only what its parent hands down. */
-const spread = async (group: string): Promise<void> => {
-  const there = (await readFile(join(group, 'cgroup.controllers'), 'utf8')).trim().split(/\s+/);
+const makeParent = (hierarchy: Hierarchy): void => {
+  const { version, directory } = hierarchy;
+  const group = join(directory, parent);
+  makeGroup(hierarchy, group);
+  // Version 2: a group shares out only what its parent hands down.
+  if (version === 2) for (const each of [directory, group]) spread(each);
+};
+
+const spread = (group: string): void => {
+  const there = readFileSync(join(group, 'cgroup.controllers'), 'utf8').trim().split(/\s+/);
   const wanted = ['cpu', 'memory', 'pids', 'io'].filter((each) => there.includes(each));
-  if (wanted.length > 0) await writeFile(join(group, 'cgroup.subtree_control'), wanted.map((each) => `+${each}`).join(' '));
+  if (wanted.length > 0) writeFileSync(join(group, 'cgroup.subtree_control'), wanted.map((each) => `+${each}`).join(' '));
 };
