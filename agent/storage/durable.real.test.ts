@@ -1,8 +1,8 @@
-import { mkdtemp, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { makeWhole } from './durable.ts';
+import { makeWhole, syncDirectory, writeWhole } from './durable.ts';
 
 const owner = { mode: 0o600, uid: 100_123, gid: 100_123 };
 
@@ -43,5 +43,36 @@ describe('a file that is made once', () => {
   test('leaves nothing when it can not be filled', async () => {
     await expect(makeWhole(file, owner, () => Promise.reject(new Error('full')))).rejects.toThrow('full');
     expect(await readdir(folder)).toEqual([]);
+  });
+});
+
+describe('a file that is replaced', () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'strato-durable-'));
+  });
+  afterEach(() => rm(folder, { recursive: true, force: true }));
+
+  test('gets over what a crash left beside it, and follows no link that lies there', async () => {
+    const [file, victim] = [join(folder, 'file'), join(folder, 'victim')];
+    await writeFile(victim, 'of somebody');
+    await writeFile(`${file}.new`, 'half of a longer text');
+    await writeWhole(file, owner, (handle) => handle.writeFile('one'));
+    await symlink(victim, `${file}.new`);
+    await writeWhole(file, owner, (handle) => handle.writeFile('two'));
+    expect([await readFile(file, 'utf8'), await readFile(victim, 'utf8'), (await readdir(folder)).toSorted()]).toEqual(['two', 'of somebody', ['file', 'victim']]);
+    expect(await stat(file)).toMatchObject({ uid: 100_123, gid: 100_123 });
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+  });
+
+  test('with fifty others at once is there, and a directory that could not be synced can be later', async () => {
+    const names = Array.from({ length: 50 }, (_, at) => `file-${at}`);
+    await Promise.all(names.map((name) => writeWhole(join(folder, name), owner, (handle) => handle.writeFile(name))));
+    expect((await readdir(folder)).toSorted()).toEqual(names.toSorted());
+    const later = join(folder, 'later');
+    const early = await Promise.allSettled([1, 2, 3].map(() => syncDirectory(later)));
+    expect(early.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    await mkdir(later);
+    await Promise.all([1, 2, 3].map(() => syncDirectory(later)));
   });
 });

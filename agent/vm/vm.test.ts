@@ -30,6 +30,15 @@ describe('a VM that shall run', () => {
     expect(bench.reports.map(({ state }) => state)).toEqual(['starting', 'running']);
   });
 
+  test('needs two looks: one before its start, and one at what was started', async () => {
+    const { bench } = await ready();
+    await bench.hands.ledger.accept({ type: 'desire', leaderEpoch: 1, revision: 1, object: someVm() });
+    expect(await bench.pass(uid)).toEqual({ is: 'moved' });
+    expect(await bench.pass(uid)).toMatchObject({ is: 'still' });
+    expect(bench.hands.ledger.vm(uid)).toMatchObject({ run: { ran: true }, times: { running: expect.any(String) } });
+    expect(bench.reports.at(-1)).toMatchObject({ state: 'running', times: { running: expect.any(String) } });
+  });
+
   test('waits for its image without doing anything', async () => {
     const world = nodeWorld();
     const bench = await openBench(world);

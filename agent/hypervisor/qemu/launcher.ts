@@ -19,7 +19,7 @@ const greeting = JSON.stringify({ execute: 'qmp_capabilities', id: 'capabilities
 // Where the supervisor was killed, this is also how long its tender outlives the machine.
 const tendSeconds = 3;
 const left = 4;
-const tended = [['serial.log', serialBound], ...runRecords.map((name) => [`$run/${name}`, runBound] as const)] as const;
+const arms = [['serial.log', serialBound], ['*', runBound]] as const;
 
 /**
  * The launcher of a machine, and afterwards its supervisor. A fixed text; everything that differs is a positional argument:
@@ -73,7 +73,8 @@ fi
 as_vm "$@" <&3 >>"$run/events" 2>>"$run/stderr" &
 child=$!
 bound() {
-  size=$(wc -c < "$1") && [ "$size" -gt "$2" ] || return 0
+  [ "$5" -gt "$2" ] || return 0
+  size=$(wc -c < "$1")
   drop=$(((size - $3 - $4) / ${blockBytes} * ${blockBytes}))
   if ! fallocate -c -o "$3" -l "$drop" "$1"; then
     dd if="$1" of="$1" bs=${blockBytes} skip=$((($3 + drop) / ${blockBytes})) seek=$(($3 / ${blockBytes})) count=$(($4 / ${blockBytes} + 1)) conv=notrunc
@@ -86,7 +87,13 @@ bound() {
     sleep ${tendSeconds} &
     wait $!
     kill -0 "$child" || exit
-${tended.map(([file, { most, head, tail }]) => `    bound "${file}" ${most * left} ${head} ${tail}`).join('\n')}
+    set -- $(wc -c serial.log ${runRecords.map((name) => `"$run/${name}"`).join(' ')})
+    while [ $# -gt 2 ]; do
+      case $2 in
+${arms.map(([name, { most, head, tail }]) => `      ${name}) bound "$2" ${most * left} ${head} ${tail} "$1" ;;`).join('\n')}
+      esac
+      shift 2
+    done
   done
 ) 9>&- 3>&- 4>&- </dev/null >/dev/null 2>&1 &
 tender=$!
