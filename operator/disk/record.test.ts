@@ -4,7 +4,7 @@ import { makeFakeKube } from '../kube/fake.ts';
 import { fakeKinds } from '../kube/fakekinds.ts';
 import { KubeFault } from '../kube/kube.ts';
 import { pathOf } from '../kube/resource.ts';
-import { diskObjectName, recordDisk, recordedStatus } from './record.ts';
+import { diskObjectNames, recordDisk, recordedStatus } from './record.ts';
 
 const uid = '11111111-2222-4333-8444-555555555555';
 const disk = { uid, owner: { namespace: 'claimed', namespaceUid: uid, vm: 'claimed', vmUid: uid, disk: 'data' }, sizeMiB: 2048 };
@@ -14,8 +14,8 @@ const path = pathOf(resource, { namespace: 'default', name: 'web-data-11111111' 
 
 const lab = () => {
   const kube = makeFakeKube(Object.values(fakeKinds));
-  const record = () => recordDisk({ kube, resource, signal: AbortSignal.timeout(10_000) }, disk, keptFor);
-  const read = async () => virtualDisk.parse(await kube.request('GET', path));
+  const record = (of = disk) => recordDisk({ kube, resource, signal: AbortSignal.timeout(10_000) }, of, keptFor);
+  const read = async (name?: string) => virtualDisk.parse(await kube.request('GET', name === undefined ? path : pathOf(resource, { namespace: 'default', name })));
   return { kube, record, read };
 };
 
@@ -47,7 +47,32 @@ describe('the VirtualDisk of a kept disk', () => {
     await expect(record()).rejects.toMatchObject({ code: 'Forbidden' });
   });
 
+  test('is not that of another disk whose name is the same: it is made under its whole uid then, also when it is asked for twice', async () => {
+    const { record, read } = lab();
+    const other = { ...disk, uid: '11111111-9999-4333-8444-555555555555' };
+    await record();
+    for (const _ of [1, 2]) await record(other);
+    expect([(await read()).status.uid, (await read(`web-data-${other.uid}`)).status.uid]).toEqual([uid, other.uid]);
+  });
+
+  test('is none that is being deleted and stood for nothing: its end would be that of the disk', async () => {
+    const { kube, record, read } = lab();
+    const manifest = (name: string) => ({ apiVersion: 'strato.dev/v1alpha1', kind: 'VirtualDisk', metadata: { name, namespace: 'default', finalizers: ['example.com/slow'] }, spec: {} });
+    const doomed = async (name: string) => {
+      await kube.request('POST', pathOf(resource, { namespace: 'default' }), { body: manifest(name) });
+      await kube.request('DELETE', pathOf(resource, { namespace: 'default', name }));
+    };
+    await doomed('web-data-11111111');
+    await record();
+    expect([(await read()).status.uid, (await read(`web-data-${uid}`)).status.uid]).toEqual([undefined, uid]);
+    await doomed('web-data-11111111-9999-4333-8444-555555555555');
+    await expect(record({ ...disk, uid: '11111111-9999-4333-8444-555555555555' })).rejects.toMatchObject({ code: 'DiskNameTaken' });
+  });
+
   test('has a name that fits, the same for the same disk', () => {
-    expect([diskObjectName('web', disk), diskObjectName('w'.repeat(253), disk).length <= 253]).toEqual(['web-data-11111111', true]);
+    expect(diskObjectNames('web', disk)).toEqual(['web-data-11111111', `web-data-${uid}`]);
+    for (const vm of ['w'.repeat(253), ...[215, 216, 217, 242, 243, 244].map((count) => `${'w'.repeat(count)}.x`)]) {
+      for (const name of diskObjectNames(vm, disk)) expect([name.length <= 253, name]).toEqual([true, expect.stringMatching(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/)]);
+    }
   });
 });

@@ -3,6 +3,7 @@ import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
 import { isReason, partOf } from '#crds/v1alpha1/reasons.ts';
 import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
 import type { KeptDisk } from '#crds/wire/kept.ts';
+import { saidOf, type Unrecordable } from '../disk/recordeach.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts as AgentFacts, VmState } from '#crds/wire/observed.ts';
 
@@ -20,6 +21,8 @@ export type NodeFacts = {
   orphans?: readonly (Held & { state: VmState })[];
   /** Disks that the node keeps and that no object stands for, and whether the namespace that each is for is still the same; undefined before it has spoken. */
   orphanDisks?: readonly { disk: KeptDisk; adoptable: boolean }[];
+  /** Kept disks that shall have a VirtualDisk and could not be given one. */
+  unrecordable?: readonly Unrecordable[];
   /** An agent that was refused under the name of this node, a moment ago. */
   rival?: { agentId: string; message: string };
   /** Images that the node holds a copy of, or is to hold, and whose object is gone by a complete cache. */
@@ -75,7 +78,7 @@ const known = ({ versions, os, architecture, accelerators, features, networkMode
   ...(accelerators ? { accelerators } : {}), ...(features ? { features } : {}), ...(networkMode ? { networkMode } : {}), ...(capacity ? { capacity } : {}),
 });
 
-const verdicts = ({ link, agent, adopt, rival, orphanDisks = [] }: NodeFacts, orphans: NonNullable<NodeStatus['orphans']>, lostDisks: NonNullable<NodeStatus['orphanDisks']>): Verdict[] => {
+const verdicts = ({ link, agent, adopt, rival, orphanDisks = [], unrecordable = [] }: NodeFacts, orphans: NonNullable<NodeStatus['orphans']>, lostDisks: NonNullable<NodeStatus['orphanDisks']>): Verdict[] => {
   const connected: Verdict = link === 'silent'
     ? { type: 'AgentConnected', status: 'False', reason: 'NodeUnreachable', message: 'the agent is silent' }
     : { type: 'AgentConnected', status: 'True', reason: 'Connected', message: 'the agent is connected' };
@@ -94,7 +97,7 @@ const verdicts = ({ link, agent, adopt, rival, orphanDisks = [] }: NodeFacts, or
   const said = [
     ...(orphans.length > 0 ? [`${orphans.length} VMs are here that the cluster does not know or has bound elsewhere; see status.orphans`] : []),
     ...(lostDisks.length > 0 ? [`${lostDisks.length} disks are kept here that no VirtualDisk stands for; see status.orphanDisks`] : []),
-    ...awaited, ...strange,
+    ...awaited, ...strange, ...(unrecordable.length > 0 ? [saidOf(unrecordable)] : []),
   ];
   const lost: Verdict = said.length > 0
     ? { type: 'OrphansPresent', status: 'True', reason: 'OrphansPresent', message: said.join('; ') }

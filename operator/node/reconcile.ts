@@ -1,8 +1,9 @@
 import { canonical } from '#crds/kit/digest.ts';
-import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
+import { blocked, type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
 import type { KeptDisk } from '#crds/wire/kept.ts';
 import type { KeptFor } from '../disk/record.ts';
+import { recordEach } from '../disk/recordeach.ts';
 import { decide } from './decide.ts';
 import { type NodeSources, observe } from './observe.ts';
 
@@ -23,17 +24,21 @@ export const makeNodeReconciler = (hands: NodeHands) => {
   return async (key: string): Promise<Outcome> => {
     const node = hands.nodes.get(key);
     if (!node) return settled;
-    const { status, end, drop, endDisks, record } = decide(observe(node, hands), hands.now());
+    const { record } = decide(observe(node, hands), hands.now());
+    const unrecordable = await recordEach(record, (disk) => hands.recordDisk(disk, { ...disk.owner, node: key }));
+    // What has a VirtualDisk now is no orphan any more.
+    const { status, end, drop, endDisks } = decide({ ...observe(node, hands), unrecordable }, hands.now());
+    const [failed] = unrecordable;
+    const done = failed ? blocked(failed.fault) : settled;
     for (const uid of end) hands.fleet.doom(key, uid, 'vm');
     for (const uid of drop) hands.fleet.doom(key, uid, 'image');
     for (const uid of endDisks) hands.fleet.doom(key, uid, 'disk');
-    for (const disk of record) await hands.recordDisk(disk, { ...disk.owner, node: key });
-    if (!status || canonical(status) === canonical(node.status)) return settled;
+    if (!status || canonical(status) === canonical(node.status)) return done;
     const urgent = status.agentId !== node.status.agentId || canonical(status.conditions) !== canonical(node.status.conditions ?? []) || canonical(status.orphans) !== canonical(node.status.orphans ?? []) || canonical(status.orphanDisks ?? []) !== canonical(node.status.orphanDisks ?? []);
     const sinceMs = hands.monotonicMs() - (writtenMs.get(key) ?? -Infinity);
     if (!urgent && sinceMs < coalesceMs) return waiting('changes to gather', coalesceMs - sinceMs);
     await hands.writeStatus(node, status);
     writtenMs.set(key, hands.monotonicMs());
-    return settled;
+    return done;
   };
 };

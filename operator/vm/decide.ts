@@ -8,6 +8,7 @@ import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
 import type { KeepOrder, KeptDisk } from '#crds/wire/kept.ts';
 import { maxFrameBytes } from '#crds/wire/messages.ts';
 import { claimTrouble } from '../disk/claims.ts';
+import { saidOf } from '../disk/recordeach.ts';
 import { desireOf, unknownArchitecture } from './desire.ts';
 import { retainedDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
@@ -164,6 +165,7 @@ const end = (facts: VmFacts, now: Date): Decision => {
     return { ...nothing, status: statusOf(facts, standing, linkVerdicts(facts), now), outcome: waiting(message, 30_000) };
   };
   if (facts.absent && facts.unrecorded.length > 0 && !facts.namespace) return wait('Terminating', `namespace ${metadata.namespace} is not known yet, and ${facts.unrecorded.length} disks are kept for it`);
+  if (facts.absent && facts.unrecordable) return wait('Terminating', saidOf(facts.unrecordable));
   if (facts.absent) return { ...nothing, tell: { is: 'end' }, finalizer: 'remove' };
   if (names.length > 0 && facts.keepsDisks === false) return wait('AgentTooOld', `the agent of node ${nodeName} can not keep disk ${names.join(', ')} after its VM; update it, or set deletionPolicy to Delete to have them deleted`);
   if (names.length > 0 && !facts.namespace) return wait('Terminating', `namespace ${metadata.namespace} is not known yet, and disk ${names.join(', ')} is kept for it`);

@@ -3,6 +3,7 @@ import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { KeptDisk } from '#crds/wire/kept.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
 import type { Claim } from '../disk/claims.ts';
+import type { Unrecordable } from '../disk/recordeach.ts';
 import type { Holder } from './holders.ts';
 import type { Candidate } from './place.ts';
 import type { Architecture } from './needs.ts';
@@ -50,6 +51,8 @@ export type VmFacts = {
   claims: readonly Claim[];
   /** Disks that the bound node keeps of this machine and that no VirtualDisk stands for yet. */
   unrecorded: readonly KeptDisk[];
+  /** Those of them that could not be given a VirtualDisk a moment ago. */
+  unrecordable?: readonly Unrecordable[];
   /** Whether the bound node's agent can keep disks; undefined before it has spoken. */
   keepsDisks?: boolean;
   /** Nodes that hold this uid, other than the bound one. */

@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { Fault } from '#crds/kit/fault.ts';
 import { objectMeta } from '#crds/v1alpha1/meta.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { type VirtualDisk, virtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
@@ -24,6 +25,7 @@ const machine = (name: string, digit: number, hostPort?: number): VirtualMachine
 
 /** One cluster with one connected node; writes land in the cache as the API server would answer them. */
 const lab = (...vms: VirtualMachine[]) => {
+  const refused = new Set<string>();
   const time = { ms: 0 };
   const fleet = makeFleet(() => time.ms);
   const store = new Map(vms.map((vm) => [`default/${vm.metadata.name}`, vm]));
@@ -49,7 +51,7 @@ const lab = (...vms: VirtualMachine[]) => {
     images: fakeCache(() => [image]),
     disks: fakeCache<VirtualDisk>(() => disks),
     namespaces: fakeCache(() => [namespace]),
-    recordDisk: async ({ uid, owner: { disk } }, keptFor) => { writes.push(`record ${disk} of ${keptFor.vm}`); disks.push(virtualDisk.parse({ metadata: { name: disk, namespace: keptFor.namespace, uid, resourceVersion: '1' }, status: { observedGeneration: -1, uid, diskName: disk, vmName: keptFor.vm, namespaceUid: keptFor.namespaceUid, nodeName: keptFor.node } })); },
+    recordDisk: async ({ uid, owner: { disk } }, keptFor) => { if (refused.has(disk)) throw new Fault('Forbidden', 'exceeded quota'); writes.push(`record ${disk} of ${keptFor.vm}`); disks.push(virtualDisk.parse({ metadata: { name: disk, namespace: keptFor.namespace, uid, resourceVersion: '1' }, status: { observedGeneration: -1, uid, diskName: disk, vmName: keptFor.vm, namespaceUid: keptFor.namespaceUid, nodeName: keptFor.node } })); },
     nodes: fakeCache(() => [node]),
     writeStatus: async (vm, status) => { await Promise.resolve(); writes.push(`status ${status.phase}`); put(vm, { status }); },
     writeFinalizers: async (vm, finalizers) => { writes.push(`finalizers ${finalizers.join()}`); put(vm, { metadata: { ...vm.metadata, finalizers: [...finalizers] } }); },
@@ -62,7 +64,7 @@ const lab = (...vms: VirtualMachine[]) => {
     fleet.member('node-1').vms.set(uidOf(digit), { kind: 'vm', uid: uidOf(digit), generation: 1, epoch: 1, digest: held?.digest ?? '', state, disks: [], forwards: [], ...over });
   };
   const statusOf = (name: string) => store.get(`default/${name}`)?.status;
-  return { time, fleet, disks, store, secrets, steps, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
+  return { refused, time, fleet, disks, store, secrets, steps, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
 };
 
 describe('a VM', () => {
@@ -159,5 +161,34 @@ describe('a VM', () => {
     writes.length = 0;
     await reconcile('default/a');
     expect(writes).toEqual(['record data of a', 'finalizers ']);
+  });
+
+  test('does not go while one can not have it, says why, and goes when it has', async () => {
+    const vm = machine('a', 1);
+    const { fleet, reconcile, writes, put, refused, statusOf } = lab(vm);
+    await reconcile('default/a');
+    put(vm, { metadata: { ...vm.metadata, finalizers: ['strato.dev/vm'], deletionTimestamp: '2030-01-01T00:00:00Z' } });
+    const member = fleet.member('node-1');
+    member.absent.add(uidOf(1));
+    const kept = (digit: number, disk: string) => ({ uid: uidOf(digit), owner: { namespace: 'default', namespaceUid: uidOf(8), vm: 'a', vmUid: uidOf(1), disk }, sizeMiB: 1 });
+    member.keptOf.set(uidOf(1), [kept(6, 'first'), kept(7, 'data')]);
+    refused.add('first');
+    writes.length = 0;
+    expect(await reconcile('default/a')).toMatchObject({ is: 'blocked', by: { code: 'Forbidden' } });
+    expect([writes, conditionOf(statusOf('a')?.conditions, 'Ready')]).toMatchObject([['record data of a', 'status Terminating'], { reason: 'Terminating', message: `disk first is kept under ${uidOf(6)} and gets no VirtualDisk now: exceeded quota` }]);
+    refused.clear();
+    writes.length = 0;
+    await reconcile('default/a');
+    expect(writes).toEqual(['record first of a', 'finalizers ']);
+  });
+
+  test('that runs is looked after although a disk that was taken from it can not be recorded', async () => {
+    const { fleet, reconcile, say, refused, statusOf } = lab(machine('a', 1));
+    await reconcile('default/a');
+    say(1, 'running');
+    Object.assign(fleet.member('node-1').facts ?? {}, { keptDisks: [{ uid: uidOf(7), owner: { namespace: 'default', namespaceUid: uidOf(8), vm: 'a', vmUid: uidOf(1), disk: 'data' }, sizeMiB: 1 }] });
+    refused.add('data');
+    expect(await reconcile('default/a')).toMatchObject({ is: 'blocked', by: { code: 'Forbidden' } });
+    expect(statusOf('a')?.phase).toBe('Running');
   });
 });

@@ -1,9 +1,10 @@
-import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
+import { blocked, type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import { canonical } from '#crds/kit/digest.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { vmFinalizer } from '#crds/v1alpha1/names.ts';
 import type { VirtualMachine, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { decide, type Decision } from './decide.ts';
+import { recordEach } from '../disk/recordeach.ts';
 import { madeDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { timedSteps, type TimedStep } from './guest.ts';
@@ -59,18 +60,8 @@ export const makeVmReconciler = (hands: VmHands) => {
     if (it.is === 'end') hands.fleet.doom(nodeName, machineUidOf(vm), 'vm', it.keep);
   };
 
-  /** One decision and at most one write. True when there is to be another look at once. */
-  const pass = async (key: string): Promise<Outcome | 'again'> => {
-    const vm = hands.vms.get(key);
-    if (!vm) return settled;
-    const secrets = await secretsFor(vm, hands);
-    const facts: VmFacts = { ...observe(vm, { ...hands, vms }), ...(secrets ? { secrets } : {}) };
-    const decision = decide(facts, hands.now());
-    const { metadata: { namespace, name }, status: { nodeName, resolved } } = vm;
-    if (decision.record.length > 0 && facts.namespace && nodeName !== undefined) {
-      for (const disk of decision.record) await hands.recordDisk(disk, { namespace, namespaceUid: facts.namespace.uid, vm: name, node: nodeName, ...(resolved?.architecture === undefined ? {} : { architecture: resolved.architecture }) });
-      return 'again';
-    }
+  /** Carries a decision out. */
+  const act = async (vm: VirtualMachine, decision: Decision): Promise<Outcome | 'again'> => {
     tell(vm, decision);
     if (decision.finalizer) {
       const others = vm.metadata.finalizers.filter((each) => each !== vmFinalizer);
@@ -93,6 +84,25 @@ export const makeVmReconciler = (hands: VmHands) => {
     for (const step of timedSteps(vm.status, decision.status)) hands.stepTaken(step);
     announce(vm, decision.status, hands);
     return decision.binds ? 'again' : decision.outcome;
+  };
+
+  /** One decision and at most one write, or the VirtualDisks of disks that outlive the VM. */
+  const pass = async (key: string): Promise<Outcome | 'again'> => {
+    const vm = hands.vms.get(key);
+    if (!vm) return settled;
+    const secrets = await secretsFor(vm, hands);
+    const look = (): VmFacts => ({ ...observe(vm, { ...hands, vms }), ...(secrets ? { secrets } : {}) });
+    const facts = look();
+    const first = decide(facts, hands.now());
+    const { metadata: { namespace, name }, status: { nodeName, resolved } } = vm;
+    if (first.record.length === 0 || !facts.namespace || nodeName === undefined) return act(vm, first);
+    const keptFor = { namespace, namespaceUid: facts.namespace.uid, vm: name, node: nodeName, ...(resolved?.architecture === undefined ? {} : { architecture: resolved.architecture }) };
+    const unrecordable = await recordEach(first.record, (disk) => hands.recordDisk(disk, keptFor));
+    const [failed] = unrecordable;
+    if (!failed) return 'again';
+    // One that can not be recorded keeps the VM from going, and from nothing else.
+    await act(vm, decide({ ...look(), unrecordable }, hands.now()));
+    return blocked(failed.fault);
   };
 
   return async (key: string): Promise<Outcome> => {
