@@ -7,7 +7,7 @@ const askMs = 10_000;
 
 // macOS has flock(2) and no tool for it; its perl does, and interoperates with whatever else uses flock(2). Both texts hold no single quote.
 const lockOpen = 'open(my $l, "<&=", shift) or die "$!"; my $end = time + shift; until (flock($l, 6)) { exit 75 if time >= $end; select(undef, undef, undef, 0.02) }';
-const lockFile = 'open(my $l, ">>", shift) or die "$!"; my $end = time + shift; until (flock($l, 6)) { exit 75 if time >= $end; select(undef, undef, undef, 0.02) }';
+const lockFile = 'open(my $l, ">>", shift) or die "$!"; my $end = time + shift; until (flock($l, 6)) { exit 75 if time >= $end; select(undef, undef, undef, 0.02) } system { $ARGV[0] } @ARGV; exit($? == 0 ? 0 : 1)';
 // Group first: who is not root any more can not change it. Setting `$)` to two numbers clears the supplementary groups.
 const becomeVm = 'use POSIX (); my $id = shift; $) = "$id $id"; POSIX::setgid($id); POSIX::setuid($id); die "still root" if $< == 0 or $> == 0; exec { $ARGV[0] } @ARGV; die "$!"';
 
@@ -27,7 +27,7 @@ export const darwin: Platform = {
   asVm: `as_vm() { exec perl -e '${becomeVm}' "$id" "$@"; }`,
   expendable: ':',
   reserve: () => ':',
-  tryLock: (file, waitMs) => ['perl', '-e', lockFile, file, String(waitMs / 1000)],
+  underLock: (file, waitMs, command) => ['perl', '-e', lockFile, file, String(waitMs / 1000), ...command],
   lockHolders: async (lock, fd) => {
     const { stdout } = await runTool('lsof', ['-n', '-P', '-w', '-F', 'pcf', '--', lock], { signal: AbortSignal.timeout(askMs) });
     return parseHolders(stdout, fd);

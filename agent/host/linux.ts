@@ -30,7 +30,7 @@ export const linux: Platform = {
   expendable: 'echo 500 > /proc/self/oom_score_adj',
   // fallocate makes no file when it keeps the size. Source: util-linux fallocate.c.
   reserve: (bytes, file) => `: >>${file}\nfallocate -n -l ${bytes} ${file} 2>/dev/null || :`,
-  tryLock: (file, waitMs) => ['flock', '-E', '75', ...(waitMs > 0 ? ['-w', String(waitMs / 1000)] : ['-n']), file, 'true'],
+  underLock: (file, waitMs, command) => ['flock', '-E', '75', ...(waitMs > 0 ? ['-w', String(waitMs / 1000)] : ['-n']), file, ...command],
   lockHolders: async (lock, fd, near) => {
     const found = await amongHolders(near, lock, fd);
     return found.length > 0 ? found : amongHolders((await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number), lock, fd);

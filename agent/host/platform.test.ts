@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { until } from '#hack/bed/until.ts';
-import { launcherText } from '../hypervisor/qemu/launcher.ts';
+import { launcherText, startFile } from '../hypervisor/qemu/launcher.ts';
 import { parseHolders, parseMemorySize } from './darwin.ts';
 import { runTool } from './exec.ts';
 import { type Platform, platforms } from './platform.ts';
@@ -24,17 +25,19 @@ describe.each(both)('what a shell is given on %s', (name, platform) => {
   afterEach(() => rm(folder, { recursive: true }));
 
   test.each(both)('a lock that it has is one for %s, and free when its holder ends', async (_, other) => {
-    const lock = join(folder, 'lock');
+    const [lock, done] = [join(folder, 'lock'), join(folder, 'done')];
     const holder = spawn('/bin/sh', ['-c', `exec 8>>"$1"; ${platform.lockDescriptor(8, 0)} || exit $?; echo held; read -r _`, 'sh', lock], { stdio: ['pipe', 'pipe', 'inherit'] });
     const [said] = await once(holder.stdout, 'data', limit());
     expect(String(said)).toBe('held\n');
-    const [tool, ...args] = other.tryLock(lock, 0);
-    expect((await runTool(tool, args, limit())).code).toBe(75);
+    const [tool, ...args] = other.underLock(lock, 0, ['touch', done]);
+    expect([(await runTool(tool, args, limit())).code, existsSync(done)]).toEqual([75, false]);
     expect((await runTool('/bin/sh', ['-c', `exec 8<"$1"; ${other.lockDescriptor(8, 0)}`, 'sh', lock], limit())).code).toBe(75);
     holder.stdin.end();
     await once(holder, 'exit', limit());
-    const [again, ...rest] = other.tryLock(lock, 200);
-    expect((await runTool(again, rest, limit())).code).toBe(0);
+    const [again, ...rest] = other.underLock(lock, 200, ['touch', done]);
+    expect([(await runTool(again, rest, limit())).code, existsSync(done)]).toEqual([0, true]);
+    const [failing, ...how] = other.underLock(lock, 0, ['false']);
+    expect((await runTool(failing, how, limit())).code).toBe(1);
   });
 
   test('a shell can read all of it, and the state lock too', async () => {
@@ -59,6 +62,7 @@ describe.each(both)('what a shell is given on %s', (name, platform) => {
 
     test('the launcher starts a command under the lock, and writes how it ended', async () => {
       await runTool('mkdir', ['-p', join(folder, 'vm', 'runs', 'a1')], limit());
+      await writeFile(join(folder, 'vm', 'runs', 'a1', startFile), '');
       await runTool('chmod', ['755', folder], limit());
       const child = spawn('/bin/sh', ['-c', launcherText(platform), 'sh', join(folder, 'vm'), 'runs/a1', 'a1', '234567', '--clear-groups', '', '--', '/bin/sh', '-c', 'id -u; exit 3'], { stdio: ['ignore', 'ignore', 'pipe'] });
       const [said] = await Promise.all([text(child.stderr), once(child, 'exit', limit())]);

@@ -29,8 +29,8 @@ export type Platform = {
   expendable: string;
   /** Shell: takes room for `bytes` of a file that is not longer than that, where the file system can. */
   reserve: (bytes: number, file: string) => string;
-  /** The command that tries a lock: its status is 0 when the lock could be taken (and was given back), 75 when another process has it. */
-  tryLock: (file: string, waitMs: number) => [command: string, ...args: string[]];
+  /** The command that runs another one which has a lock meanwhile: its status is 0 when that one's was, 75 when another process has the lock. */
+  underLock: (file: string, waitMs: number, command: readonly [string, ...string[]]) => [command: string, ...args: string[]];
   /** The processes that have `lock` open as descriptor `fd`: those among `near`, else those of the whole node. */
   lockHolders: (lock: string, fd: number, near: readonly number[]) => Promise<Holder[]>;
   /** The process of a thread that QEMU told. */

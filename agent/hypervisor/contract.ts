@@ -17,6 +17,8 @@ export type HypervisorBench = {
   /** Spoils starts: that of the spec that is given back fails, until it is mended. */
   spoiled: (spec: MachineSpec) => MachineSpec;
   mended: (spec: MachineSpec) => MachineSpec;
+  /** Starts a machine whose launcher stands still before it has the lock, so that the start is given up. `thaw` lets it go on, and returns when it has made its machine or has ended. */
+  stall: (spec: MachineSpec) => Promise<{ thaw: () => Promise<void> }>;
   close: () => Promise<void>;
 };
 
@@ -150,6 +152,46 @@ export const hypervisorContract = (name: string, make: () => Promise<HypervisorB
       expect((await gone()).last).toMatchObject({ ran: false });
       const startId = randomUUID();
       await bench.hypervisor.start(bench.mended({ ...spec, startId }), signal());
+      expect(await bench.hypervisor.observe(uid, signal())).toMatchObject({ is: 'present', startId });
+    });
+
+    test('a start that was given up comes when its launcher goes on', async () => {
+      const spec = await bench.spec(uid);
+      const { thaw } = await bench.stall(spec);
+      expect(await bench.hypervisor.observe(uid, signal())).toEqual({ is: 'gone' });
+      await thaw();
+      expect(await bench.hypervisor.observe(uid, signal())).toMatchObject({ is: 'present', startId: spec.startId });
+    });
+
+    test('a start that was taken back, twice, never comes, and the next one does', async () => {
+      const spec = await bench.spec(uid);
+      const { thaw } = await bench.stall(spec);
+      await bench.hypervisor.revoke(uid, spec.startId, signal());
+      await bench.hypervisor.revoke(uid, spec.startId, signal());
+      await thaw();
+      expect(await bench.hypervisor.observe(uid, signal())).toEqual({ is: 'gone' });
+      const startId = randomUUID();
+      await bench.hypervisor.start({ ...spec, startId }, signal());
+      expect(await bench.hypervisor.observe(uid, signal())).toMatchObject({ is: 'present', startId });
+    });
+
+    test('a start that was taken back does not hide how the one after it ended', async () => {
+      const spec = await bench.spec(uid);
+      const { thaw } = await bench.stall(spec);
+      await bench.hypervisor.revoke(uid, spec.startId, signal());
+      const startId = randomUUID();
+      await bench.hypervisor.start({ ...spec, startId }, signal());
+      await bench.hypervisor.resume(uid, signal());
+      await bench.powerOff(uid);
+      await gone();
+      await thaw();
+      expect(await gone()).toMatchObject({ last: { startId, cause: 'guest', ran: true } });
+    });
+
+    test('a start whose machine is there is not taken back; one that was never made is, without effect', async () => {
+      await bench.hypervisor.revoke(uid, randomUUID(), signal());
+      const { startId } = await started();
+      await expect(bench.hypervisor.revoke(uid, startId, signal())).rejects.toMatchObject({ code: 'StillThere' });
       expect(await bench.hypervisor.observe(uid, signal())).toMatchObject({ is: 'present', startId });
     });
 

@@ -166,6 +166,11 @@ export type Hypervisor = {
    * `unready` at once.
    */
   start: (spec: MachineSpec, signal: AbortSignal) => Promise<void>;
+  /**
+   * Takes back a start of which no machine was seen: it never makes one, though its launcher may still be on its way to the lock.
+   * Without effect on one that has made its machine, which is gone. Faults: StillThere, when somebody has the lock.
+   */
+  revoke: (uid: string, startId: string, signal: AbortSignal) => Promise<void>;
   /** Lets the guest run (`cont`), the first time or after `pause`. */
   resume: (uid: string, signal: AbortSignal) => Promise<void>;
   pause: (uid: string, signal: AbortSignal) => Promise<void>;

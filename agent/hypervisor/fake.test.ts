@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hypervisorContract } from './contract.ts';
 import { plainHardware } from './driver.ts';
-import { endRun, machineWorld, makeFakeHypervisor } from './fake.ts';
+import { endRun, machineWorld, makeFakeHypervisor, thaw } from './fake.ts';
 
 hypervisorContract('fake', async () => {
   const world = machineWorld();
@@ -18,6 +18,12 @@ hypervisorContract('fake', async () => {
     mended: (spec) => {
       delete world.failStart;
       return spec;
+    },
+    stall: async (spec) => {
+      world.stalls = true;
+      await makeFakeHypervisor(world).start(spec, AbortSignal.timeout(10_000)).catch(() => {});
+      delete world.stalls;
+      return { thaw: async () => thaw(world, spec.uid) };
     },
     close: async () => {},
   };

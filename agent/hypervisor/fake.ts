@@ -5,7 +5,7 @@ type Run = {
   startId: string; guest: Extract<Sight, { is: 'present' }>['guest']; ran: boolean; facts: MachineFacts; panicked?: boolean; tpmLost?: boolean; ioError?: IoError;
   cpus: number; maxCpus: number; memoryMiB: number; nics: Map<number, MachineNic>; disks: Map<number, MachineDisk>; drives: Map<number, MachineDrive>; sizes: Map<number, number>; onReboot: 'reset' | 'shutdown';
 };
-type Machine = { run?: Run; last?: RunEnd; hangs?: boolean; broken?: boolean };
+type Machine = { run?: Run; last?: RunEnd; hangs?: boolean; broken?: boolean; stalled?: Run[] };
 
 /** The machines of a pretend node; they outlive every agent. */
 export type MachineWorld = {
@@ -25,6 +25,8 @@ export type MachineWorld = {
   refuseSlot?: number | undefined;
   /** While it is set every start fails with this on stderr. */
   failStart?: string;
+  /** While it is set the launcher of every start stands still before it has the lock; see `thaw`. */
+  stalls?: boolean;
   listeners: Set<(uid: string) => void>;
 };
 
@@ -40,6 +42,17 @@ export const endRun = (world: MachineWorld, uid: string, cause: RunEnd['cause'],
   delete machine.hangs;
   delete machine.broken;
   for (const changed of world.listeners) changed(uid);
+};
+
+/** The launchers of a VM that stood still go on: one that finds the lock free makes its machine. */
+export const thaw = (world: MachineWorld, uid: string): void => {
+  const machine = world.machines.get(uid);
+  for (const run of machine?.stalled?.splice(0) ?? []) {
+    if (!machine || machine.run || machine.hangs) continue;
+    machine.run = run;
+    world.starts.push({ uid, startId: run.startId });
+    for (const changed of world.listeners) changed(uid);
+  }
 };
 
 const applyTo = (run: Run, change: MachineChange): void => {
@@ -137,11 +150,22 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
         it.last = { startId, cause: 'crashed', code: 1, ran: false, stderr: world.failStart };
         throw new Fault('StartFailed', `QEMU ended before the guest ran: ${world.failStart}`);
       }
-      world.starts.push({ uid, startId });
-      it.run = {
+      const made: Run = {
         startId, guest: 'prelaunch', ran: false, facts: { type, cpuModel: 'max', accelerator: 'tcg', cpus, memoryMiB },
         cpus, maxCpus, memoryMiB, nics: new Map(nics.map((nic) => [nic.slot, nic])), disks: new Map(disks.map((disk) => [disk.slot, disk])), drives: new Map(drives.map((drive) => [drive.slot, drive])), sizes: new Map(), onReboot: 'reset',
       };
+      if (world.stalls) {
+        it.stalled = [...(it.stalled ?? []), made];
+        throw new Fault('StepFailed', `the launcher of VM ${uid} did not end in time`);
+      }
+      world.starts.push({ uid, startId });
+      it.run = made;
+    },
+    revoke: async (uid, startId) => {
+      const it = world.machines.get(uid);
+      if (!it) return;
+      if (it.run || it.hangs) throw new Fault('StillThere', `VM ${uid}: its lock is held; the start ${startId} is not taken back`);
+      it.stalled = it.stalled?.filter((run) => run.startId !== startId) ?? [];
     },
     resume: async (uid) => void Object.assign(running(uid), { guest: 'running', ran: true }),
     pause: async (uid) => void Object.assign(running(uid), { guest: 'paused' }),

@@ -45,6 +45,7 @@ export const deadlineMs = (step: Step['do']): number => {
     case 'attach':
     case 'detach':
     case 'forget':
+    case 'revoke':
     case 'resume':
     case 'retryIo':
     case 'pause':
@@ -95,6 +96,8 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
       return attach(work, step.name);
     case 'start':
       return start(work, step.startId);
+    case 'revoke':
+      return hypervisor.revoke(uid, step.startId, signal);
     case 'resume':
       return hypervisor.resume(uid, signal);
     case 'retryIo':
@@ -159,9 +162,7 @@ const settle = async ({ hands, scratch, uid }: Work, { exit, ended, failed }: Ex
   await hands.ledger.change(uid, (mine) => {
     const stays = ended && mine.desired?.powerState !== 'Stopped';
     const restarts = stays && exit && !mine.ended ? afterEnd(mine.restarts, exit.reason, hands.hostMs(), hands.now()) : mine.restarts;
-    // What has not run may come after all: a launcher that was frozen before it had the lock.
-    const applied = mine.run?.ran === false ? mine.applied : null;
-    return { ...mine, run: null, applied, plugging: [], stopping: null, ended: stays, restarts, lastExit: exit };
+    return { ...mine, run: null, applied: null, plugging: [], stopping: null, ended: stays, restarts, lastExit: exit };
   });
   scratch.pressedMs = undefined;
   // A start that failed under our eyes has said so already.

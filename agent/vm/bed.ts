@@ -72,7 +72,7 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
     guests, ledger, images: world.images, log: quiet, chance: () => 0.5, newId: randomUUID,
     hypervisor: {
       ...machines,
-      start: (...a) => around(() => machines.start(...a)), resume: (...a) => around(() => machines.resume(...a)), pause: (...a) => around(() => machines.pause(...a)),
+      start: (...a) => around(() => machines.start(...a)), revoke: (...a) => around(() => machines.revoke(...a)), resume: (...a) => around(() => machines.resume(...a)), pause: (...a) => around(() => machines.pause(...a)),
       change: (...a) => around(async () => {
         await machines.change(...a);
         const [uid, change] = a;

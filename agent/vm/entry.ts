@@ -26,7 +26,7 @@ export const noRestarts = { count: 0, quickEnds: 0, ranSinceMs: null, dueMs: nul
  *   disks      names that were made before a start was ever tried, or before they were plugged: their files must be there
  *   seeded     the cloud-init seed was written
  *   run        a start was ordered and its end is not dealt with yet; `ran` once its guest has executed anything
- *   applied    the hardware that the run has, or without a run that of a start that was given up before its guest ran, which may come after all; null after an end, and in files of version 1
+ *   applied    the hardware that the run has; null after an end, and in files of version 1
  *   plugging   disks of `applied` that are being plugged: QEMU may have them or not
  *   stopping   a stop is under way: since when (milliseconds of the node's monotonic clock), whether by force, and what for
  *   ended      the guest ended by itself: started again by its restart policy, or after a desire said Stopped
@@ -48,7 +48,7 @@ export const vmEntry = z.strictObject({
   slots: z.record(z.string().max(32), z.int().min(0).max(63)),
   disks: z.array(z.string().max(20)).max(64),
   seeded: z.boolean(),
-  run: z.strictObject({ startId: z.string().min(1).max(64), ran: z.boolean() }).nullable(),
+  run: z.strictObject({ startId: z.string().regex(/^[A-Za-z0-9-]{1,64}$/), ran: z.boolean() }).nullable(),
   applied: hardware.nullable().default(null),
   plugging: z.array(z.string().max(20)).max(64).default([]),
   stopping: z.strictObject({ sinceMs: z.int(), forced: z.boolean(), why: z.enum(['stop', 'restart', 'panic']).default('stop') }).nullable(),

@@ -67,6 +67,7 @@ export type Step =
   | { do: 'seed' }
   | { do: 'attach'; name: string }
   | { do: 'start'; startId: string }
+  | { do: 'revoke'; startId: string }
   | { do: 'resume' }
   | { do: 'retryIo' }
   | { do: 'pause' }

@@ -180,7 +180,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
         const stops = object.powerState === 'Stopped';
         const applied = appliedOf(before);
         await withId({
-          ...withRetained(before, object), desired: object, order, applied: applied ?? before.applied, slots: withSlots(before.slots, object, applied),
+          ...withRetained(before, object), desired: object, order, applied: applied ?? null, slots: withSlots(before.slots, object, applied),
           ended: before.ended && !stops, restarts: stops ? { ...before.restarts, quickEnds: 0, dueMs: null, dueTime: null } : before.restarts,
           // A stop that is asked for anew has its whole grace period.
           stopping: stops && before.desired?.powerState !== 'Stopped' ? null : before.stopping,

@@ -14,7 +14,8 @@ export const planSettle = (facts: VmFacts, desired: DesiredVm, sight: Extract<Si
     const failed = last === undefined ? undefined : `QEMU ended before the guest ran (${endedWith(last)}): ${last.stderr.trim() || 'it said nothing'}`;
     return {
       state: stops ? 'stopping' : 'starting',
-      steps: [{ do: 'settle', exit: entry.lastExit, ended: entry.ended, ...(failed === undefined || stops ? {} : { failed }) }, { do: 'detach' }],
+      // What nobody saw begin may begin later: its launcher had no lock yet. Without that it would come after its end was remembered.
+      steps: [...(last ? [] : [{ do: 'revoke' as const, startId: run.startId }]), { do: 'settle', exit: entry.lastExit, ended: entry.ended, ...(failed === undefined || stops ? {} : { failed }) }, { do: 'detach' }],
     };
   }
   const exit = exitOf(last, entry, facts.now);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { endRun, rebootGuest } from '../hypervisor/fake.ts';
+import { endRun, rebootGuest, thaw } from '../hypervisor/fake.ts';
 import { type Bench, mortal, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
 
 const uid = uidOf(1);
@@ -16,7 +16,7 @@ const edit: fc.Arbitrary<Edit> = fc.record({
 type Act =
   | { do: 'want'; powerState: (typeof states)[number]; edit: Edit }
   | { do: 'end'; cause: 'guest' | 'crashed' | 'rebooted' }
-  | { do: 'reboot' } | { do: 'panic' }
+  | { do: 'reboot' } | { do: 'panic' } | { do: 'stall' } | { do: 'thaw' }
   | { do: 'doom' } | { do: 'hang' } | { do: 'answer' } | { do: 'time' } | { do: 'rest' }
   | { do: 'die'; effects: number; after: boolean };
 
@@ -25,7 +25,8 @@ const act: fc.Arbitrary<Act> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ do: fc.constant('die' as const), effects: fc.integer({ min: 0, max: 9 }), after: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('end' as const), cause: fc.constantFrom('guest' as const, 'crashed' as const, 'rebooted' as const) }) },
   { weight: 1, arbitrary: fc.constant({ do: 'doom' as const }) },
-  ...(['hang', 'answer', 'time', 'rest', 'reboot', 'panic'] as const).map((each) => ({ weight: 1, arbitrary: fc.constant({ do: each }) })),
+  { weight: 2, arbitrary: fc.constant({ do: 'stall' as const }) },
+  ...(['hang', 'answer', 'time', 'rest', 'reboot', 'panic', 'thaw'] as const).map((each) => ({ weight: 1, arbitrary: fc.constant({ do: each }) })),
 );
 
 const lanCard = { name: 'lan', mac: '52:54:00:00:00:02', user: { forwards: [] } };
@@ -97,6 +98,12 @@ const storm = async (acts: readonly Act[]) => {
       case 'time':
         world.ms.now += 100_000;
         return;
+      case 'stall':
+        world.machine.stalls = true;
+        return;
+      case 'thaw':
+        delete world.machine.stalls;
+        return thaw(world.machine, uid);
       case 'die':
         return life.dieAt(it.effects, it.after);
       case 'rest':
@@ -110,6 +117,8 @@ const storm = async (acts: readonly Act[]) => {
     await check();
   }
   hangs(false);
+  delete world.machine.stalls;
+  thaw(world.machine, uid);
   for (let round = 0; round < 8; round += 1) {
     world.ms.now += 100_000;
     await bench.rest(uid);

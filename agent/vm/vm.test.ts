@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { Fault } from '#crds/kit/fault.ts';
-import { endRun, rebootGuest } from '../hypervisor/fake.ts';
-import { doom, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
+import { endRun, rebootGuest, thaw } from '../hypervisor/fake.ts';
+import { doom, mortal, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
 
 const uid = uidOf(1);
 const ready = async () => {
@@ -264,22 +264,29 @@ describe('an edit of a VM that runs', () => {
     expect(world.machine.starts).toHaveLength(2);
   });
 
-  test('that comes between a start that was given up and its machine, which comes after all, is told as pending of that machine', async () => {
+  test('that comes between a start that was given up and the next one is told of the next one: the first never makes its machine', async () => {
     const { world, bench } = await ready();
-    // A guest that is to be paused from its begin has not run.
-    await want(bench, grown({ powerState: 'Paused' }));
-    const there = world.machine.machines.get(uid);
-    const run = there?.run;
-    if (!there || !run) throw new Error('there is no machine');
-    // As when its launcher was frozen before it had the lock: nobody is there, and no exit was written.
-    delete there.run;
-    world.machine.unready = { reason: 'QemuUnusable', message: 'QEMU runs no guest' };
-    await bench.rest(uid);
-    expect(bench.hands.ledger.vm(uid)?.run).toBeNull();
-    await want(bench, grown({ generation: 2, cpus: 8, powerState: 'Paused' }));
-    there.run = run;
-    const pending = { generation: 1, pending: [{ path: 'cpu.cores', current: '1', desired: '8', restart: true }] };
-    expect(await bench.rest(uid)).toMatchObject({ state: 'paused', applied: pending });
+    world.machine.stalls = true;
+    await want(bench, grown());
+    expect(world.machine.machines.get(uid)).toMatchObject({ stalled: [] });
+    delete world.machine.stalls;
+    thaw(world.machine, uid);
+    expect(await want(bench, grown({ generation: 2, cpus: 2, interfaces: [] }))).toMatchObject({ state: 'running', machine: { cpus: 2 }, applied: { generation: 2, pending: [] } });
+    expect(machine(world)).toMatchObject({ cpus: 2, nics: new Map() });
+  });
+
+  test.each(Array.from({ length: 14 }, (_, effects) => [effects]))('that comes when an agent was killed at effect %i of a start whose launcher stood still: what the machine has is told, whichever start made it', async (effects) => {
+    for (const after of [false, true]) {
+      const { world } = await ready();
+      const life = mortal();
+      life.dieAt(effects, after);
+      world.machine.stalls = true;
+      await want(await openBench(world, life.around), grown({ powerState: 'Paused' })).catch(() => {});
+      delete world.machine.stalls;
+      thaw(world.machine, uid);
+      const seen = await want(await openBench(world), grown({ generation: 2, cpus: 8, powerState: 'Paused' }));
+      expect({ state: seen?.state, upToDate: seen?.applied?.pending.length === 0 }).toEqual({ state: 'paused', upToDate: machine(world)?.cpus === 8 });
+    }
   });
 
   test('that the guest refuses is told as pending, costs no readiness, and is tried again', async () => {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, chown, link, mkdir, open, readdir, readFile } from 'node:fs/promises';
+import { chmod, chown, link, mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
@@ -9,7 +9,7 @@ import { readBootId } from '#agent/host/bootid.ts';
 import type { Paths } from '#agent/host/paths.ts';
 import type { Hypervisor } from '#agent/hypervisor/driver.ts';
 import { makeQemu } from '#agent/hypervisor/qemu/driver.ts';
-import { launchArgs } from '#agent/hypervisor/qemu/launcher.ts';
+import { launchArgs, startFile } from '#agent/hypervisor/qemu/launcher.ts';
 import { openQmp } from '#agent/hypervisor/qemu/qmp.ts';
 import { makeFileStorage } from '#agent/storage/files.ts';
 import { quiet } from '#agent/vm/bed.ts';
@@ -26,6 +26,7 @@ const resumed = z.object({ event: z.literal('RESUME'), timestamp: z.object({ sec
 /** What an agent makes before it calls the launcher. */
 export const prepareBare = async ({ paths, uid, unixId }: Pick<Bare, 'paths' | 'uid' | 'unixId'>): Promise<void> => {
   await mkdir(paths.run(uid, bareStart), { recursive: true, mode: 0o700 });
+  await writeFile(join(paths.run(uid, bareStart), startFile), '');
   await mkdir(paths.sockets(uid), { recursive: true });
   await chown(paths.sockets(uid), 0, unixId);
   await chmod(paths.sockets(uid), 0o770);

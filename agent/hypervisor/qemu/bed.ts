@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,6 +22,8 @@ export type QemuBed = {
   /** Waits until the guest says that it is up, and tells it to power itself off. */
   powerOff: (uid: string) => Promise<void>;
   serial: (uid: string) => Promise<string>;
+  /** See `HypervisorBench.stall`. */
+  stall: (spec: MachineSpec) => Promise<{ thaw: () => Promise<void> }>;
   /** Ends every machine and removes everything. */
   close: () => Promise<void>;
 };
@@ -42,9 +45,41 @@ export const openQemuBed = async (): Promise<QemuBed> => {
   };
   const hypervisor = await reopen();
   const uids = new Set<string>();
+  const stalled = new Set<number>();
+  const stall: QemuBed['stall'] = async (spec) => {
+    const tools = join(folder, `tools-${spec.startId}`);
+    const stopped = join(tools, 'stopped');
+    await mkdir(tools);
+    // The launcher's own call, the last argument of which is a descriptor, stands still; all others go on.
+    await writeFile(join(tools, 'flock'), stoppingFlock(stopped), { mode: 0o755 });
+    const path = process.env.PATH ?? '';
+    const given = new AbortController();
+    process.env.PATH = `${tools}:${path}`;
+    let tool = 0;
+    let launcher = 0;
+    try {
+      const starting = hypervisor.start(spec, given.signal).then(() => 'started', () => 'given up');
+      [tool = 0, launcher = 0] = await until('the launcher to stand still', async () => {
+        const pids = (await readFile(stopped, 'utf8').catch(() => '')).trim().split(' ').map(Number);
+        return pids.length === 2 && stateOf(pids[0] ?? 0) === 'T' && pids;
+      }, waitMs);
+      for (const pid of [launcher, tool]) stalled.add(pid);
+      given.abort();
+      if ((await starting) === 'started') throw new Error('a machine was made although its launcher stands still');
+    } finally {
+      process.env.PATH = path;
+    }
+    return {
+      thaw: async () => {
+        stalled.clear();
+        process.kill(tool, 'SIGCONT');
+        await until('the launcher to have ended or to have a machine that answers', async () => !runs(launcher) || (await hypervisor.observe(spec.uid, AbortSignal.timeout(waitMs))).is === 'present', waitMs);
+      },
+    };
+  };
   const serial = (uid: string) => readFile(paths.serialLog(uid), 'utf8').catch(() => '');
   return {
-    paths, hypervisor, reopen, serial,
+    paths, hypervisor, reopen, serial, stall,
     spec: async (uid) => {
       const unixId = 240_000 + uids.size;
       uids.add(uid);
@@ -64,6 +99,7 @@ export const openQemuBed = async (): Promise<QemuBed> => {
       await appendFile(paths.serialInput(uid), 'q');
     },
     close: async () => {
+      for (const pid of stalled) process.kill(pid, 'SIGKILL');
       for (const uid of uids) {
         await hypervisor.kill(uid, AbortSignal.timeout(waitMs));
         await hypervisor.forget(uid, AbortSignal.timeout(waitMs));
@@ -73,3 +109,20 @@ export const openQemuBed = async (): Promise<QemuBed> => {
     },
   };
 };
+
+const stoppingFlock = (stopped: string): string => `#!/bin/sh
+for last; do :; done
+case $last in 9) echo "$$ $PPID" > ${stopped}.new; mv ${stopped}.new ${stopped}; kill -STOP $$;; esac
+PATH=\${PATH#*:} exec flock "$@"
+`;
+
+/** The state of a process as proc(5) tells it: T is stopped, Z has ended; undefined when there is none. */
+const stateOf = (pid: number): string | undefined => {
+  try {
+    return /^State:\s+(\w)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  } catch {
+    return undefined;
+  }
+};
+
+const runs = (pid: number): boolean => !['Z', undefined].includes(stateOf(pid));

@@ -9,7 +9,7 @@ import { boundRecords } from './bound.ts';
 import { openCgroups } from './cgroup.ts';
 import { changeMachine } from './change.ts';
 import { findFirmware } from './firmware.ts';
-import { forgetMachine, killMachine } from './end.ts';
+import { forgetMachine, killMachine, revokeStart } from './end.ts';
 import type { House } from './house.ts';
 import { observeMachine, openMonitor, statusOf } from './look.ts';
 import { findProgram, type Programs, proveQemu, type Verdict } from './probe.ts';
@@ -97,6 +97,7 @@ export const makeQemu = async ({ paths, bootId, accelerate, log, onProved }: Hyp
     }),
     powerdown: (uid, limit) => ask(uid, limit, async (qmp) => void (await qmp.execute('system_powerdown', nothing, limit))),
     kill: (uid, limit) => killMachine(house, uid, limit),
+    revoke: (uid, startId, limit) => revokeStart(house.paths, uid, startId, limit),
     forget: (uid, limit) => forgetMachine(house, uid, limit),
     watch: watcher.listen,
   };

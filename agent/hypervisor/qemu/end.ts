@@ -1,11 +1,12 @@
-import { lstat, rm } from 'node:fs/promises';
+import { lstat, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Fault } from '#crds/kit/fault.ts';
 import { platform } from '../../host/platform.ts';
 import { errnoOf } from '../../storage/durable.ts';
 import type { House } from './house.ts';
-import { lockFd } from './launcher.ts';
-import { lockIsFree } from './lock.ts';
+import { lockFd, startFile } from './launcher.ts';
+import { lockIsFree, underLock } from './lock.ts';
 
 // QEMU first: its supervisor then still writes how it ended. After this long the supervisor has to go too.
 const supervisorMs = 3_000;
@@ -41,6 +42,24 @@ const kill = (pid: number): void => {
   } catch {
     // It has ended in the meantime.
   }
+};
+
+/**
+ * Takes back a start of which no machine was seen. Its launcher looks, under the lock, for what was written down of it: so that is taken
+ * away under the lock too, and before anything else of the run. Not to be made durable: no launcher outlives the node. Fault StillThere.
+ */
+export const revokeStart = async (paths: House['paths'], uid: string, startId: string, signal: AbortSignal): Promise<void> => {
+  const lock = paths.lock(uid);
+  const run = paths.run(uid, startId);
+  // As the launcher makes it, which may be on its way there. Without a directory of the VM it gets nowhere.
+  const handle = await open(lock, 'a', 0o600).catch((thrown: unknown) => {
+    if (errnoOf(thrown) === 'ENOENT') return undefined;
+    throw thrown;
+  });
+  if (!handle) return;
+  await handle.close();
+  if (await underLock(lock, 1_000, ['rm', '-rf', '--', join(run, startFile), run], signal)) return;
+  throw new Fault('StillThere', `VM ${uid}: its lock is held; the start ${startId} is not taken back`);
 };
 
 /** Nobody has the lock, so what is left in the VM's group is what a supervisor that was killed left behind. */

@@ -4,6 +4,9 @@ import { blockBytes, runBound, runRecords, serialBound } from './bound.ts';
 /** Exit code of the launcher when another process has the VM's lock. */
 export const lockedExit = 75;
 
+/** What is written down of a start, in the directory of its run, before there is a launcher. Without it the start was taken back. */
+export const startFile = 'start.json';
+
 /** Descriptor of the VM's lock in the supervisor and in its QEMU. */
 export const lockFd = 9;
 
@@ -26,7 +29,7 @@ const arms = [['serial.log', serialBound], ['*', runBound]] as const;
  *
  *   DIR RUN STARTID UNIXID GROUPS TPM PROCS... -- QEMU ARG...
  *
- * It joins the VM's cgroups (PROCS are their cgroup.procs), takes the VM's lock, tells under it which run has it (`run`),
+ * It joins the VM's cgroups (PROCS are their cgroup.procs), takes the VM's lock, ends when its start was taken back meanwhile, tells under the lock which run has it (`run`),
  * empties the record of the serial console, starts the emulator of its TPM when TPM is the path of a socket, and starts QEMU as the VM's own user, which inherits the lock. Then it waits, and
  * writes how QEMU ended to RUN/exit. It exits with 75 when the lock is another's. Needs dash or any POSIX sh, and what the
  * platform names.
@@ -50,6 +53,7 @@ ${expendable}
 cd "$dir"
 exec ${lockFd}>>lock
 ${lockDescriptor(lockFd, 0)} || exit ${lockedExit}
+[ -f "$run/${startFile}" ] || exit 1
 echo "$start" > run.new
 mv -f run.new run
 : > serial.log

@@ -10,11 +10,14 @@ const graceMs = 5_000;
  * process has the VM's disks. Faults LockFailed and those of
  * `runTool` when that could not be found out. Source: flock(2).
  */
-export const lockIsFree = async (file: string, waitMs: number, signal: AbortSignal): Promise<boolean> => {
+export const lockIsFree = (file: string, waitMs: number, signal: AbortSignal): Promise<boolean> => underLock(file, waitMs, ['true'], signal);
+
+/** Runs a command that has the lock of a VM meanwhile; false when another process has it. Faults as `lockIsFree`, and LockFailed when the command failed. */
+export const underLock = async (file: string, waitMs: number, command: readonly [string, ...string[]], signal: AbortSignal): Promise<boolean> => {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(waitMs + graceMs)]);
-  const [tool, ...args] = platform.tryLock(file, waitMs);
+  const [tool, ...args] = platform.underLock(file, waitMs, command);
   const { code, stderr } = await runTool(tool, args, { signal: limit });
   if (code === 0) return true;
   if (code === held) return false;
-  throw new Fault('LockFailed', `the lock ${file} could not be tried: ${stderr.trim() || `${tool} ended with code ${code}`}`);
+  throw new Fault('LockFailed', `${command[0]} under the lock ${file}: ${stderr.trim() || `${tool} ended with code ${code}`}`);
 };

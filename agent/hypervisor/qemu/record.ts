@@ -6,6 +6,7 @@ import { uid } from '#crds/wire/desired.ts';
 import type { Paths } from '../../host/paths.ts';
 import { errnoOf, writeWhole } from '../../storage/durable.ts';
 import type { RunEnd } from '../driver.ts';
+import { startFile } from './launcher.ts';
 import { endOf, parseEvents, type QemuEvent } from './events.ts';
 
 const version = 1;
@@ -30,7 +31,7 @@ const root = { mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.(
 /** Writes down a start; the run's directory must be there. */
 export const writeStart = async (paths: Paths, record: Omit<StartRecord, 'version'>): Promise<void> => {
   const text = `${JSON.stringify({ version, ...record })}\n`;
-  await writeWhole(join(paths.run(record.uid, record.startId), 'start.json'), root, (handle) => handle.writeFile(text));
+  await writeWhole(join(paths.run(record.uid, record.startId), startFile), root, (handle) => handle.writeFile(text));
 };
 
 /**
@@ -42,7 +43,7 @@ export const readRun = async (paths: Paths, of: string): Promise<StartRecord | u
   if (startId === undefined) return undefined;
   try {
     const id = startRecord.shape.startId.parse(startId.trim());
-    return startRecord.parse(JSON.parse(await readFile(join(paths.run(of, id), 'start.json'), 'utf8')));
+    return startRecord.parse(JSON.parse(await readFile(join(paths.run(of, id), startFile), 'utf8')));
   } catch (cause) {
     throw new Fault('RunUnreadable', `what was written of the run ${JSON.stringify(startId.trim().slice(0, 64))} of VM ${of} can not be read: ${messageOf(cause)}`, { cause });
   }

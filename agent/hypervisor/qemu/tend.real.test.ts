@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { until } from '#hack/bed/until.ts';
-import { launchArgs } from './launcher.ts';
+import { launchArgs, startFile } from './launcher.ts';
 
 const unixId = 100_781;
 const waitMs = 30_000;
@@ -46,6 +46,7 @@ describe('a machine without an agent', () => {
     const directory = join(folder, 'vm');
     const run = join(directory, 'runs', 'a');
     await mkdir(run, { recursive: true });
+    await writeFile(join(run, startFile), '');
     for (const each of [folder, directory]) await chmod(each, 0o750);
     for (const each of [folder, directory]) await chown(each, 0, unixId);
     await writeFile(join(directory, 'serial.log'), '');
