@@ -3,6 +3,7 @@ import { imageManifest, verdict, vmManifest } from '#hack/bed/objects.ts';
 import { opened } from '#hack/bed/opened.ts';
 import { startSimulated } from '#hack/bed/simulated.ts';
 import { until } from '#hack/bed/until.ts';
+import { startSimNode } from '#hack/sim/node.ts';
 
 // Generous: other suites load the machine meanwhile.
 const testMs = 240_000;
@@ -36,8 +37,20 @@ describe('an image', () => {
     expect([status.digest, status.phase, verdict({ status })]).toEqual([isIt, 'Ready', 'Ready=True Ready']);
     expect(await message()).toContain(`node-1 reports ${other}`);
     await lab.me.apply(vmManifest('after'));
-    const { metadata } = await lab.me.vmIs('after', 'Ready=False DigestMismatch');
+    const { metadata, status: waits } = await lab.me.vmIs('after', 'Ready=False DigestMismatch');
+    expect([waits.nodeName, waits.conditions?.find(({ type }) => type === 'Scheduled')?.message]).toEqual([undefined, expect.stringContaining('node-1: its copy of an image is not used')]);
     expect([verdict(await lab.me.vm('before')), lab.node().starts(metadata.uid)]).toEqual(['Ready=True Running', 0]);
+  }, testMs);
+
+  test('draws its VM to a node whose copy is right', async () => {
+    await using another = await startSimNode({ name: 'node-2', memoryMiB: 1_024, url: lab.operator().url, caFile: lab.cluster.authority, token: () => lab.cluster.token({ node: 'node-2' }) });
+    const after = await lab.me.vmIs('after', 'Ready=True Running');
+    expect([after.status.nodeName, another.starts(after.metadata.uid)]).toEqual(['node-2', 1]);
+    await lab.me.deleteVm('after');
+    await lab.me.vmGone('after');
+    await lab.me.patchNode('node-2', { spec: { schedulable: false } });
+    await lab.me.apply(vmManifest('after'));
+    await lab.me.vmIs('after', 'Ready=False DigestMismatch');
   }, testMs);
 
   test('is as before once the node reports the right bytes again, and the VM that waited for them runs', async () => {

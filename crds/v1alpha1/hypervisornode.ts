@@ -36,7 +36,7 @@ export const nodeStatus = z.object({
     namespace: z.string().max(63).describe('The namespace it had.'),
     name: z.string().max(253).describe('The name it had.'),
     state: z.string().max(32).describe('Its state as the agent reports it: running, paused, stopped ...; unknown while it says nothing of it.'),
-  })).max(512).describe('VMs that are here although the cluster does not know them, or has bound them to another node. They keep running. The annotation strato.dev/adopt-orphan with the uid gives one to the VirtualMachine of its name; strato.dev/discard-orphan ends one for good.').optional(),
+  })).max(512).describe('VMs that are here although the cluster does not know them, or has bound them to another node. They keep running. The annotation strato.dev/adopt-orphan with the uid gives one to the VirtualMachine of its name; strato.dev/discard-orphan ends one for good, with all disks but those with deletionPolicy Retain.').optional(),
   orphanDisks: z.array(z.object({
     uid: z.string().max(64).describe('The uid under which the node keeps it.'),
     namespace: z.string().max(253).describe('The namespace that it is for, as the node says.'),

@@ -4,6 +4,7 @@ import { isReason } from '#crds/v1alpha1/reasons.ts';
 import type { ImageStatus, VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import { type DesiredImage, desireDigest } from '#crds/wire/desired.ts';
 import type { ObservedImage } from '#crds/wire/observed.ts';
+import { againstChecksum, againstDigest, claimOf, desiredImage } from './copies.ts';
 
 /** Everything that a decision about one image rests on. */
 export type ImageFacts = {
@@ -30,16 +31,12 @@ export type ImageDecision = { status?: ImageStatus; finalizer?: 'add' | 'remove'
  */
 export const decide = (facts: ImageFacts, now: Date): ImageDecision => {
   const { image, users, connected, reports } = facts;
-  const { metadata, spec, status: old } = image;
+  const { metadata, status: old } = image;
   const deleting = metadata.deletionTimestamp !== undefined;
   const finalized = metadata.finalizers.includes(imageFinalizer);
   if (deleting && facts.usedBy.length === 0) return { ...(finalized ? { finalizer: 'remove' as const } : {}), tell: new Map(), drop: facts.holders };
   const importer = chooseImporter(facts);
-  const { checksum, checksumUrl, format, source: { http: { url, mirrors } } } = spec;
-  const first: DesiredImage = {
-    kind: 'image', uid: metadata.uid, namespace: metadata.namespace, name: metadata.name, generation: metadata.generation, url, format,
-    ...(mirrors === undefined ? {} : { mirrors }), ...(checksum === undefined ? {} : { checksum }), ...(checksumUrl === undefined ? {} : { checksumUrl }),
-  };
+  const first = desiredImage(image);
   const answer = importer === undefined ? undefined : reports.get(importer);
   // Of this very desire: what a node holds from before was perhaps asked for by nobody.
   const digest = old.digest ?? (answer?.digest === desireDigest(first) ? claimOf(answer) : undefined);
@@ -50,15 +47,6 @@ export const decide = (facts: ImageFacts, now: Date): ImageDecision => {
   // Once it is being deleted the API server takes no finalizer more.
   const claims = facts.usedBy.length > 0 && !finalized && !deleting;
   return { ...(claims ? { finalizer: 'add' as const } : {}), status: statusOf(facts, importer, desire, now), tell: new Map(told.map((node) => [node, desire])), drop: [] };
-};
-
-/** The content that a node says it has. */
-const claimOf = ({ state, content }: ObservedImage): string | undefined => (state === 'ready' ? content?.digest : undefined);
-
-/** A claim that is against the checksum of the spec. Of a sha512 nothing can be said here: the node compares it. */
-const againstChecksum = ({ spec: { checksum } }: VirtualMachineImage, report: ObservedImage | undefined): boolean => {
-  const claim = report && claimOf(report);
-  return claim !== undefined && checksum?.startsWith('sha256:') === true && claim !== checksum;
 };
 
 const chooseImporter = ({ image, users, connected, reports }: ImageFacts): string | undefined => {
@@ -81,11 +69,7 @@ const namedRefusals = 3;
 
 /** Nodes that report other bytes than those that this image is, although they were told. */
 const refusalsOf = ({ image, reports }: ImageFacts, desire: DesiredImage): Verdict[] => {
-  const refused = [...reports].filter(([, report]) => {
-    const claim = claimOf(report);
-    const other = desire.digest !== undefined && claim !== undefined && claim !== desire.digest && report.digest === desireDigest(desire);
-    return other || againstChecksum(image, report);
-  }).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  const refused = [...reports].filter(([, report]) => againstDigest(desire, report) || againstChecksum(image, report)).toSorted(([a], [b]) => (a < b ? -1 : 1));
   if (refused.length === 0) return [];
   const named = refused.slice(0, namedRefusals).map(([node, report]) => `${node} reports ${claimOf(report)}`).join(', ');
   const more = refused.length > namedRefusals ? ` and ${refused.length - namedRefusals} more` : '';

@@ -9,8 +9,8 @@ import { desireOf } from './desire.ts';
 import type { VmFacts } from './facts.ts';
 import type { Holder } from './holders.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
-import { boardOf, skillsOf } from './needs.ts';
-import { type Candidate, place } from './place.ts';
+import { skillsOf } from './needs.ts';
+import type { Candidate } from './place.ts';
 
 const now = new Date('2030-01-02T03:04:05Z');
 const uid = '11111111-2222-4333-8444-555555555555';
@@ -181,7 +181,7 @@ describe('a VM that another node than its own holds', () => {
 
   test('says how to end the copy', () => {
     expect(conditionOf(decide(facts(vm, { holders: [holder('node-7')] }), now).status?.conditions, 'Ready')?.message)
-      .toBe(`bound to node-1 and held by node-7 too: it may run there, and nothing more is told to any of them; to end a copy for good, its disks too: kubectl annotate hvn node-7 --overwrite strato.dev/discard-orphan=${uid}`);
+      .toBe(`bound to node-1 and held by node-7 too: it may run there, and nothing more is told to any of them; to end a copy for good, with all disks but those with deletionPolicy Retain: kubectl annotate hvn node-7 --overwrite strato.dev/discard-orphan=${uid}`);
   });
 
   test('that is deleted is ended on its own', () => {
@@ -331,26 +331,6 @@ describe('a deleted VM', () => {
     const { tell, status } = decide(facts(machine({ metadata: deleted, status: placed.status, spec: { deletionProtection: true } })), now);
     expect(tell.is).toBe('desire');
     expect(conditionOf(status?.conditions, 'DeletionProtected')?.status).toBe('True');
-  });
-});
-
-describe('placement', () => {
-  const need = { board: boardOf(machine().spec, undefined), extraMiB: 32, cpus: 1, memoryMiB: 256, ports: [{ protocol: 'TCP' as const, hostPort: 2222 }] };
-  test.each([
-    ['no node', [], 'NoNodeReady', 'no node has joined'],
-    ['a silent node', [candidate({ connected: false })], 'NoNodeReady', 'not connected'],
-    ['a closed node', [candidate({ schedulable: false })], 'NoNodeReady', 'not schedulable'],
-    ['too little memory', [candidate({ capacity: { cpus: 2, memoryMiB: 300 } })], 'NoNodeFits', '300Mi is free'],
-    ['too few processors', [candidate({ taken: { cpus: 8, memoryMiB: 0 } })], 'NoNodeFits', '0 are free'],
-    ['a port that another VM has', [candidate({ ports: { min: 1024, max: 65535, used: new Map([['TCP/2222', 'default/b']]) } })], 'ForwardConflict', 'default/b'],
-    ['a port outside of the range', [candidate({ ports: { min: 3000, max: 4000, used: new Map() } })], 'ForwardNotAllowed', '3000-4000'],
-  ])('with %s is refused with the reason and the gap', (_, candidates, reason, words) => {
-    const placement = place(need, candidates);
-    expect(placement).toMatchObject({ is: 'nowhere', reason, message: expect.stringContaining(words) });
-  });
-
-  test('takes the node with the most memory left', () => {
-    expect(place(need, [candidate({ taken: { cpus: 0, memoryMiB: 4096 } }), candidate({ name: 'node-2' })])).toEqual({ is: 'node', name: 'node-2' });
   });
 });
 

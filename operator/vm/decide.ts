@@ -106,7 +106,7 @@ type Elder = NonNullable<VmFacts['elder']>;
 
 const heldMessage = ({ node, uid, ending }: Elder): string => (ending
   ? `node ${node} is still ending the VM that had this name, uid ${uid}`
-  : `node ${node} holds a VM of this name, uid ${uid}, that the cluster does not know; to take it over as it is: kubectl annotate hvn ${node} --overwrite ${adoptOrphanAnnotation}=${uid}; to end it for good, its disks too: ${discardOrphanAnnotation}=${uid}`);
+  : `node ${node} holds a VM of this name, uid ${uid}, that the cluster does not know; to take it over as it is: kubectl annotate hvn ${node} --overwrite ${adoptOrphanAnnotation}=${uid}; to end it for good, with all disks but those with deletionPolicy Retain: ${discardOrphanAnnotation}=${uid}`);
 
 const forget = (node: string): string => `if that node is gone for good: kubectl delete hvn ${node}`;
 
@@ -127,7 +127,7 @@ const heldTwice = (facts: VmFacts, now: Date): Decision => {
   const { nodeName } = facts.vm.status;
   const names = facts.holders.map(({ node, ending }) => (ending ? `${node} (which is ending it)` : node)).join(', ');
   const copy = facts.holders.find(({ ending }) => !ending);
-  const remedy = copy ? `; to end a copy for good, its disks too: kubectl annotate hvn ${copy.node} --overwrite ${discardOrphanAnnotation}=${machineUidOf(facts.vm)}` : '';
+  const remedy = copy ? `; to end a copy for good, with all disks but those with deletionPolicy Retain: kubectl annotate hvn ${copy.node} --overwrite ${discardOrphanAnnotation}=${machineUidOf(facts.vm)}` : '';
   const message = `${nodeName === undefined ? `held by ${names}` : `bound to ${nodeName} and held by ${names} too`}: it may run there, and nothing more is told to any of them${remedy}`;
   const standing: Standing = { phase: 'Unknown', ready: 'Unknown', reason: 'HeldElsewhere', message, progress: 'stalled' };
   const verdicts = nodeName === undefined ? notScheduled('HeldElsewhere', message) : linkVerdicts(facts);

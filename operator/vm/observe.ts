@@ -9,11 +9,13 @@ import type { NodeFacts, ObservedImage } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
 import { type Claim, claimsOf } from '../disk/claims.ts';
 import { standsFor, unrecordedOf } from '../disk/unrecorded.ts';
+import { copyRefused } from '../image/copies.ts';
 import { candidates, type NodeSources } from './candidates.ts';
 import type { ImageFact, VmFacts } from './facts.ts';
 import { elderOf, holdersOf } from './holders.ts';
 import { machineUidOf } from './identity.ts';
-import { usesImage } from './images.ts';
+import { disksToMake, usesImage } from './images.ts';
+import type { Candidate } from './place.ts';
 
 /** Where the facts about VMs come from. */
 export type VmSources = NodeSources & {
@@ -58,6 +60,15 @@ const unheardOf = (names: readonly string[], { fleet, historyWentBack }: VmSourc
   return node === undefined ? {} : { unheard: { node, forLong } };
 };
 
+/** A node whose copy of an image is not used takes no VM that needs it. */
+const refusedCopy = (node: string, toFetch: readonly VirtualMachineImage[], { fleet }: Pick<VmSources, 'fleet'>): Pick<Candidate, 'refuses'> => {
+  for (const image of toFetch) {
+    const refused = copyRefused(image, fleet.imageReport(node, image.metadata.uid));
+    if (refused) return { refuses: { reason: refused.reason, message: `its copy of an image is not used: ${refused.message}; look at its agent` } };
+  }
+  return {};
+};
+
 /** What can not be read is not nothing: a VM without a node waits for it. */
 const unreadClaims = (namespace: string, name: string, { all }: VmSources['disks']): Claim[] => all().flatMap((held): Claim[] => {
   const { vmName = name } = standsFor(held);
@@ -92,10 +103,13 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const names = nodes.all().map(({ meta }) => meta.name);
   const wanted = vm.spec.disks.flatMap((disk) => images.get(`${namespace}/${imageOf(disk)}`) ?? [])
     .filter(({ metadata: image }) => usesImage(vm, { ...image, deleting: image.deletionTimestamp !== undefined }));
+  const kept = keptFacts(vm, sources);
+  const needed = new Set(disksToMake({ vm, claims: kept.claims }).map(imageOf));
+  const toFetch = wanted.filter(({ metadata: image }) => needed.has(image.name));
   return {
     vm,
     clusterId: sources.clusterId,
-    candidates: nodeName === undefined ? candidates(sources) : [],
+    candidates: nodeName === undefined ? candidates(sources).map((each) => ({ ...each, ...refusedCopy(each.name, toFetch, sources) })) : [],
     link: nodeName === undefined ? 'joining' : fleet.link(nodeName),
     ...(nodeName === undefined ? {} : refusalOf(fleet.troubles(nodeName))),
     ...(oversize ? { oversize } : {}),
@@ -104,7 +118,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),
     endedForEver: nodeName !== undefined && fleet.isEndedForEver(nodeName, uid),
     images: new Map(wanted.map((image) => [image.metadata.name, imageFact(image, nodeName === undefined ? undefined : fleet.imageReport(nodeName, image.metadata.uid), nodeName)])),
-    ...keptFacts(vm, sources),
+    ...kept,
     holders: holdersOf(uid, sources).filter(({ node }) => node !== nodeName),
     ...(elder ? { elder } : {}),
     ...(nodeName === undefined && sources.inherited(vm.metadata.uid) ? unheardOf(names, sources) : {}),

@@ -10,6 +10,8 @@ export type Candidate = {
   schedulable: boolean;
   /** A fault that keeps new VMs away, for instance a ledger that can't be read. */
   trouble?: string;
+  /** Why its copy of an image that the VM needs is not used. */
+  refuses?: { reason: Reason; message: string };
   accelerator: 'kvm' | 'hvf' | 'tcg';
   skills: Skills;
   capacity: { cpus: number; memoryMiB: number };
@@ -24,9 +26,10 @@ export type Need = { board: Board; cpus: number; memoryMiB: number; extraMiB: nu
 /** Where a VM goes, or why nowhere. */
 export type Placement = { is: 'node'; name: string } | { is: 'nowhere'; reason: Reason; message: string };
 
-type Refusal = { node: string; rule: 'disconnected' | 'unschedulable' | 'trouble' | 'board' | 'cpu' | 'memory' | 'ports'; by: number; text: string; conflict?: boolean };
+/** Why a node is not taken. `by`: which share of what was asked for is missing there; 0 when there is room, and Infinity when room would not help. */
+type Refusal = { node: string; rule: 'disconnected' | 'unschedulable' | 'trouble' | 'board' | 'room' | 'ports' | 'image'; by: number; text: string; reason?: Reason };
 
-/** Chooses the node with the most memory left, names break ties; a refusal names the best node's gap. */
+/** Chooses the node with the most memory left, names break ties; a refusal names the node that lacks the smallest share. */
 export const place = (need: Need, candidates: readonly Candidate[]): Placement => {
   const judged = candidates.map((candidate) => ({ candidate, refusal: refuse(need, candidate) }));
   const fitting = judged.filter(({ refusal }) => refusal === undefined).map(({ candidate }) => candidate);
@@ -46,12 +49,16 @@ const refuse = (need: Need, node: Candidate): Refusal | undefined => {
   const lack = lackOf(need.board, node.skills);
   if (lack !== undefined) return no('board', Infinity, lack);
   const wantMiB = memoryOnNodeMiB(need.memoryMiB, need.cpus, node.accelerator) + need.extraMiB;
-  const memoryGap = wantMiB - freeMemory(node);
-  if (memoryGap > 0) return no('memory', memoryGap, `needs ${fromMiB(wantMiB)} of memory with overhead and ${fromMiB(Math.max(0, freeMemory(node)))} is free`);
-  const freeCpus = node.capacity.cpus * cpuOvercommit - node.taken.cpus;
-  if (need.cpus > freeCpus) return no('cpu', need.cpus - freeCpus, `needs ${need.cpus} vCPUs and ${Math.max(0, freeCpus)} are free`);
+  const freeMiB = Math.max(0, freeMemory(node));
+  const freeCpus = Math.max(0, node.capacity.cpus * cpuOvercommit - node.taken.cpus);
+  const short = [
+    ...(wantMiB > freeMiB ? [{ by: 1 - freeMiB / wantMiB, text: `needs ${fromMiB(wantMiB)} of memory with overhead and ${fromMiB(freeMiB)} is free` }] : []),
+    ...(need.cpus > freeCpus ? [{ by: 1 - freeCpus / need.cpus, text: `needs ${need.cpus} vCPUs and ${freeCpus} are free` }] : []),
+  ];
+  if (short.length > 0) return no('room', Math.max(...short.map(({ by }) => by)), short.map(({ text }) => text).join('; '));
   const port = need.ports.map((each) => portTrouble(each, node)).find((text) => text !== undefined);
-  return port === undefined ? undefined : { ...no('ports', 1, port.message), conflict: port.reason === 'ForwardConflict' };
+  if (port) return { ...no('ports', 0, port.message), reason: port.reason };
+  return node.refuses && { ...no('image', 0, node.refuses.message), reason: node.refuses.reason };
 };
 
 /** Why a port can't be forwarded on a node; undefined when it can. */
@@ -70,6 +77,6 @@ const explain = (refusals: readonly Refusal[]): Placement => {
     const each = refusals.map(({ node, text }) => `${node} ${text}`).slice(0, 5).join('; ');
     return { is: 'nowhere', reason: 'NoNodeReady', message: refusals.length === 0 ? 'no node has joined yet' : each };
   }
-  const reason: Reason = ready.every(({ rule }) => rule === 'ports') ? (closest.conflict ? 'ForwardConflict' : 'ForwardNotAllowed') : 'NoNodeFits';
+  const reason = (ready.every(({ rule }) => rule === closest.rule) ? closest.reason : undefined) ?? 'NoNodeFits';
   return { is: 'nowhere', reason, message: `closest of ${ready.length} ready nodes is ${closest.node}: ${closest.text}` };
 };
