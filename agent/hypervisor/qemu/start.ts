@@ -88,14 +88,13 @@ const greeted = async (house: House, { uid, startId }: MachineSpec, launcher: La
     if (end?.code === lockedExit) throw new Fault('AlreadyRunning', `VM ${uid}: another process has its lock; it is not started a second time`);
     if (end) throw new Fault('StartFailed', `QEMU ended before the guest ran: ${await saidBy(house, uid, startId)}`);
     answers = await recordsEvents(house.paths, uid, startId);
-    if (!answers) await news.next(lookAgainMs, signal);
+    if (!answers) await news.next(signal);
   }
 };
 
-/** For what inotify(7) does not tell. Fifty machines that are started at once must not be looked at all the time. */
-const lookAgainMs = 1_000;
+// Fifty machines that are started at once must not be looked at all the time; where inotify(7) has no watch left, there is nothing else.
+const lookAgainMs = { watched: 1_000, unwatched: 50 };
 
-/** Without it there are the looks that nobody told to make. */
 const tried = (open: () => FSWatcher): FSWatcher | undefined => {
   try {
     return open();
@@ -104,8 +103,8 @@ const tried = (open: () => FSWatcher): FSWatcher | undefined => {
   }
 };
 
-/** Waits for changes of a file, by its directory: the file may not be there yet. */
-const newsOf = (directory: string, file: string): Disposable & { tell: () => void; next: (atMostMs: number, signal: AbortSignal) => Promise<void> } => {
+/** Waits for changes of a file, by its directory since the file may not be there yet; or until it is time to look anyway. */
+const newsOf = (directory: string, file: string): Disposable & { tell: () => void; next: (signal: AbortSignal) => Promise<void> } => {
   let came = false;
   let wake = (): void => {};
   const tell = (): void => {
@@ -115,11 +114,11 @@ const newsOf = (directory: string, file: string): Disposable & { tell: () => voi
   const watcher = tried(() => watch(directory, { persistent: false }, (_, name) => { if (name === file || name === null) tell(); }).on('error', tell));
   return {
     tell,
-    next: async (atMostMs, signal) => {
+    next: async (signal) => {
       if (!came) {
         const { promise, resolve } = Promise.withResolvers<void>();
         wake = () => resolve();
-        const timer = setTimeout(wake, atMostMs);
+        const timer = setTimeout(wake, watcher ? lookAgainMs.watched : lookAgainMs.unwatched);
         signal.addEventListener('abort', wake, { once: true });
         await promise;
         signal.removeEventListener('abort', wake);
