@@ -22,7 +22,8 @@ export type Folders = { stateDir: string; imageCacheDir: string; socketDir: stri
  *     seed.img                  cloud-init NoCloud seed
  *     serial.log, serial.in     record of the serial console since power-on; FIFO of its input (serial.out is /dev/null)
  *     runs/STARTID/             one start: start.json, events, exit, stderr
- *   stateDir/kept/KEPT/         root 0700; NAME.qcow2 and NAME.base of a disk that has outlived its VM, under a uid of its own
+ *   stateDir/kept/KEPT/         root 0700; NAME.qcow2 and NAME.base of a disk that has outlived its VM, under a uid of its own;
+ *                               owner.json: its ledger entry as it is once it is kept, should that be damaged
  *   socketDir/UID/              qmp.sock, tools.sock, qga.sock, vnc.sock (short: Unix socket paths end at 107 bytes)
  */
 export const paths = (folders: Folders) => {
@@ -38,6 +39,7 @@ export const paths = (folders: Folders) => {
     quarantine: join(folders.stateDir, 'quarantine'),
     vms: join(folders.stateDir, 'vms'),
     kept: join(folders.stateDir, 'kept'),
+    keptRecord: (kept: string) => join(folders.stateDir, 'kept', kept, 'owner.json'),
     vm,
     lock: (uid: string) => join(vm(uid), 'lock'),
     disks: (uid: string) => join(vm(uid), 'disks'),

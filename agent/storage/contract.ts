@@ -118,8 +118,9 @@ export const storageContract = (name: string, make: () => Promise<StorageBench>)
     });
 
     const kept = '00000000-0000-4000-8000-0000000000d1';
+    const record = 'whose it is';
     test('a disk that is kept is out of its VM and outlives it; another VM gets the same one, after a restart too, and it may all be done twice', async () => {
-      const place = { uid, name: 'data', kept };
+      const place = { uid, name: 'data', kept, record };
       expect(await bench.storage.keep(place, signal)).toEqual({ is: 'absent' });
       const made = await bench.storage.create(spec({ name: 'data', image: bench.image, sizeMiB: 300 }), signal);
       await bench.storage.create(spec({ image: bench.image }), signal);
@@ -133,16 +134,16 @@ export const storageContract = (name: string, make: () => Promise<StorageBench>)
     test('a kept disk that is nowhere is never made anew; one in two places is left in both', async () => {
       await expect(bench.storage.takeBack({ uid, name: 'data', kept, unixId: bench.unixId }, signal)).rejects.toMatchObject({ code: 'DiskMissing', retry: 'never' });
       await bench.storage.create(spec({ name: 'data', sizeMiB: 10 }), signal);
-      await bench.storage.keep({ uid, name: 'data', kept }, signal);
+      await bench.storage.keep({ uid, name: 'data', kept, record }, signal);
       await bench.storage.create(spec({ name: 'data', sizeMiB: 20 }), signal);
-      await expect(bench.storage.keep({ uid, name: 'data', kept }, signal)).rejects.toMatchObject({ code: 'DiskConflict' });
+      await expect(bench.storage.keep({ uid, name: 'data', kept, record }, signal)).rejects.toMatchObject({ code: 'DiskConflict' });
       await expect(bench.storage.takeBack({ uid, name: 'data', kept, unixId: bench.unixId }, signal)).rejects.toMatchObject({ code: 'DiskConflict' });
       expect(await bench.storage.observe(uid, 'data', signal)).toMatchObject({ sizeMiB: 20 });
     });
 
     test('a kept disk is removed, which may be done twice', async () => {
       await bench.storage.create(spec({ name: 'data', image: bench.image }), signal);
-      await bench.storage.keep({ uid, name: 'data', kept }, signal);
+      await bench.storage.keep({ uid, name: 'data', kept, record }, signal);
       await bench.storage.removeKept(kept, signal);
       await bench.storage.removeKept(kept, signal);
       await expect(bench.storage.takeBack({ uid, name: 'data', kept, unixId: bench.unixId }, signal)).rejects.toMatchObject({ code: 'DiskMissing' });

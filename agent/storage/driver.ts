@@ -46,9 +46,10 @@ export type Storage = {
   drop: (uid: string, name: string, signal: AbortSignal) => Promise<void>;
   /**
    * Puts a disk that no process has aside under a uid of its own, out of the directory of its VM; its base goes with it. Says what is there
-   * now; `sizeMiB` is undefined when its header can not be read. Faults: DiskConflict (both places have one), StorageFailed.
+   * now; `sizeMiB` is undefined when its header can not be read. `record` tells whose it is, and is kept beside it. Faults: DiskConflict (both
+   * places have one), StorageFailed.
    */
-  keep: (place: KeptPlace, signal: AbortSignal) => Promise<{ is: 'kept'; sizeMiB: number | undefined } | { is: 'absent' }>;
+  keep: (place: KeptPlace & { record: string }, signal: AbortSignal) => Promise<{ is: 'kept'; sizeMiB: number | undefined } | { is: 'absent' }>;
   /** Gives a disk that was put aside to a VM. Faults: DiskMissing (it is in neither place), DiskConflict, StorageFailed. */
   takeBack: (place: KeptPlace & { unixId: number }, signal: AbortSignal) => Promise<ReadyDisk>;
   /** Removes a disk that was put aside. */

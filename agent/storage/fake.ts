@@ -9,7 +9,7 @@ export type StorageVerb = 'observe' | 'create' | 'keep' | 'takeBack' | 'removeKe
 export type DiskWorld = Map<string, VmFiles>;
 
 /** Disks that were put aside, by the uid that they are kept under. */
-export type KeptWorld = Map<string, { name: string; file: DiskFile }>;
+export type KeptWorld = Map<string, { name: string; file: DiskFile; record: string }>;
 
 type DiskFile = { sizeMiB: number; image?: string };
 
@@ -76,7 +76,7 @@ export const makeFakeStorage = (world: DiskWorld = new Map(), kept: KeptWorld = 
       if (here && there) throw new Fault('DiskConflict', `disk ${place.name} is in two places`);
       const file = here ?? there?.file;
       if (!file) return { is: 'absent' };
-      kept.set(place.kept, { name: place.name, file });
+      kept.set(place.kept, { name: place.name, file, record: place.record });
       world.get(place.uid)?.disks.delete(place.name);
       return { is: 'kept', sizeMiB: file.sizeMiB };
     },

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { copyFileSync, linkSync } from 'node:fs';
 import { access, chmod, link, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -107,6 +108,24 @@ describe('disks as files', () => {
       expect({ made: await it.storage.observe(uid, `d${round}`, signal), ino: await inode() }).toEqual(first);
     }
     expect((await readdir(at('disks'))).filter((name) => name.endsWith('.new'))).toEqual([]);
+  });
+
+  test('the base of a disk that another agent made meanwhile is not replaced: the disk would be another one', async () => {
+    const theirs = { ...it.image, file: join(it.folder, 'another.qcow2') };
+    await run('qemu-img', ['create', '-q', '-f', 'qcow2', theirs.file, '64M']);
+    const twin = '00000000-0000-4000-8000-00000000000b';
+    await it.storage.create({ ...spec({ image: theirs }), uid: twin }, signal);
+    const frozen = {
+      ...it.image,
+      // Asked for between the look at the disk and the link to its image: there another agent goes by.
+      get file() {
+        copyFileSync(join(it.paths.disks(twin), 'root.qcow2'), at('disks/root.qcow2'));
+        linkSync(theirs.file, at('disks/root.base'));
+        return it.image.file;
+      },
+    };
+    expect(await it.storage.create(spec({ image: frozen }), signal)).toMatchObject({ is: 'ready' });
+    expect((await stat(at('disks/root.base'))).ino).toBe((await stat(theirs.file)).ino);
   });
 
   test('a lock that exists keeps its inode', async () => {

@@ -5,7 +5,7 @@ import type { Paths } from '../host/paths.ts';
 import { parseQcow2 } from '../image/inspect/qcow2.ts';
 import { ensureVmDirectory, removeVmDirectory, spaceOf } from './directory.ts';
 import type { DiskPlace, DiskSight, DiskSpec, KeptPlace, ReadyDisk, Storage } from './driver.ts';
-import { errnoOf, makeWhole, syncDirectory, writeWhole } from './durable.ts';
+import { errnoOf, isThere, makeWhole, syncDirectory, writeWhole } from './durable.ts';
 import { growDisk } from './grow.ts';
 import { readHeader } from './header.ts';
 import { makeKeptFiles } from './kept.ts';
@@ -55,7 +55,7 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
     const sizeMiB = sizeOf(disk);
     await ensureVmDirectory(paths, uid, unixId);
     signal.throwIfAborted();
-    if (image) await linkImage(image.file, base(uid, name), log);
+    if (image) await linkImage(image.file, base(uid, name), () => isThere(overlay(uid, name)), log);
     const content = emptyQcow2(sizeMiB * mebibyte, image && baseName(name));
     const made = await makeWhole(overlay(uid, name), { mode: 0o600, uid: unixId, gid: unixId }, async (handle) => {
       await handle.truncate(content.fileBytes);
@@ -95,7 +95,7 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
     });
   };
 
-  const keep = async (place: KeptPlace): ReturnType<Storage['keep']> => {
+  const keep = async (place: KeptPlace & { record: string }): ReturnType<Storage['keep']> => {
     if (!(await aside.keep(place))) return { is: 'absent' };
     const found = await readHeader(`${paths.kept}/${place.kept}/${place.name}.qcow2`);
     let sizeMiB: number | undefined;

@@ -1,10 +1,14 @@
 import { execFile } from 'node:child_process';
-import { chmod, link, lstat, mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, link, lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { makeBedDisk } from '#hack/bed/disk.ts';
 import { paths as pathsOf } from '../host/paths.ts';
+import { writeEntry } from '../vm/entry.ts';
+import { openLedger } from '../vm/ledger.ts';
+import { makeFileShelf } from '../vm/shelf.ts';
 import { makeFileStorage } from './files.ts';
 
 const run = promisify(execFile);
@@ -17,7 +21,11 @@ describe('the files of a disk that outlives its VM', () => {
   let paths: ReturnType<typeof pathsOf>;
   let image: string;
   const storage = () => makeFileStorage({ paths, log: { info: () => {}, warn: () => {} } });
-  const place = { uid, name: 'data', kept };
+  const record = writeEntry({
+    kind: 'disk', uid: kept, order: { leaderEpoch: 1, revision: 1 }, ending: false, sizeMiB: 100, moving: null,
+    owner: { namespace: 'default', namespaceUid: other, vm: 'web', vmUid: uid, disk: 'data' },
+  });
+  const place = { uid, name: 'data', kept, record };
   const inVm = (name: string, of: string = uid) => join(paths.disks(of), name);
   const aside = (name: string) => join(paths.kept, kept, name);
   const holds = async (file: string, byte: number) => run('qemu-io', ['-f', 'qcow2', '-r', '-c', `read -P ${byte} 3M 1M`, file]);
@@ -39,7 +47,7 @@ describe('the files of a disk that outlives its VM', () => {
     const [overlay, base] = [await stat(inVm('data.qcow2')), await stat(inVm('data.base'))];
     await storage().keep(place, signal);
     await storage().remove(uid, signal);
-    expect((await readdir(join(paths.kept, kept))).toSorted()).toEqual(['data.base', 'data.qcow2']);
+    expect((await readdir(join(paths.kept, kept))).toSorted()).toEqual(['data.base', 'data.qcow2', 'owner.json']);
     expect([(await stat(aside('data.qcow2'))).ino, (await stat(aside('data.base'))).ino]).toEqual([overlay.ino, base.ino]);
     expect([(await lstat(paths.kept)).mode & 0o777, (await lstat(aside('data.qcow2'))).uid]).toEqual([0o700, 0]);
     await holds(aside('data.qcow2'), 7);
@@ -89,8 +97,58 @@ describe('the files of a disk that outlives its VM', () => {
     expect([(await readdir(paths.disks(other))).toSorted(), await readdir(paths.kept)]).toEqual([['data.base', 'data.qcow2'], []]);
   });
 
+  const recalled = async () => {
+    const ledger = await openLedger(makeFileShelf(paths, true), { min: 200_000, max: 200_001 });
+    return { disks: ledger.disks().map((disk) => disk.uid), troubles: ledger.troubles().map(({ reason }) => reason) };
+  };
+  const keptAlone = async () => {
+    await storage().keep(place, signal);
+    await storage().remove(uid, signal);
+  };
+  const known = { disks: [kept], troubles: [] };
+  const unknown = { disks: [], troubles: ['UnknownDisk'] };
+
+  test('are known again by what lies beside them, when the ledger has lost them', async () => {
+    await keptAlone();
+    expect([await readFile(paths.keptRecord(kept), 'utf8'), (await lstat(paths.keptRecord(kept))).mode & 0o777]).toEqual([record, 0o600]);
+    for (const text of [undefined, 'damaged']) {
+      if (text !== undefined) await writeFile(join(paths.ledger, `${kept}.json`), text);
+      expect(await recalled()).toEqual(known);
+    }
+    await rm(paths.keptRecord(kept));
+    expect(await recalled()).toEqual(known);
+  });
+
+  test('are kept on a full disk too, without a word beside them', async () => {
+    await using disk = await makeBedDisk(32);
+    paths = pathsOf({ stateDir: join(disk.directory, 'state'), imageCacheDir: join(folder, 'images'), socketDir: join(folder, 'run') });
+    await storage().create({ uid, name: 'data', unixId, sizeMiB: 100 }, signal);
+    await mkdir(join(paths.kept, kept), { recursive: true, mode: 0o700 });
+    await disk.fill();
+    // Some blocks of 1 KiB are left.
+    expect(await storage().keep({ ...place, record: record.padEnd(16_384) }, signal)).toEqual({ is: 'kept', sizeMiB: 100 });
+    expect(await readdir(join(paths.kept, kept))).toEqual(['data.qcow2']);
+  });
+
+  test.each<[string, () => Promise<void>]>([
+    ['is another user\'s', async () => chown(paths.keptRecord(kept), otherId, otherId)],
+    ['others can write', async () => chmod(paths.keptRecord(kept), 0o666)],
+    ['is a link', async () => {
+      await rename(paths.keptRecord(kept), join(folder, 'elsewhere'));
+      await symlink(join(folder, 'elsewhere'), paths.keptRecord(kept));
+    }],
+    ['was changed', async () => writeFile(paths.keptRecord(kept), record.replace('"vm":"web"', '"vm":"mail"'))],
+    ['speaks of another place', async () => writeFile(paths.keptRecord(kept), record.replaceAll(kept, other))],
+    ['speaks of another disk', async () => rename(aside('data.qcow2'), aside('root.qcow2'))],
+    ['is not there', async () => rm(paths.keptRecord(kept))],
+  ])('are nobody\'s when that %s', async (_how, spoil) => {
+    await keptAlone();
+    await spoil();
+    expect(await recalled()).toEqual(unknown);
+  });
+
   test.each(['..', '../../etc', '', `${uid}/../x`])('%j is no uid and leads nowhere', async (bad) => {
-    await expect(storage().keep({ uid, name: 'data', kept: bad }, signal)).rejects.toMatchObject({ code: 'StorageFailed', retry: 'never' });
+    await expect(storage().keep({ ...place, kept: bad }, signal)).rejects.toMatchObject({ code: 'StorageFailed', retry: 'never' });
     await expect(storage().removeKept(bad, signal)).rejects.toMatchObject({ code: 'StorageFailed', retry: 'never' });
   });
 });

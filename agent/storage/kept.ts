@@ -5,7 +5,9 @@ import { uid as uidForm } from '#crds/wire/desired.ts';
 import type { Paths } from '../host/paths.ts';
 import { ensureVmDirectory } from './directory.ts';
 import type { KeptPlace } from './driver.ts';
-import { errnoOf, isThere, syncDirectory } from './durable.ts';
+import { errnoOf, isThere, syncDirectory, writeWhole } from './durable.ts';
+
+const rootOnly = { mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 
 type Files = { folder: string; overlay: string; base: string };
 
@@ -42,15 +44,16 @@ export const makeKeptFiles = (paths: Paths) => {
 
   return {
     /** Whether it is kept now. */
-    keep: async ({ uid, name, kept }: KeptPlace): Promise<boolean> => {
+    keep: async ({ uid, name, kept, record }: KeptPlace & { record: string }): Promise<boolean> => {
       const to = aside(kept, name);
       await mkdir(paths.kept, { recursive: true, mode: 0o700 });
       await mkdir(to.folder, { recursive: true, mode: 0o700 });
       await syncDirectory(paths.kept);
+      await tell(paths.keptRecord(kept), record);
       const moved = await move(name, inVm(uid, name), to);
       if (!moved) await remove(paths, kept);
       // The Unix user of the VM is another's soon.
-      else await give(to.overlay, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
+      else await give(to.overlay, rootOnly.uid, rootOnly.gid);
       return moved;
     },
     /** Whether the VM has it now. */
@@ -71,7 +74,7 @@ const folderOf = (paths: Paths, kept: string): string => {
   throw new Fault('StorageFailed', `${JSON.stringify(kept)} is not a uid; no path is made from it`, { retry: 'never' });
 };
 
-/** The overlay goes first: a base without one is what a half-made removal leaves. */
+/** The overlay goes first: what is there without one is what a half-made removal leaves. */
 const remove = async (paths: Paths, kept: string): Promise<void> => {
   const folder = folderOf(paths, kept);
   const names = await readdir(folder).catch((thrown: unknown) => {
@@ -79,9 +82,19 @@ const remove = async (paths: Paths, kept: string): Promise<void> => {
     return undefined;
   });
   if (names === undefined) return;
-  for (const name of names.toSorted((a, b) => Number(a.endsWith('.base')) - Number(b.endsWith('.base')))) await rm(`${folder}/${name}`, { force: true });
+  for (const name of names.toSorted((a, b) => Number(b.endsWith('.qcow2')) - Number(a.endsWith('.qcow2')))) await rm(`${folder}/${name}`, { force: true });
   await rmdir(folder);
   await syncDirectory(paths.kept);
+};
+
+/** Whose the disk is, beside it. On a full disk it is kept without: the ledger has room of its own, and says so too. */
+const tell = async (file: string, record: string): Promise<void> => {
+  try {
+    await writeWhole(file, rootOnly, (handle) => handle.writeFile(record));
+  } catch (thrown) {
+    if (errnoOf(thrown) !== 'ENOSPC' && errnoOf(thrown) !== 'EDQUOT') throw thrown;
+    await rm(`${file}.new`, { force: true });
+  }
 };
 
 const give = async (file: string, user: number, group: number): Promise<void> => {

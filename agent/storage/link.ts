@@ -10,9 +10,10 @@ const rootId = (): number => process.getuid?.() ?? 0;
 
 /**
  * Gives a VM an image under a name in its own directory. A link to the image that is there already stays; any other file, what a
- * half-made attempt left behind, is replaced. Who calls makes the name durable. Without hard links (another file system) it is copied.
+ * half-made attempt left behind, is replaced, unless it is used by now. Who calls makes the name durable. Without hard links (another file
+ * system) it is copied.
  */
-export const linkImage = async (image: string, target: string, log: LinkLog): Promise<void> => {
+export const linkImage = async (image: string, target: string, isUsed: () => Promise<boolean>, log: LinkLog): Promise<void> => {
   if (await linked(image, target)) return;
   const attempt = `${target}.${randomUUID()}.new`;
   try {
@@ -22,7 +23,8 @@ export const linkImage = async (image: string, target: string, log: LinkLog): Pr
       log.warn({ image, target, code }, 'the image can not be linked into the directory of the VM: it is copied, which takes time and space');
       await copyWhole(image, attempt);
     });
-    await rename(attempt, target);
+    // An agent that was frozen before this, and goes on after another one took over, takes no disk its base away.
+    if (!(await isUsed())) await rename(attempt, target);
   } finally {
     // rename(2) does nothing when both names are links to one file.
     await rm(attempt, { force: true });

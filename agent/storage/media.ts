@@ -34,7 +34,7 @@ export const makeMedia = (paths: Paths, log: LinkLog) => {
     }),
     insert: async ({ uid, name, imageUid, image, unixId }: DriveMedium): Promise<ReadyDisk> => {
       await ensureVmDirectory(paths, uid, unixId);
-      await linkImage(image.file, `${paths.vm(uid)}/${paths.mediumFile(name, imageUid)}`, log);
+      await linkImage(image.file, `${paths.vm(uid)}/${paths.mediumFile(name, imageUid)}`, async () => false, log);
       await syncDirectory(paths.disks(uid));
       return { is: 'ready', file: paths.mediumFile(name, imageUid), format: 'qcow2', sizeMiB: image.virtualSizeMiB };
     },

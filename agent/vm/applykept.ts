@@ -1,6 +1,6 @@
 import { Fault } from '#crds/kit/fault.ts';
 import { maxKeptDisks } from '#crds/wire/kept.ts';
-import type { DiskEntry, VmEntry } from './entry.ts';
+import { type DiskEntry, type VmEntry, writeEntry } from './entry.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { movingOf, ownerOf } from './retain.ts';
 
@@ -12,7 +12,7 @@ export const keepDisk = async (hands: Hands, scratch: Scratch, entry: VmEntry, n
   const { ledger, storage } = hands;
   const { uid } = entry;
   const begun = await beginKeeping(hands, entry, name, signal);
-  const now = begun && (await storage.keep({ uid, name, kept: begun.uid }, signal));
+  const now = begun && (await storage.keep({ uid, name, kept: begun.uid, record: writeEntry({ ...begun, moving: null }) }, signal));
   scratch.places.delete(name);
   await ledger.change(uid, (mine) => (mine.disks.includes(name) ? { ...mine, disks: mine.disks.filter((each) => each !== name) } : mine));
   if (!begun) return;

@@ -33,10 +33,11 @@ export type NodeWorld = { shelf: ShelfWorld; machine: MachineWorld; disks: DiskW
 /** A node that was never used. */
 export const nodeWorld = (): NodeWorld => {
   const disks: DiskWorld = new Map();
+  const kept: KeptWorld = new Map();
   return {
-    shelf: shelfWorld(() => [...disks].map(([uid, { unixId }]) => ({ uid, unixId }))),
+    shelf: shelfWorld(() => [...disks].map(([uid, { unixId }]) => ({ uid, unixId })), () => [...kept].map(([uid, { name, record }]) => ({ uid, files: [`${name}.qcow2`, 'owner.json'], record }))),
     machine: machineWorld(),
-    disks, kept: new Map(), images: makeFakeImageStore(), ms: { now: 1_000 },
+    disks, kept, images: makeFakeImageStore(), ms: { now: 1_000 },
   };
 };
 

@@ -1,5 +1,5 @@
 import { Fault } from '#crds/kit/fault.ts';
-import type { Shelf, ShelfFile } from './shelf.ts';
+import type { KeptFolder, Shelf, ShelfFile } from './shelf.ts';
 
 /** What lies on a pretend node. It outlives the shelf, as files outlive an agent. */
 export type ShelfWorld = {
@@ -10,8 +10,8 @@ export type ShelfWorld = {
   unreadable: Map<string, string>;
   /** The VM directories of the node; give it the keys of a pretend storage. */
   vms: () => readonly { uid: string; unixId: number | undefined }[];
-  /** The folders of kept disks that have files. */
-  kept: Set<string>;
+  /** The folders of kept disks that have files; give it those of a pretend storage. */
+  kept: () => readonly KeptFolder[];
   /** While true no file can be written, unless `ballast` is there to be dropped. */
   full: boolean;
   ballast: boolean;
@@ -25,8 +25,8 @@ export type ShelfWorld = {
 };
 
 /** An empty pretend node. */
-export const shelfWorld = (vms: ShelfWorld['vms'] = () => []): ShelfWorld => ({
-  files: new Map(), ended: new Set(), quarantined: new Set(), unreadable: new Map(), vms, kept: new Set(), full: false, ballast: false, writes: 0,
+export const shelfWorld = (vms: ShelfWorld['vms'] = () => [], kept: ShelfWorld['kept'] = () => []): ShelfWorld => ({
+  files: new Map(), ended: new Set(), quarantined: new Set(), unreadable: new Map(), vms, kept, full: false, ballast: false, writes: 0,
 });
 
 /** A ledger's files in memory, for tests and for simulated agents. */
@@ -41,7 +41,7 @@ export const makeFakeShelf = (world: ShelfWorld = shelfWorld()): Shelf => {
       if (world.broken !== undefined) throw new Fault('LedgerUnreadable', world.broken, { retry: 'never' });
       const readable: ShelfFile[] = [...world.files].filter(([name]) => !world.unreadable.has(name)).map(([name, text]) => ({ name, text }));
       const unreadable: ShelfFile[] = [...world.unreadable].map(([name, why]) => ({ name, unreadable: why }));
-      return { files: [...readable, ...unreadable], ended: [...world.ended], quarantined: [...world.quarantined], vms: world.vms(), kept: [...world.kept] };
+      return { files: [...readable, ...unreadable], ended: [...world.ended], quarantined: [...world.quarantined], vms: world.vms(), kept: world.kept() };
     },
     write: async (name, text) => {
       await room(`writing ${name}`);

@@ -2,6 +2,9 @@ import { z } from 'zod';
 import { messageOf } from '#crds/kit/fault.ts';
 import { ledgerVersion } from './entry.ts';
 
+/** The name of the file of the highest leaderEpoch that was seen. */
+export const leaderFile = 'leader.json';
+
 // One number, in every version so far; a later one may say more.
 const form = z.object({ version: z.int().min(1), leaderEpoch: z.int().min(0) });
 

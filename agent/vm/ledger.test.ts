@@ -164,15 +164,36 @@ describe('the ledger', () => {
     const text = await readFile(new URL('golden/disk-v2.json', import.meta.url), 'utf8');
     const read = readEntry(text);
     const disk = read.is === 'entry' ? read.entry.uid : '';
-    world.kept.add(disk).add(uidOf(7));
+    const folders = [{ uid: disk, files: ['data.qcow2'] }, { uid: uidOf(7), files: ['data.qcow2'] }];
+    world.kept = () => folders;
     world.files.set(`${disk}.json`, text.replace('"size', '"sise'));
     const ledger = await open(world);
     expect(ledger.troubles().map(({ reason }) => reason)).toEqual(['LedgerQuarantined', 'UnknownDisk', 'UnknownDisk']);
     expect(await ledger.doom({ ...tombstone(disk, 5), kind: 'disk' })).toEqual({ is: 'refuse', why: `disk ${disk}: its ledger file is in quarantine/` });
     expect([ledger.held(), ledger.disks()]).toEqual([[], []]);
     world.files.set(`${disk}.json`, text);
-    world.kept.delete(uidOf(7));
+    folders.pop();
     expect([(await open(world)).troubles(), (await open(world)).disks().map(({ uid: kept }) => kept)]).toEqual([[], [disk]]);
+  });
+
+  test('a kept disk whose file can not be put aside, is of a newer build, or can not be written anew is not known by what lies beside it', async () => {
+    const record = await readFile(new URL('golden/disk-v2.json', import.meta.url), 'utf8');
+    const read = readEntry(record);
+    if (read.is !== 'entry' || read.entry.kind !== 'disk') throw new Error('the golden file is no disk');
+    const { uid: disk, owner } = read.entry;
+    const spoilt: [(world: ShelfWorld) => void, string][] = [
+      [(world) => { world.files.set(`${disk}.json`, 'damaged'); world.failing = 'LedgerFailed'; }, 'LedgerQuarantined'],
+      [(world) => { world.files.set(`${disk}.json`, record.replace('"version":2', '"version":3')); }, 'LedgerUnreadable'],
+      [(world) => { world.full = true; }, 'LedgerFull'],
+    ];
+    for (const [spoil, reason] of spoilt) {
+      const world = shelfWorld(() => [], () => [{ uid: disk, files: [`${owner.disk}.qcow2`], record }]);
+      expect((await open(world)).disks()).toEqual([read.entry]);
+      world.files.clear();
+      spoil(world);
+      const ledger = await open(world);
+      expect([ledger.disks(), ledger.troubles().map((trouble) => trouble.reason)]).toEqual([[], expect.arrayContaining([reason, 'UnknownDisk'])]);
+    }
   });
 
   test('a file of a newer build or an unreadable one stays where it is', async () => {

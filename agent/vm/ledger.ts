@@ -1,21 +1,17 @@
-import { Fault, messageOf } from '#crds/kit/fault.ts';
-import { uid as uidForm } from '#crds/wire/desired.ts';
+import { Fault } from '#crds/kit/fault.ts';
 import { type Desire, judgeDesire, judgeTombstone, type Memory, type Tombstone, type Verdict } from '#crds/wire/judge.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import { appliedOf } from './change.ts';
-import { blankVm, type DiskEntry, type Entry, heldOf, readEntry, rememberedOf, strangerVm, type VmEntry, writeEntry } from './entry.ts';
+import { blankVm, type DiskEntry, type Entry, heldOf, rememberedOf, strangerVm, type VmEntry, writeEntry } from './entry.ts';
 import { makeKeeping } from './keeping.ts';
 import { freeId, type IdRange, withSlots } from './places.ts';
-import { readLeader, writeLeader } from './leader.ts';
+import { leaderFile, writeLeader } from './leader.ts';
+import { fileOf, recall } from './recall.ts';
 import { keptToo, withRetained } from './retain.ts';
 import type { Shelf } from './shelf.ts';
 
 type Trouble = NodeFacts['troubles'][number];
-
-const leaderFile = 'leader.json';
-const fileOf = (uid: string) => `${uid}.json`;
-const uidOf = (file: string) => file.slice(0, -'.json'.length);
 
 /**
  * What an agent knows without anybody to ask: which desires it holds and what it must remember of each. Every verb
@@ -56,49 +52,10 @@ export type Ledger = {
 
 /** Opens the ledger of a node. Faults: LedgerUnreadable, when it can not be told what the node holds. */
 export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSignal = new AbortController().signal): Promise<Ledger> => {
-  const content = await shelf.load();
-  const entries = new Map<string, Entry>();
-  const ended = new Set(content.ended.filter((uid) => uidForm.safeParse(uid).success));
-  const remains = new Map<string, string>();
-  const put: (Trouble & { uid: string })[] = [];
+  const { entries, ended, remains, put, lostDisks, foreignIds, leaderEpoch } = await recall(shelf);
   const keeping = makeKeeping(shelf);
-  const directories = new Set(content.vms.map(({ uid }) => uid));
-  const keptFolders = new Set(content.kept);
-  const quarantined = new Set(content.quarantined);
-  // Disks that have outlived their VMs and of which it can not be read whose they are: they are given to nobody and stay.
-  const lostDisks = new Map<string, string>();
   const reserving = new Set<number>();
-  let leaderEpochSeen = 0;
-
-  for (const file of content.files) {
-    const uid = uidOf(file.name);
-    const read = 'text' in file ? (file.name === leaderFile ? readLeader(file.text) : readEntry(file.text)) : { is: 'unreadable' as const, why: file.unreadable };
-    if (read.is === 'leader') leaderEpochSeen = Math.max(leaderEpochSeen, read.leaderEpoch);
-    else if (read.is === 'entry' && read.entry.uid === uid) entries.set(uid, read.entry);
-    else if (read.is === 'foreign' || read.is === 'unreadable') {
-      put.push({ uid, reason: 'LedgerUnreadable', message: `ledger file ${file.name}: ${read.why}; it is left alone` });
-      if (file.name !== leaderFile) (keptFolders.has(uid) ? lostDisks : remains).set(uid, `its ledger file can not be read: ${read.why}`);
-    } else {
-      const aside = await shelf.quarantine(file.name).then(() => {
-        quarantined.add(file.name);
-        return 'was put into quarantine/';
-      }, (thrown: unknown) => `could not be put aside: ${messageOf(thrown)}`);
-      if (file.name !== leaderFile && directories.has(uid)) remains.set(uid, `its ledger file is damaged and ${aside}`);
-      put.push({ uid, reason: 'LedgerQuarantined', message: `ledger file ${file.name} is damaged (${read.is === 'bad' ? read.why : 'it is of another uid'}) and ${aside}` });
-    }
-  }
-  // A crash came after the end was recorded and before the entry went. Where nothing can be written it goes at a later start.
-  // Earlier builds recorded the end of images too; one that has been wanted since is wanted.
-  for (const uid of ended) if (entries.get(uid)?.kind === 'vm' && entries.delete(uid)) await shelf.remove(fileOf(uid)).catch(() => {});
-  for (const { uid } of content.vms) {
-    if (entries.has(uid) || ended.has(uid) || remains.has(uid)) continue;
-    remains.set(uid, quarantined.has(fileOf(uid)) ? 'its ledger file is in quarantine/' : 'it has a directory on the node and no ledger file');
-  }
-  for (const uid of keptFolders) {
-    if (!entries.has(uid) && !lostDisks.has(uid)) lostDisks.set(uid, quarantined.has(fileOf(uid)) ? 'its ledger file is in quarantine/' : 'it has no readable ledger file');
-  }
-  const foreignIds = new Set(content.vms.flatMap(({ uid, unixId }) => (remains.has(uid) ? (unixId ?? []) : [])));
-  leaderEpochSeen = Math.max(leaderEpochSeen, ...[...entries.values()].map(({ order }) => order.leaderEpoch));
+  let leaderEpochSeen = leaderEpoch;
   let leaderEpochKept = leaderEpochSeen;
   await keeping.tend(signal);
 

@@ -27,7 +27,7 @@ describe('a disk that is retained', () => {
   test('outlives its VM under a uid of its own; the rest of the VM is gone', async () => {
     const { world, bench, file, disk } = await kept();
     expect([world.disks.has(first), world.shelf.ended.has(first), bench.absents]).toEqual([false, true, [first]]);
-    expect([...world.kept]).toEqual([[disk.uid, { name: 'data', file }]]);
+    expect([...world.kept]).toEqual([[disk.uid, { name: 'data', file, record: expect.any(String) }]]);
     expect(toldDisks(bench.hands.ledger.disks())).toEqual([{ uid: disk.uid, owner, sizeMiB: 10 }]);
     expect(bench.hands.ledger.held()).toEqual([]);
   });
@@ -39,6 +39,16 @@ describe('a disk that is retained', () => {
     expect(report).toMatchObject({ state: 'running', disks: [{ name: 'root' }, { name: 'data', sizeMiB: 30, state: 'Ready' }] });
     expect(world.disks.get(second)?.disks.get('data')).toBe(file);
     expect([world.kept.size, bench.hands.ledger.disks()]).toEqual([0, []]);
+  });
+
+  test.each(['damaged', undefined])('is that of its VM also when its record in the ledger is %s meanwhile', async (text) => {
+    const { world, file, disk } = await kept();
+    if (text === undefined) world.shelf.files.delete(`${disk.uid}.json`);
+    else world.shelf.files.set(`${disk.uid}.json`, text);
+    const bench = await openBench(world);
+    expect([toldDisks(bench.hands.ledger.disks()), bench.hands.ledger.troubles()]).toEqual([[{ uid: disk.uid, owner, sizeMiB: 10 }], []]);
+    expect(await want(bench, machine(second, { disks: [root, { ...data, kept: disk.uid }] }))).toMatchObject({ state: 'running' });
+    expect([world.disks.get(second)?.disks.get('data') === file, (await openBench(world)).hands.ledger.disks()]).toEqual([true, []]);
   });
 
   test('is taken back without being named too: a restored cluster may have forgotten it', async () => {

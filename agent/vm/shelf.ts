@@ -1,4 +1,5 @@
-import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { uid as uidForm } from '#crds/wire/desired.ts';
@@ -8,13 +9,16 @@ import { errnoOf, syncDirectory, writeWhole } from '../storage/durable.ts';
 /** One file of a shelf: its text, or why it could not be read. */
 export type ShelfFile = { name: string } & ({ text: string } | { unreadable: string });
 
+/** The folder of a kept disk: the names of its files, and what was written beside them when it was kept. */
+export type KeptFolder = { uid: string; files: readonly string[]; record?: string };
+
 /** What lies on a node when its agent starts. `vms`: every VM directory, with the Unix id that owns it; `kept`: every folder of a kept disk that has files. */
 export type ShelfContent = {
   files: readonly ShelfFile[];
   ended: readonly string[];
   quarantined: readonly string[];
   vms: readonly { uid: string; unixId: number | undefined }[];
-  kept: readonly string[];
+  kept: readonly KeptFolder[];
 };
 
 /** Where the ledger's files lie. What a verb has returned from survives a power cut. */
@@ -37,6 +41,7 @@ export type Shelf = {
 const ballastBytes = 8 * 1024 * 1024;
 // A block: as much as the file of an entry takes.
 const probeBytes = 4096;
+const recordBytes = 64 * 1024;
 const rootOnly = { mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 
 /** The ledger on disk. `fresh` says that this node was never used; else a missing folder is a fault, not an empty one. */
@@ -107,12 +112,28 @@ export const writeAgentId = async (paths: Paths, id: string): Promise<void> => {
 };
 
 /** The folder of all is made with the first disk that is kept. */
-const keptFolders = async ({ kept }: Paths): Promise<string[]> => {
-  const isThere = await stat(kept).then(() => true, (thrown: unknown) => errnoOf(thrown) !== 'ENOENT');
-  if (!isThere) return [];
-  const found: string[] = [];
-  for (const uid of (await list(kept)).filter((name) => uidForm.safeParse(name).success)) if ((await list(join(kept, uid))).length > 0) found.push(uid);
+const keptFolders = async (paths: Paths): Promise<KeptFolder[]> => {
+  const there = await stat(paths.kept).then(() => true, (thrown: unknown) => errnoOf(thrown) !== 'ENOENT');
+  if (!there) return [];
+  const found: KeptFolder[] = [];
+  for (const uid of (await list(paths.kept)).filter((name) => uidForm.safeParse(name).success)) {
+    const [files, record] = [await list(join(paths.kept, uid)), await readOwn(paths.keptRecord(uid))];
+    if (files.length > 0) found.push({ uid, files, ...(record === undefined ? {} : { record }) });
+  }
   return found;
+};
+
+/** The text of a file that nobody else can have written; undefined when there is none. */
+const readOwn = async (file: string): Promise<string | undefined> => {
+  const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(() => undefined);
+  try {
+    const about = await handle?.stat();
+    return about?.isFile() && about.uid === rootOnly.uid && (about.mode & 0o022) === 0 && about.size <= recordBytes ? await handle?.readFile('utf8') : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    await handle?.close();
+  }
 };
 
 const list = async (folder: string): Promise<string[]> => {

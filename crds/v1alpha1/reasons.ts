@@ -73,7 +73,7 @@ export const reasons = {
   LedgerReadOnly: ["The node can not record new intents: the file system of the agent's state folder is read-only. Guests that run go on.", 'Look at the disk of the node; mount it writable again, or repair it.', 'StorageReady'],
   LedgerQuarantined: ['The record of a VM on the node is damaged and was put aside; nobody touches that VM. The others run.', 'Restore the file that the message names into ledger/ and restart the agent, or delete the VM.', 'StorageReady'],
   LedgerUnreadable: ['The record of a VM on the node can not be read, or was written by a newer agent; nobody touches that VM.', 'See the message; mend the file or its disk, or start the newer agent again.', 'StorageReady'],
-  UnknownDisk: ['The node holds a kept disk without a readable record of whose it is; it is given to nobody and not removed.', 'Restore its file into ledger/ and restart the agent, or remove its folder in kept/ by hand.', 'StorageReady'],
+  UnknownDisk: ['The node holds a kept disk, and neither in its ledger nor beside the disk can be read whose it is; it is given to nobody and not removed.', 'Restore its file into ledger/ and restart the agent, or remove its folder in kept/ by hand.', 'StorageReady'],
   UnknownVm: ['The node holds a VM without a readable record; nobody touches it.', 'Restore its file into ledger/ and restart the agent, or delete the VM.', 'StorageReady'],
   AgentTooOld: ['The agent of the node is too old for something that the spec asks for. What runs, runs on as it was.', 'Update the agent of the node; the message names what it does not know.'],
   StorageHung: ['The disk of the node does not answer. Guests that need no disk go on.', 'Look at the disk of the node.', 'StorageReady'],
