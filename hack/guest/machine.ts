@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { connect } from 'node:net';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { z } from 'zod';
+import { openQmp } from '#agent/hypervisor/qemu/qmp.ts';
 import { Fault } from '#crds/kit/fault.ts';
 import { until } from '../bed/until.ts';
 
@@ -15,15 +14,13 @@ export type Machine = AsyncDisposable & {
   saw: (pattern: RegExp, deadlineMs: number) => Promise<RegExpExecArray>;
   /** Types on the serial port. */
   type: (text: string) => void;
-  /** Executes a QMP command (QEMU QMP reference manual) and returns what it returned. Fault: Qmp. */
+  /** Executes a QMP command (QEMU QMP reference manual) and returns what it returned. Faults as `openQmp`. */
   qmp: (execute: string, args?: Record<string, unknown>) => Promise<unknown>;
   /** Resolves to the exit code when QEMU has ended. */
   ended: Promise<number | null>;
 };
 
 const qmpMs = 15_000;
-const greeting = z.object({ QMP: z.unknown() });
-const answer = z.union([z.object({ error: z.object({ desc: z.string() }) }), z.object({ return: z.unknown() })]);
 
 /** How QEMU is called for a kind of machine, before what a test adds. */
 export type Kind = { program: string; args: readonly string[] };
@@ -69,31 +66,13 @@ export const startMachine = async (dir: string, memoryMiB: number, args: readonl
         throw new Fault('Guest', `no ${pattern}; the guest said:\n${serial}\nQEMU said: ${complaint}`, { cause });
       });
 
-  const qmp: Machine['qmp'] = async (execute, args_ = {}) => {
+  const qmp: Machine['qmp'] = async (execute, args_) => {
     const signal = AbortSignal.timeout(qmpMs);
-    await until('the QMP socket', () => isOver() || tryConnect(socketPath), qmpMs);
-    const socket = connect(socketPath);
-    try {
-      const lines = createInterface({ input: socket, signal })[Symbol.asyncIterator]();
-      // Events come between the answers; the first answer is that of qmp_capabilities.
-      const next = async <T>(schema: z.ZodType<T>): Promise<T> => {
-        for (;;) {
-          const line = await lines.next();
-          if (line.done === true) throw new Fault('Qmp', `${execute}: QEMU hung up (${complaint.trim()})`);
-          const parsed = schema.safeParse(JSON.parse(line.value));
-          if (parsed.success) return parsed.data;
-        }
-      };
-      await next(greeting);
-      socket.write('{"execute":"qmp_capabilities"}\n');
-      await next(answer);
-      socket.write(`${JSON.stringify({ execute, arguments: args_ })}\n`);
-      const said = await next(answer);
-      if ('error' in said) throw new Fault('Qmp', `${execute}: ${said.error.desc}`);
-      return said.return;
-    } finally {
-      socket.destroy();
-    }
+    using monitor = await until('QEMU to answer', () => openQmp(socketPath, signal).catch((thrown: unknown) => {
+      if (!isOver() && thrown instanceof Fault && thrown.code === 'QmpRefused') return undefined;
+      throw thrown;
+    }), qmpMs);
+    return await monitor.execute(execute, z.unknown(), signal, args_);
   };
 
   return {
@@ -108,10 +87,3 @@ export const startMachine = async (dir: string, memoryMiB: number, args: readonl
     },
   };
 };
-
-const tryConnect = (path: string): Promise<boolean> =>
-  new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
-    socket.once('connect', () => socket.destroy());
-  });

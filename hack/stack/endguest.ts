@@ -1,10 +1,11 @@
 import { join } from 'node:path';
+import { z } from 'zod';
+import { openQmp } from '#agent/hypervisor/qemu/qmp.ts';
 import { Fault } from '#crds/kit/fault.ts';
 import { until } from '../bed/until.ts';
 import { endProcess, signalIfSame } from './end.ts';
 import { observeHolders } from './guests.ts';
 import type { Layout } from './layout.ts';
-import { pressPower } from './powerdown.ts';
 
 /** How a guest ended: by its power button, by SIGTERM to QEMU (which writes its caches back), or by SIGKILL. */
 export type GuestEnd = 'powered off' | 'switched off' | 'killed';
@@ -35,4 +36,10 @@ export const endGuest = async (at: Layout, uid: string, { powerMs, termMs } = us
   for (const each of await holders()) await endProcess(each, 0);
   if (!(await isFree(killMs))) throw new Fault('GuestStays', `the processes of guest ${uid} could not be ended`);
   return 'killed';
+};
+
+/** Presses the power button of a guest by the tools' QMP socket. */
+const pressPower = async (socketFile: string, signal: AbortSignal): Promise<void> => {
+  using qmp = await openQmp(socketFile, signal);
+  await qmp.execute('system_powerdown', z.unknown(), signal);
 };

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
 import type { Clock } from '#crds/kit/clock.ts';
 import { isNotFound, type Kube } from './kube.ts';
 import { microTime } from './microtime.ts';
@@ -9,8 +8,6 @@ import { leases, pathOf } from './resource.ts';
 export type Heartbeats = {
   /** The agent of the node was heard: renews its Lease, at most once in 10 s. Faults: KubeFault. */
   beat: (node: string, signal?: AbortSignal) => Promise<void>;
-  /** When the node was last heard, by any leader; undefined when it has no Lease. Faults: KubeFault. */
-  lastBeat: (node: string, signal?: AbortSignal) => Promise<Date | undefined>;
 };
 
 /** Seconds without a beat after which a reader may call the node silent. */
@@ -20,8 +17,6 @@ const leastPauseMs = 9_500;
 /** `node-NAME`; for names too long for that, a name by their digest. */
 export const heartbeatName = (node: string): string =>
   node.length <= 248 ? `node-${node}` : `node-${createHash('sha256').update(node).digest('hex').slice(0, 40)}`;
-
-const renewed = z.object({ spec: z.object({ renewTime: z.iso.datetime({ offset: true }).nullish() }).nullish() });
 
 /** Node liveness by Lease, so that no status carries a heartbeat. Source: KEP-589 (node heartbeats by Lease). */
 export const makeHeartbeats = ({ kube, namespace, clock }: { kube: Kube; namespace: string; clock: Clock }): Heartbeats => {
@@ -44,15 +39,6 @@ export const makeHeartbeats = ({ kube, namespace, clock }: { kube: Kube; namespa
         }
         const body = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name, namespace, labels: { 'app.kubernetes.io/managed-by': 'strato' } }, spec };
         await kube.request('POST', pathOf(leases, { namespace }), { body, signal, deadlineMs: 5_000 });
-      }
-    },
-    lastBeat: async (node, signal) => {
-      try {
-        const time = renewed.parse(await kube.request('GET', pathOf(leases, { namespace, name: heartbeatName(node) }), { signal, deadlineMs: 5_000 })).spec?.renewTime;
-        return time === undefined || time === null ? undefined : new Date(time);
-      } catch (thrown) {
-        if (isNotFound(thrown)) return undefined;
-        throw thrown;
       }
     },
   };

@@ -7,6 +7,7 @@ import { type Held, hold } from './frame.ts';
 import type { Kube, Query } from './kube.ts';
 import { type Beginning, session, type Step } from './listwatch.ts';
 import { compareVersions, pathOf, type Resource } from './resource.ts';
+import { watchdog } from './watchdog.ts';
 
 /** How a change came to light: as it happened, by comparing a list, by our own write, or since the cluster's history went back. */
 export type SeenBy = 'watch' | 'relist' | 'own' | 'history';
@@ -29,8 +30,6 @@ export type InformerOptions<T> = {
   since?: string | undefined;
   /** Told of each change after the cache has it. It only enqueues; what it throws is logged. */
   onChange: (change: Change<T>) => void;
-  /** Told, before any `onChange` of it, of all that vanished between two lists. */
-  onGoneByList?: (gone: readonly Held<T>[], seenBy: SeenBy) => void;
   /** The cluster was restored to an older state: told before the cache changes. Hold every tombstone, raise the epoch. */
   onHistoryWentBack?: (note: { held: string; found: string | undefined }) => void;
   log: Log;
@@ -59,14 +58,9 @@ export type Informer<T> = {
   newest: () => string | undefined;
   /** Resolves at the first complete list; never rejects. */
   synced: Promise<void>;
-  /** Synced, and a frame came within the last 150 s (bookmarks come each minute). */
-  healthy: () => boolean;
   /** Resolves when the informer has stopped after an abort. */
   stopped: Promise<void>;
 };
-
-/** No frame for this long means that the watch is dead, or waits for a version from the future. */
-export const silenceMs = 150_000;
 
 /**
  * Follows a resource: one list, then a watch, for ever. Every error leads to a new list after a jittered delay (see `afterEnding`); until it is
@@ -83,7 +77,6 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
   let position: string | undefined;
   /** The newest version that anything told us of; a newest list must reach it. */
   let newest = options.since;
-  let lastFrameMs = Number.NEGATIVE_INFINITY;
   let trouble: string | undefined;
   let incoming = new Map<string, Held<T>>();
 
@@ -129,7 +122,6 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
     if (trouble !== undefined) log.info({ path }, 'list and watch work again');
     trouble = undefined;
     firstSync.resolve();
-    if (vanished.length > 0) guarded('onGoneByList', () => options.onGoneByList?.(vanished, seenBy));
     for (const last of vanished) tell({ is: 'gone', key: last.key, seenBy, last });
     for (const held of present) tellPresent(held, before.get(held.key), seenBy);
   };
@@ -173,7 +165,6 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
     incoming = new Map();
     const onFrame = (): void => {
       frames += 1;
-      lastFrameMs = clock.monotonicMs();
       cycle.alive();
     };
     try {
@@ -235,27 +226,6 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
     hasSynced: () => synced,
     newest: () => newest,
     synced: firstSync.promise,
-    healthy: () => synced && clock.monotonicMs() - lastFrameMs < silenceMs,
     stopped,
-  };
-};
-
-/** Aborts its signal after `silenceMs` without a sign of life, or with `parent`. */
-const watchdog = (clock: Clock, parent: AbortSignal): { signal: AbortSignal; alive: () => void; silent: () => boolean } & Disposable => {
-  const over = new AbortController();
-  const silence = new AbortController();
-  let aliveMs = clock.monotonicMs();
-  const guard = async (): Promise<void> => {
-    for (let leftMs = silenceMs; leftMs > 0; leftMs = aliveMs + silenceMs - clock.monotonicMs()) await clock.sleep(leftMs, over.signal);
-    silence.abort(new Error(`no frame for ${silenceMs / 1_000} s`));
-  };
-  guard().catch(() => {}); // ended by dispose
-  return {
-    signal: AbortSignal.any([parent, silence.signal]),
-    alive: () => {
-      aliveMs = clock.monotonicMs();
-    },
-    silent: () => silence.signal.aborted,
-    [Symbol.dispose]: () => over.abort(),
   };
 };

@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import { z } from 'zod';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
+import { lineReader } from '../../host/lines.ts';
 import { errnoOf } from '../../storage/durable.ts';
 
 const longestLine = 4 * 1024 * 1024;
@@ -53,7 +54,7 @@ export const openQmp = async (socketFile: string, signal: AbortSignal): Promise<
     }
   };
   let greeted = false;
-  readLines(socket, (line) => {
+  const tell = (line: unknown): void => {
     if (!greeted) {
       greeted = true;
       waiting.get(greetingId)?.resolve(line);
@@ -62,7 +63,8 @@ export const openQmp = async (socketFile: string, signal: AbortSignal): Promise<
     // Events, and late answers to commands that nobody waits for any more, find nobody.
     const { success, data } = numbered.safeParse(line);
     if (success) waiting.get(data.id)?.resolve(line);
-  }, end);
+  };
+  readAll(socket, tell).catch(end);
   const execute: Qmp['execute'] = async (command, result, limit, args) => {
     const id = (nextId += 1);
     const said = heard(id, limit);
@@ -100,28 +102,27 @@ const parse = <T>(command: string, form: z.ZodType<T>, said: unknown): T => {
   throw new Fault('QmpBroken', `${command}: ${z.prettifyError(parsed.error)}`);
 };
 
+/** Tells each JSON line of a socket, in order. Rejects when it has ended, or what came is not JSON. */
+const readAll = async (socket: Socket, tell: (line: unknown) => void): Promise<never> => {
+  const next = lineReader(socket, longestLine, brokenBy);
+  for (;;) {
+    const line = (await next()).toString('utf8').trim();
+    if (line !== '') tell(jsonOf(line));
+  }
+};
+
+const jsonOf = (line: string): unknown => {
+  try {
+    return JSON.parse(line);
+  } catch (cause) {
+    throw new Fault('QmpBroken', `what came is not QMP: ${messageOf(cause)}`, { cause });
+  }
+};
+
 const brokenBy = (cause: unknown): Fault => {
   const code = errnoOf(cause);
   if (code === 'ENOENT' || code === 'ECONNREFUSED') return new Fault('QmpRefused', `nobody listens: ${messageOf(cause)}`, { cause });
   // A QEMU that is stopped takes nobody in: the queue of its socket is full. Source: unix(7), EAGAIN of a connect that does not block.
   if (code === 'EAGAIN') return new Fault('QmpSilent', 'QEMU takes no connection', { cause });
   return new Fault('QmpBroken', `the connection to QEMU broke: ${messageOf(cause)}`, { cause });
-};
-
-/** Tells each JSON line of a socket, in order, and once how it ended. What is not JSON ends it. */
-const readLines = (socket: Socket, tell: (line: unknown) => void, end: (why: unknown) => void): void => {
-  let rest = '';
-  socket.setEncoding('utf8').on('data', (text: string) => {
-    rest += text;
-    const parts = rest.split('\n');
-    rest = parts.pop() ?? '';
-    try {
-      if (rest.length > longestLine) throw new Error('a line is too long');
-      for (const part of parts) if (part.trim() !== '') tell(JSON.parse(part));
-    } catch (cause) {
-      end(new Fault('QmpBroken', `what came is not QMP: ${messageOf(cause)}`, { cause }));
-    }
-  });
-  socket.on('error', (cause) => end(brokenBy(cause)));
-  socket.on('close', () => end(new Fault('QmpBroken', 'QEMU closed the connection')));
 };
