@@ -1,15 +1,15 @@
 import type { Clock } from '#crds/kit/clock.ts';
-import { digestOf } from '#crds/kit/digest.ts';
 import { asFault, messageOf } from '#crds/kit/fault.ts';
 import { type Desire, holdingDigest, type Tombstone } from '#crds/wire/judge.ts';
 import { type Doomed, maxFrameBytes, protocolRange, type ToOperator } from '#crds/wire/messages.ts';
-import type { NodeFacts, ObservedVm } from '#crds/wire/observed.ts';
+import type { ObservedVm } from '#crds/wire/observed.ts';
 import type { Guests } from './guest/driver.ts';
-import type { Hypervisor, HypervisorCapabilities } from './hypervisor/driver.ts';
+import type { Hypervisor } from './hypervisor/driver.ts';
 import type { ImageStore } from './image/store.ts';
 import type { Dial } from './link/dial.ts';
 import { type LinkTimes, makeLink } from './link/link.ts';
 import type { Network } from './network/driver.ts';
+import { makeNodeFacts, type NodeIdentity } from './nodefacts.ts';
 import type { Storage } from './storage/driver.ts';
 import { appliedOf } from './vm/change.ts';
 import type { Hands, Log } from './vm/hands.ts';
@@ -24,9 +24,6 @@ import { within } from './vm/within.ts';
 import { startWorker, type Worker } from './vm/worker.ts';
 import { makeDiskKeeper } from './vm/keptdisks.ts';
 import { toldDisks } from './vm/retain.ts';
-
-/** What a node is, as far as no driver knows it. */
-export type NodeIdentity = Pick<NodeFacts, 'agentVersion' | 'kernel' | 'os' | 'architecture' | 'bootId'> & { cpus: number; memoryMiB: number };
 
 /** Everything that an agent is made of; a simulated one gets fakes for the drivers and a shelf in memory. */
 export type AgentParts = {
@@ -65,10 +62,6 @@ export type Agent = {
 
 const stopMs = 10_000;
 
-const cpuModelsOf = (models: HypervisorCapabilities['cpuModels']): NonNullable<NodeFacts['cpuModels']> => ({
-  ...(models.amd64 ? { amd64: [...models.amd64] } : {}), ...(models.arm64 ? { arm64: [...models.arm64] } : {}),
-});
-const measureMs = 5_000;
 const noteMs = 5_000;
 
 /**
@@ -83,36 +76,17 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
   const workers = new Map<string, Worker>();
   const foreign = makeMisunderstood(parts.node.agentVersion);
   const reports = new Map<string, ObservedVm>([...ledger.remains()].map(([uid, why]) => [uid, reportRemains(uid, why)]));
-  let sizeMiB = 0;
-  let toldFacts = '';
 
-  const facts = (): NodeFacts => {
-    const { version, accelerators, features, cpuModels, unready } = hypervisor.capabilities();
-    const { mode, forwards, trouble } = network.capabilities();
-    const { cpus, memoryMiB, ...node } = parts.node;
-    return {
-      ...node, qemuVersion: version, accelerators: [...accelerators], features: [...features], cpuModels: cpuModelsOf(cpuModels), networkMode: mode, forwards,
-      capacity: { cpus, memoryMiB, storageMiB: sizeMiB },
-      keptDisks: toldDisks(ledger.disks()),
-      // What is still being found out is no trouble.
-      troubles: [...ledger.troubles(), ...(unready && unready.reason !== 'Preparing' ? [unready] : []), ...(trouble ? [trouble] : [])].slice(0, 64).map(({ reason, message }) => ({ reason, message: message.slice(0, 4096) })),
-    };
-  };
-  const measure = async (): Promise<void> => {
-    sizeMiB = await within(measureMs, stopping.signal, 'asking for the size of the storage', () => storage.space()).then((space) => space.sizeMiB, () => sizeMiB);
-  };
+  const facts = makeNodeFacts(parts, ledger, stopping.signal);
   const tellFacts = (): void => {
-    const now = facts();
-    const digest = digestOf(now);
-    if (digest === toldFacts || !link.joined()) return;
-    toldFacts = digest;
-    link.say({ type: 'facts', facts: now });
+    const news = link.joined() ? facts.news() : undefined;
+    if (news) link.say({ type: 'facts', facts: news });
   };
   let refused = false;
   let looking: Promise<void> | undefined;
   /** What was refused for want of a disk is asked for again once there is one. */
   const lookAfterNode = async (): Promise<void> => {
-    await Promise.all([ledger.tend(stopping.signal), measure()]);
+    await Promise.all([ledger.tend(stopping.signal), facts.measure()]);
     tellFacts();
     if (!refused || ledger.troubles().some(({ reason }) => isDiskTrouble(reason))) return;
     refused = false;
@@ -194,13 +168,11 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
 
   const link = makeLink({
     dial: parts.dial, token: parts.token, clock, chance: parts.chance, log, hear,
-    hello: () => ({ type: 'hello', protocol: protocolRange, capabilities: [], agentId: parts.agentId, leaderEpochSeen: ledger.memory().leaderEpochSeen, maxFrameBytes, facts: facts() }),
+    hello: () => ({ type: 'hello', protocol: protocolRange, capabilities: [], agentId: parts.agentId, leaderEpochSeen: ledger.memory().leaderEpochSeen, maxFrameBytes, facts: facts.now() }),
     held: ledger.held,
     heldDigest: () => holdingDigest(ledger.held()),
     *snapshot(): Iterable<ToOperator> {
-      const now = facts();
-      toldFacts = digestOf(now);
-      yield { type: 'facts', facts: now };
+      yield { type: 'facts', facts: facts.told() };
       for (const observed of images.list()) if (ledger.entries().has(observed.uid)) yield { type: 'report', observed };
       for (const observed of reports.values()) yield { type: 'report', observed: foreign.told(observed) };
     },
@@ -227,7 +199,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
     else takeUp(uid);
   }
   log.info({ vms: workers.size, agentId: parts.agentId }, 'agent started');
-  await measure();
+  await facts.measure();
   const linked = link.run(stopping.signal);
 
   return {

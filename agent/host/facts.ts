@@ -3,7 +3,7 @@ import { cpus, release } from 'node:os';
 import { z } from 'zod';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { nodeFacts } from '#crds/wire/observed.ts';
-import type { NodeIdentity } from '../agent.ts';
+import type { NodeIdentity } from '../nodefacts.ts';
 import { platform } from './platform.ts';
 
 const manifest = z.object({ version: nodeFacts.shape.agentVersion });
