@@ -6,7 +6,7 @@ import { isConflict, isNotFound, type Kube, statusOf } from '#operator/kube/kube
 import { pathOf, resourceOf } from '#operator/kube/resource.ts';
 import { type EventOf, heldSpec } from './events.ts';
 import type { Record } from './record.ts';
-import { addedDisk, type Edit } from './schedule.ts';
+import { addedDisk, type Edit, names, withTpm } from './schedule.ts';
 import { diaryImage } from './stage.ts';
 
 /** What the API server holds of a VM, as far as an edit needs it. */
@@ -25,6 +25,8 @@ export type Editor = {
 const namespace = 'default';
 const answerMs = 4_000;
 const tries = 8;
+// One port of the node for each name: who is made anew waits for the one that is going.
+const firstPort = 31_740;
 const vms = resourceOf(virtualMachineKind);
 
 /**
@@ -78,7 +80,7 @@ export const makeEditor = (kube: Kube, record: Record): Editor => {
   const create = async ({ name, powerState, restartPolicy, graceSeconds }: Edit & { do: 'create' }): Promise<void> => {
     const spec = {
       powerState, restartPolicy, cpu: { cores: 1 }, memory: { size: '32Mi' }, stop: { gracePeriodSeconds: graceSeconds },
-      disks: disksOf(false),
+      disks: disksOf(false), ...(withTpm.has(name) ? { firmware: { tpm: true } } : {}),
     };
     await ask({ verb: 'create', name, body: { spec } }, () => kube.request('POST', pathOf(vms, { namespace }), {
       body: { apiVersion, kind: virtualMachineKind.kind, metadata: { name, namespace }, spec }, deadlineMs: answerMs,
@@ -119,6 +121,8 @@ const patchOf = (edit: Exclude<Edit, { do: 'create' | 'delete' }>): { [key: stri
       return { memory: { size: edit.size } };
     case 'disk':
       return { disks: disksOf(edit.has) };
+    case 'nic':
+      return { interfaces: edit.has ? [{ name: 'lan', user: { forwards: [{ name: 'ssh', hostPort: firstPort + names.indexOf(edit.name), port: 22 }] } }] : [] };
     case 'stopMode':
       return { stop: { mode: edit.mode } };
     case 'touch':

@@ -12,7 +12,7 @@ const who = { pid: z.int(), ticks: z.string() };
 /** The part of a VM's spec that a history is judged by. */
 export const heldSpec = z.looseObject({
   powerState: z.enum(['Running', 'Stopped', 'Paused']), restartPolicy: z.enum(['Always', 'OnFailure', 'Never']), restartToken: z.string().optional(), memory: z.looseObject({ size: z.string() }),
-  disks: z.array(z.looseObject({ name: z.string() })),
+  disks: z.array(z.looseObject({ name: z.string() })), interfaces: z.array(z.looseObject({ name: z.string() })).optional(),
 });
 const object = z.object({ name: z.string(), uid: z.string(), spec: heldSpec });
 const standing = object.extend({
@@ -20,8 +20,8 @@ const standing = object.extend({
   /** Whether a restart is said to be needed for the whole spec; whether it is said to be on its way by itself. */
   restartRequired: z.boolean(), reconciling: z.boolean(), restartTokenObserved: z.string().optional(),
 });
-/** What QEMU itself says of a guest; its disks by their names. */
-const guest = z.object({ status: z.string(), memoryMiB: z.number(), disks: z.array(z.string()) });
+/** What QEMU itself says of a guest; its disks by their names, and how many network cards it has. */
+const guest = z.object({ status: z.string(), memoryMiB: z.number(), disks: z.array(z.string()), nics: z.int() });
 const diary = z.object({ mark: z.string(), count: z.int() });
 const found = z.object({ ...who, parent: z.int(), uid: z.string(), program: z.string() });
 
@@ -81,6 +81,9 @@ export const parseEvents = (text: string): HistoryEvent[] => text.split('\n').sl
 
 /** Events in the order of their clock. Pure. */
 export const inOrder = (history: readonly HistoryEvent[]): HistoryEvent[] => history.toSorted((a, b) => a.t - b.t);
+
+/** Whether a program is the emulator of a TPM: a child of the supervisor, which it may outlive. */
+export const isTpm = (program: string): boolean => program === 'swtpm';
 
 /** Whether a program is a machine. */
 export const isQemu = (program: string): boolean => program.startsWith('qemu-system-');

@@ -3,11 +3,11 @@ import type { EventOf, HistoryEvent, Standing } from './events.ts';
 import { judge } from './judge.ts';
 
 const uid = 'uid-1';
-const spec = { powerState: 'Running' as const, restartPolicy: 'Never' as const, memory: { size: '32Mi' }, disks: [{ name: 'data' }, { name: 'root' }], stop: { mode: 'Graceful', gracePeriodSeconds: 3 } };
+const spec = { powerState: 'Running' as const, restartPolicy: 'Never' as const, memory: { size: '32Mi' }, disks: [{ name: 'data' }, { name: 'root' }], interfaces: [{ name: 'lan' }], stop: { mode: 'Graceful', gracePeriodSeconds: 3 } };
 const standing: Standing = { name: 'ada', uid, spec, generation: 1, observedGeneration: 1, deleting: false, phase: 'Running', ready: 'True', reason: 'Running', message: 'it runs', restartRequired: false, reconciling: false };
 const supervisor = { pid: 10, ticks: '1', parent: 1, uid, program: 'dash' };
 const machine = { pid: 11, ticks: '2', parent: 10, uid, program: 'qemu-system-x86_64' };
-const guest = { status: 'running', memoryMiB: 32, disks: ['data', 'root'] };
+const guest = { status: 'running', memoryMiB: 32, disks: ['data', 'root'], nics: 1 };
 const atRest: EventOf<'rest'> = { is: 'rest', t: 1_000, stage: 'after the chaos', objects: [standing], processes: [supervisor, machine], guests: { [uid]: guest }, diaries: {}, traces: {} };
 const empty: EventOf<'rest'> = { is: 'rest', t: 2_000, stage: 'after the deletes', objects: [], processes: [], guests: {}, diaries: {}, traces: { [uid]: [] } };
 const open = (t: number, pid: number, of: { disk?: string; uid?: string } = {}): HistoryEvent =>
@@ -169,8 +169,10 @@ describe('at rest', () => {
     ['the status is of an older generation', { generation: 2 }, {}],
     ['its memory is not what is declared, and no restart is said to be needed', {}, { guests: { [uid]: { ...guest, memoryMiB: 48 } } }],
     ['it lacks a disk, and no restart is said to be needed', {}, { guests: { [uid]: { ...guest, disks: ['root'] } } }],
+    ['it lacks a network card, and no restart is said to be needed', {}, { guests: { [uid]: { ...guest, nics: 0 } } }],
     ['a restartToken was not honoured', { restartTokenObserved: 'old' }, {}],
     ['a supervisor is left of a machine that is gone', { ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }, { processes: [supervisor], guests: {} }],
+    ['the emulator of its TPM is left of a machine that is gone', { ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }, { processes: [{ ...supervisor, program: 'swtpm' }], guests: {} }],
     ['a VM has two supervisors', {}, { processes: [supervisor, machine, { ...supervisor, pid: 30 }] }],
   ])('%s', (_, over, rest) => {
     expect(new Set(standingAs(over, rest))).toEqual(new Set([declared]));
@@ -181,6 +183,9 @@ describe('at rest', () => {
   test('but not when nobody hurt it', () => {
     expect(doctored([{ ...atRest, objects: [{ ...standing, ready: 'False', reason: 'QemuCrashed', phase: 'Failed' }], processes: [], guests: {} }], (each) => each === atRest || each.is === 'did'))
       .toEqual([declared, declared]);
+  });
+  test('the emulator of a TPM may outlive its supervisor', () => {
+    expect(resting({ processes: [supervisor, machine, { ...supervisor, pid: 30, program: 'swtpm' }] })).toEqual([]);
   });
   test('a supervisor may have children', () => {
     expect(resting({ processes: [supervisor, machine, { ...supervisor, pid: 30, parent: 10 }, { ...supervisor, pid: 31, parent: 30, program: 'sleep' }] })).toEqual([]);

@@ -8,7 +8,7 @@ import { Fault, messageOf } from '#crds/kit/fault.ts';
 import type { Part } from '../bed/apart.ts';
 import { endChild, runs } from '../bed/process.ts';
 import type { Editor } from './editor.ts';
-import { isQemu } from './events.ts';
+import { isQemu, isTpm } from './events.ts';
 import { guestKeys } from './guest.ts';
 import { processesBelow } from './proc.ts';
 import type { Record } from './record.ts';
@@ -147,7 +147,7 @@ export const makePerformer = (stage: Stage, editor: Editor, record: Record, sign
   const blow = async (act: Blow): Promise<void> => {
     const uid = editor.uidOf(act.name);
     const mine = uid === undefined ? [] : processesBelow(stage.node.paths.vms).filter((each) => each.uid === uid);
-    const target = mine.find(({ program }) => isQemu(program) !== (act.do === 'killSupervisor'));
+    const target = mine.find(({ program }) => isTarget(act.do, program));
     if (uid === undefined || !target) return;
     switch (act.do) {
       case 'killQemu':
@@ -156,6 +156,10 @@ export const makePerformer = (stage: Stage, editor: Editor, record: Record, sign
       case 'killSupervisor':
         // Its QEMU goes on, but before it was started this ends the start.
         did(`supervisor ${target.pid} of ${act.name} killed`, uid, true);
+        return signalled(target.pid, 'SIGKILL');
+      case 'killTpm':
+        // The guest goes on without it; QEMU ends when that guest reboots.
+        did(`TPM ${target.pid} of ${act.name} killed`, uid, true);
         return signalled(target.pid, 'SIGKILL');
       case 'guestOff':
         did(`guest of ${act.name} told to power itself off`, uid, true);
@@ -187,6 +191,12 @@ export const makePerformer = (stage: Stage, editor: Editor, record: Record, sign
         return controlTrouble(act.act);
     }
   };
+};
+
+/** Whether a process of a VM is the one that a blow is for. */
+const isTarget = (blow: Blow['do'], program: string): boolean => {
+  if (blow === 'killTpm') return isTpm(program);
+  return blow === 'killSupervisor' ? !isQemu(program) && !isTpm(program) : isQemu(program);
 };
 
 const signalled = (pid: number, how: NodeJS.Signals): void => {

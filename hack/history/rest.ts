@@ -1,5 +1,5 @@
 import { toMiB } from '#crds/kit/quantity.ts';
-import { type EventOf, eventsOf, type HistoryEvent, isQemu, type Standing } from './events.ts';
+import { type EventOf, eventsOf, type HistoryEvent, isQemu, isTpm, type Standing } from './events.ts';
 import type { Violation } from './violation.ts';
 
 /** At rest each VM does what its spec declares, its status says so, and every process belongs to one that runs. Pure. */
@@ -40,6 +40,8 @@ const judgeObject = (object: Standing, { processes, guests }: EventOf<'rest'>, s
     expect(object.restartTokenObserved === spec.restartToken, `has honoured the restartToken ${object.restartTokenObserved ?? 'none'}, and ${spec.restartToken ?? 'none'} is declared`);
     const declared = spec.disks.map(({ name }) => name).toSorted();
     expect(object.restartRequired || guest === undefined || guest.disks.join() === declared.join(), `has the disks ${guest?.disks.join(' ')}, is declared to have ${declared.join(' ')}, and no restart is said to be needed`);
+    const cards = spec.interfaces?.length ?? 0;
+    expect(object.restartRequired || guest === undefined || guest.nics === cards, `has ${guest?.nics} network cards, is declared to have ${cards}, and no restart is said to be needed`);
     expect(object.restartRequired || guest === undefined || guest.memoryMiB === toMiB(spec.memory.size), `has ${guest?.memoryMiB} MiB of memory, is declared to have ${spec.memory.size}, and no restart is said to be needed`);
   }
   return wrong;
@@ -61,7 +63,7 @@ const strays = ({ t, stage, objects, processes, traces }: EventOf<'rest'>): Viol
   });
   // A supervisor may have children of its own; a second one has another parent than the first.
   const pids = new Set(processes.map(({ pid }) => pid));
-  const supervisors = Map.groupBy(processes.filter(({ program, parent }) => !isQemu(program) && !pids.has(parent)), ({ uid }) => uid);
+  const supervisors = Map.groupBy(processes.filter(({ program, parent }) => !isQemu(program) && !isTpm(program) && !pids.has(parent)), ({ uid }) => uid);
   const twins = [...supervisors].flatMap(([uid, group]): Violation[] => (group.length < 2
     ? []
     : [{ rule: 'what is declared is what runs', t, uid, what: `${stage}: VM ${uid} has ${group.length} supervisors (${group.map(({ pid, program }) => `${program} ${pid}`).join(', ')})` }]));

@@ -1,20 +1,20 @@
 import { type Chance, chanceOf } from './chance.ts';
 
-/** What a user does to a VM. `disk` adds or takes away one disk, `touch` edits what no running guest hears of. */
+/** What a user does to a VM. `disk` adds or takes away one disk, `nic` one network card, `touch` edits what no running guest hears of. */
 export type Edit =
   | { do: 'create'; name: string; powerState: PowerState; restartPolicy: RestartPolicy; graceSeconds: number }
   | { do: 'power'; name: string; to: PowerState }
   | { do: 'policy'; name: string; to: RestartPolicy }
   | { do: 'restart'; name: string; token: string }
   | { do: 'memory'; name: string; size: string }
-  | { do: 'disk'; name: string; has: boolean }
+  | { do: 'disk' | 'nic'; name: string; has: boolean }
   | { do: 'stopMode'; name: string; mode: 'Graceful' | 'Force' }
   | { do: 'touch'; name: string; hostname: string }
   | { do: 'delete'; name: string };
 
-/** What befalls a guest and its processes. */
+/** What befalls a guest and its processes. `killTpm`: the emulator of its TPM ends, where it has one. */
 export type Blow =
-  | { do: 'killQemu' | 'killSupervisor' | 'guestOff' | 'guestReboot'; name: string }
+  | { do: 'killQemu' | 'killSupervisor' | 'killTpm' | 'guestOff' | 'guestReboot'; name: string }
   | { do: 'freezeQemu'; name: string; forMs: number };
 
 /**
@@ -55,7 +55,10 @@ type RestartPolicy = 'Always' | 'OnFailure' | 'Never';
 export const addedDisk = 'more';
 
 /** Names that VMs have; a deleted one is taken again. */
-export const names = ['ada', 'bob', 'cleo', 'dan', 'eve'] as const;
+export const names: readonly [string, ...string[]] = ['ada', 'bob', 'cleo', 'dan', 'eve'];
+
+/** The VMs that have a TPM. */
+export const withTpm: ReadonlySet<string> = new Set(['dan', 'eve']);
 
 const everyMs = { edit: 300, blow: 2_000, agent: 5_000, control: 20_000 };
 
@@ -96,7 +99,7 @@ const firstEdit = (chance: Chance, at: number): Edit => create(chance, names[at]
 
 const edit = (chance: Chance): Edit => {
   const name = chance.oneOf(names);
-  const what = chance.oneOf(['delete', 'delete', 'create', 'create', 'create', 'create', 'power', 'power', 'power', 'power', 'power', 'restart', 'policy', 'memory', 'disk', 'disk', 'stopMode', 'touch']);
+  const what = chance.oneOf(['delete', 'delete', 'create', 'create', 'create', 'create', 'power', 'power', 'power', 'power', 'power', 'restart', 'policy', 'memory', 'disk', 'disk', 'nic', 'nic', 'stopMode', 'touch']);
   switch (what) {
     case 'delete':
       return { do: what, name };
@@ -111,6 +114,7 @@ const edit = (chance: Chance): Edit => {
     case 'memory':
       return { do: what, name, size: chance.oneOf(['32Mi', '48Mi']) };
     case 'disk':
+    case 'nic':
       return { do: what, name, has: chance.oneOf([true, false]) };
     case 'stopMode':
       return { do: what, name, mode: chance.oneOf(['Graceful', 'Force']) };
@@ -121,7 +125,7 @@ const edit = (chance: Chance): Edit => {
 
 const blow = (chance: Chance): Blow => {
   const name = chance.oneOf(names);
-  const what = chance.oneOf(['killQemu', 'killQemu', 'killSupervisor', 'guestOff', 'guestReboot', 'freezeQemu']);
+  const what = chance.oneOf(['killQemu', 'killQemu', 'killSupervisor', 'killTpm', 'guestOff', 'guestReboot', 'freezeQemu']);
   return what === 'freezeQemu' ? { do: what, name, forMs: chance.between(200, 6_000) } : { do: what, name };
 };
 

@@ -60,7 +60,7 @@ const lookAround = async (stage: Stage, record: Record): Promise<Omit<EventOf<'r
   const guests: EventOf<'rest'>['guests'] = {};
   const diaries: EventOf<'rest'>['diaries'] = {};
   for (const { uid } of objects) {
-    if (running.has(uid)) guests[uid] = await askGuest(join(node.paths.sockets(uid), toolsSocket)).catch(() => ({ status: 'silent', memoryMiB: 0, disks: [] }));
+    if (running.has(uid)) guests[uid] = await askGuest(join(node.paths.sockets(uid), toolsSocket)).catch(() => ({ status: 'silent', memoryMiB: 0, disks: [], nics: 0 }));
     else if (existsSync(join(node.paths.vm(uid), node.paths.diskFile('root')))) diaries[uid] = await readDiary(node.paths.vm(uid), node.paths.diskFile('root'));
   }
   const living = new Set(objects.map(({ uid }) => uid));
@@ -72,6 +72,7 @@ const lookAround = async (stage: Stage, record: Record): Promise<Omit<EventOf<'r
 
 const status = z.object({ status: z.string() });
 const blocks = z.array(z.object({ inserted: z.object({ file: z.string() }).optional() }));
+const devices = z.array(z.object({ type: z.string() }));
 const memory = z.object({ 'base-memory': z.number(), 'plugged-memory': z.number().optional() });
 
 /** Asks QEMU by the socket that is there for tools; the agent has its own. */
@@ -80,7 +81,9 @@ const askGuest = async (socket: string): Promise<EventOf<'rest'>['guests'][strin
   using qmp = await openQmp(socket, signal);
   const { 'base-memory': base, 'plugged-memory': plugged = 0 } = await qmp.execute('query-memory-size-summary', memory, signal);
   const files = (await qmp.execute('query-block', blocks, signal)).flatMap(({ inserted }) => inserted?.file ?? []);
-  return { status: (await qmp.execute('query-status', status, signal)).status, memoryMiB: (base + plugged) / 2 ** 20, disks: files.flatMap((file) => /([^/"]+)\.qcow2/.exec(file)?.[1] ?? []).toSorted() };
+  const there = await qmp.execute('qom-list', devices, signal, { path: '/machine/peripheral' });
+  const nics = there.filter(({ type }) => type === 'child<virtio-net-pci>').length;
+  return { status: (await qmp.execute('query-status', status, signal)).status, memoryMiB: (base + plugged) / 2 ** 20, disks: files.flatMap((file) => /([^/"]+)\.qcow2/.exec(file)?.[1] ?? []).toSorted(), nics };
 };
 
 /** The diary on a disk that nobody has open. */
