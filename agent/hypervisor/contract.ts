@@ -188,6 +188,13 @@ export const hypervisorContract = (name: string, make: () => Promise<HypervisorB
       expect(await gone()).toMatchObject({ last: { startId, cause: 'guest', ran: true } });
     });
 
+    test('a start of what was forgotten never comes', async () => {
+      const { thaw } = await bench.stall(await bench.spec(uid));
+      await bench.hypervisor.forget(uid, signal());
+      await thaw();
+      expect(await bench.hypervisor.observe(uid, signal())).toEqual({ is: 'gone' });
+    });
+
     test('a start whose machine is there is not taken back; one that was never made is, without effect', async () => {
       await bench.hypervisor.revoke(uid, randomUUID(), signal());
       const { startId } = await started();

@@ -72,7 +72,7 @@ export const openQemuBed = async (): Promise<QemuBed> => {
     return {
       thaw: async () => {
         stalled.clear();
-        process.kill(tool, 'SIGCONT');
+        if (runs(tool)) process.kill(tool, 'SIGCONT');
         await until('the launcher to have ended or to have a machine that answers', async () => !runs(launcher) || (await hypervisor.observe(spec.uid, AbortSignal.timeout(waitMs))).is === 'present', waitMs);
       },
     };
@@ -99,7 +99,7 @@ export const openQemuBed = async (): Promise<QemuBed> => {
       await appendFile(paths.serialInput(uid), 'q');
     },
     close: async () => {
-      for (const pid of stalled) process.kill(pid, 'SIGKILL');
+      for (const pid of stalled) if (runs(pid)) process.kill(pid, 'SIGKILL');
       for (const uid of uids) {
         await hypervisor.kill(uid, AbortSignal.timeout(waitMs));
         await hypervisor.forget(uid, AbortSignal.timeout(waitMs));

@@ -44,21 +44,25 @@ const kill = (pid: number): void => {
   }
 };
 
-/**
- * Takes back a start of which no machine was seen. Its launcher looks, under the lock, for what was written down of it: so that is taken
- * away under the lock too, and before anything else of the run. Not to be made durable: no launcher outlives the node. Fault StillThere.
- */
-export const revokeStart = async (paths: House['paths'], uid: string, startId: string, signal: AbortSignal): Promise<void> => {
+/** Removes files in this order while nobody else can have the VM's lock; false when somebody has it. */
+const removeUnderLock = async (paths: House['paths'], uid: string, files: readonly string[], signal: AbortSignal): Promise<boolean> => {
   const lock = paths.lock(uid);
-  const run = paths.run(uid, startId);
   // As the launcher makes it, which may be on its way there. Without a directory of the VM it gets nowhere.
   const handle = await open(lock, 'a', 0o600).catch((thrown: unknown) => {
     if (errnoOf(thrown) === 'ENOENT') return undefined;
     throw thrown;
   });
-  if (!handle) return;
-  await handle.close();
-  if (await underLock(lock, 1_000, ['rm', '-rf', '--', join(run, startFile), run], signal)) return;
+  await handle?.close();
+  return handle === undefined || underLock(lock, 1_000, ['rm', '-rf', '--', ...files], signal);
+};
+
+/**
+ * Takes back a start of which no machine was seen. Its launcher looks, under the lock, for what was written down of it: so that is taken
+ * away under the lock too, and before anything else of the run. Not to be made durable: no launcher outlives the node. Fault StillThere.
+ */
+export const revokeStart = async (paths: House['paths'], uid: string, startId: string, signal: AbortSignal): Promise<void> => {
+  const run = paths.run(uid, startId);
+  if (await removeUnderLock(paths, uid, [join(run, startFile), run], signal)) return;
   throw new Fault('StillThere', `VM ${uid}: its lock is held; the start ${startId} is not taken back`);
 };
 
@@ -75,12 +79,11 @@ const endLeftovers = async ({ cgroups }: House, uid: string, signal: AbortSignal
 /** Frees what the node keeps for a machine that is gone. Fault StillThere when it is not. */
 export const forgetMachine = async (house: House, uid: string, signal: AbortSignal): Promise<void> => {
   const { paths, watcher, cgroups } = house;
-  const lock = paths.lock(uid);
-  if ((await lockExists(lock)) && !(await lockIsFree(lock, 1_000, signal))) throw new Fault('StillThere', `VM ${uid}: its lock is held; nothing of it is removed`);
+  // The runs first: a launcher that has no lock yet finds none of them, and ends.
+  if (!(await removeUnderLock(paths, uid, [paths.runs(uid)], signal))) throw new Fault('StillThere', `VM ${uid}: its lock is held; nothing of it is removed`);
   watcher.remove(uid);
   await rm(paths.sockets(uid), { recursive: true, force: true });
   await rm(paths.runPointer(uid), { force: true });
-  await rm(paths.runs(uid), { recursive: true, force: true });
   await endLeftovers(house, uid, signal);
   await cgroups.remove(uid);
 };
