@@ -48,7 +48,8 @@ describe('an image', () => {
     expect([after.status.nodeName, another.starts(after.metadata.uid)]).toEqual(['node-2', 1]);
     await lab.me.deleteVm('after');
     await lab.me.vmGone('after');
-    await lab.me.patchNode('node-2', { spec: { schedulable: false } });
+    await another.stop();
+    await lab.cluster.kube.request('DELETE', '/apis/strato.dev/v1alpha1/hypervisornodes/node-2');
     await lab.me.apply(vmManifest('after'));
     await lab.me.vmIs('after', 'Ready=False DigestMismatch');
   }, testMs);

@@ -12,10 +12,12 @@ const nodeMs = 4 * stepMs;
 describe('a kept disk among two nodes', () => {
   let lab: Simulated;
   let large: SimNode;
+  const startLarge = async (world = simWorld()) => {
+    large = await startSimNode({ name: 'node-2', memoryMiB: 65_536, url: lab.operator().url, caFile: lab.cluster.authority, token: () => lab.cluster.token({ node: 'node-2' }), world });
+  };
   beforeAll(async () => {
     lab = await startSimulated({ memoryMiB: 8_192 });
-    const node = (name: string, memoryMiB: number) => startSimNode({ name, memoryMiB, url: lab.operator().url, caFile: lab.cluster.authority, token: () => lab.cluster.token({ node: name }) });
-    large = await node('node-2', 65_536);
+    await startLarge();
     await lab.me.nodeIs('node-2', 'Ready=True Ready', stepMs);
   }, nodeMs);
   afterAll(async () => {
@@ -94,6 +96,44 @@ describe('a kept disk among two nodes', () => {
     expect((await lab.me.vmIs('lost', 'Ready=True Running', stepMs)).status.nodeName).toBe('node-2');
     await gone('lost');
   }, nodeMs);
+
+  test('whose VM was torn out of the API is waited for by the next VM of that name, whether its node is there or away, until it is adopted', async () => {
+    const { metadata: { uid }, status } = await runs('torn', data);
+    const file = large.world.disks.get(uid)?.disks.get('data');
+    await lab.operator().stop();
+    await lab.me.patchVm('torn', { metadata: { finalizers: null } });
+    await lab.me.deleteVm('torn');
+    await lab.startOperator();
+    await until('its machine to be an orphan', async () => (await lab.me.node('node-2')).status.orphans?.some((each) => each.uid === uid), stepMs);
+    await lab.me.annotateNode('node-2', { 'strato.dev/discard-orphan': uid });
+    const found = await until('its disk to be told', async () => (await lab.me.node('node-2')).status.orphanDisks?.find(({ vm }) => vm === 'torn'), stepMs);
+    // Any node but that one would make it a new disk.
+    await lab.me.patchNode('node-2', { spec: { schedulable: false } });
+    await lab.me.apply(manifest('torn', { ...data, deletionPolicy: 'Delete' }));
+    const annotate = 'kubectl annotate hvn node-2 --overwrite strato.dev/';
+    const waits = async () => {
+      const { status: { nodeName, conditions } } = await lab.me.vmIs('torn', 'Ready=False WaitingForDisk', stepMs);
+      return [nodeName, conditions?.find(({ type }) => type === 'Ready')?.message];
+    };
+    const message = `disk data: node node-2 keeps one of an earlier VM of this name under ${found.uid}, and no VirtualDisk stands for it; to have it back: ${annotate}adopt-orphan=${found.uid}; to start with a new disk and lose that data: ${annotate}discard-orphan=${found.uid}`;
+    expect([status.nodeName, ...await waits()]).toEqual(['node-2', undefined, message]);
+    // While a node has not spoken, what the last operator recorded of it counts.
+    await large.stop();
+    await lab.operator().stop();
+    await lab.startOperator();
+    await lab.me.nodeIs('node-2', 'AgentConnected=False NodeUnreachable', 2 * stepMs);
+    await lab.me.apply(manifest('torn', data));
+    await until('the edit to be seen', async () => (await lab.me.vm('torn')).status.observedGeneration === 2, stepMs);
+    expect(await waits()).toEqual([undefined, message]);
+    await startLarge(large.world);
+    await lab.me.annotateNode('node-2', { 'strato.dev/discard-orphan': null, 'strato.dev/adopt-orphan': found.uid });
+    await lab.me.patchNode('node-2', { spec: { schedulable: true } });
+    const back = await lab.me.vmIs('torn', 'Ready=True Running', stepMs);
+    expect([back.status.nodeName, large.world.disks.get(back.metadata.uid)?.disks.get('data') === file, file === undefined, large.world.kept.has(found.uid)]).toEqual(['node-2', true, false, false]);
+    await lab.me.annotateNode('node-2', { 'strato.dev/adopt-orphan': null });
+    await gone('torn');
+    for (const { metadata } of await lab.me.disksOf('torn')) await lab.me.deleteDisk(metadata.name);
+  }, 3 * nodeMs);
 
   test('is recorded by the next operator when the last one ended before it could', async () => {
     await runs('late', data);

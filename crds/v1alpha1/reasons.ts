@@ -34,7 +34,7 @@ export const reasons = {
   DisksReady: ['All disks are there.', 'Nothing.'],
   DiskMissing: ['A disk that was made is gone from the node. It is never made anew silently.', 'Restore the file, or delete the VM.', 'DisksReady'],
   EndedForEver: ['The node has ended this VM for ever, by a delete that the cluster has forgotten since: it was restored to an older state. Its disks are gone.', 'Delete the VM, and create it anew.', 'DisksReady'],
-  WaitingForDisk: ['A disk that the VM shall have was kept after an earlier VM of its name, and can not be had now. No other disk is made for it.', 'See the message: bring its node back, or delete the VirtualDisk to start with a new disk.', 'DisksReady'],
+  WaitingForDisk: ['A disk that the VM shall have was kept after an earlier VM of its name, and can not be had now. No other disk is made for it.', 'See the message: bring its node back, have the disk adopted, or give it up to start with a new one.', 'DisksReady'],
   Kept: ['The disk is on its node, for the VM of its namespace and name.', 'Nothing. Create the VM anew to get it back, or delete the VirtualDisk to delete its data.'],
   NotRecorded: ['The VirtualDisk was not made by Strato, or its status is lost: it stands for no disk.', 'Delete it. A VirtualDisk comes from a disk with deletionPolicy Retain.'],
   DiskConflict: ['A disk lies in two places of the node. Nothing is done to either.', 'See the message; move one of the two files away.', 'DisksReady'],

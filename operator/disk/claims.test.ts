@@ -46,6 +46,7 @@ describe('a VM can have its kept disks', () => {
     ['not while their node is silent', [claim({ at: 'unheard' })], undefined, 'disk data was kept on node node-1, which is silent: bring it back; to start with a new disk and lose that data: kubectl -n default delete virtualdisk web-data'],
     ['not when their node has lost one', [claim(), claim({ disk: 'more', at: 'gone' })], undefined, 'disk more was kept on node node-1, which does not have it any more'],
     ['not while an object that may be for it can not be read', [claim({ at: 'unread', object: 'odd' })], undefined, 'VirtualDisk odd can not be read by this version'],
+    ['not while nobody has said what becomes of one that only its node tells of', [claim({ at: 'orphaned', object: '' })], undefined, `disk data: node node-1 keeps one of an earlier VM of this name under ${uid}, and no VirtualDisk stands for it; to have it back: kubectl annotate hvn node-1 --overwrite strato.dev/adopt-orphan=${uid}; to start`],
     ['not while one is being deleted', [claim({ deleting: true })], undefined, 'is being deleted'],
     ['not when they are on two nodes', [claim(), claim({ disk: 'more', node: 'node-2' })], undefined, 'on different nodes (data on node-1, more on node-2)'],
     ['not when there are two for one disk', [claim(), claim({ object: 'old' })], undefined, 'more than one VirtualDisk is for it: web-data on node node-1, old on node node-1'],

@@ -1,3 +1,4 @@
+import { adoptOrphanAnnotation, discardOrphanAnnotation } from '#crds/v1alpha1/names.ts';
 import type { DiskStatus, VirtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
 import type { VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
 
@@ -8,15 +9,19 @@ import type { VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
  *       gone     its node is connected and does not have it
  *       unheard  its node is silent, or has just connected
  *       unread   our schema refuses the object: perhaps it is for this VM
+ *       orphaned no VirtualDisk stands for it: only its node says that it is for this VM
  */
-export type Claim = { disk: string; object: string; kept: string; node: string; architecture?: DiskStatus['architecture']; deleting: boolean; at: 'here' | 'gone' | 'unheard' | 'unread' };
+export type Claim = { disk: string; object: string; kept: string; node: string; architecture?: DiskStatus['architecture']; deleting: boolean; at: 'here' | 'gone' | 'unheard' | 'unread' | 'orphaned' };
+
+/** The VM that disks are looked for. */
+export type ForVm = { namespace: string; namespaceUid: string | undefined; name: string; disks: VmSpec['disks'] };
 
 /** Where disks are looked for: what is known of their nodes. */
 export type ClaimSources = { link: (node: string) => 'connected' | 'joining' | 'silent'; keptDisks: (node: string) => readonly { uid: string }[] };
 
 /** The kept disks that are for a VM. Pure. Only those of its namespace (not of an earlier one of that name), of its name, and of disks that it has. */
 export const claimsOf = (
-  { namespace, namespaceUid, name, disks }: { namespace: string; namespaceUid: string | undefined; name: string; disks: VmSpec['disks'] },
+  { namespace, namespaceUid, name, disks }: ForVm,
   objects: readonly VirtualDisk[], { link, keptDisks }: ClaimSources,
 ): Claim[] => objects.flatMap(({ metadata, status: { uid, nodeName, vmName, diskName, architecture, namespaceUid: of } }): Claim[] => {
   const isFor = metadata.namespace === namespace && vmName === name && of !== undefined && of === namespaceUid && disks.some((disk) => disk.name === diskName && !disk.cdrom);
@@ -34,6 +39,12 @@ const startAnew = (namespace: string, objects: readonly string[]): string => `to
 export const claimTrouble = (claims: readonly Claim[], namespace: string, node: string | undefined): string | undefined => {
   const unread = claims.find(({ at }) => at === 'unread');
   if (unread) return `the VirtualDisk ${unread.object} can not be read by this version, and a disk of this VM may be in it; update the operator, or ${startAnew(namespace, [unread.object])}`;
+  const orphaned = claims.find(({ at }) => at === 'orphaned');
+  if (orphaned) {
+    const { disk, node: keeper, kept } = orphaned;
+    const annotate = (name: string): string => `kubectl annotate hvn ${keeper} --overwrite ${name}=${kept}`;
+    return `disk ${disk}: node ${keeper} keeps one of an earlier VM of this name under ${kept}, and no VirtualDisk stands for it; to have it back: ${annotate(adoptOrphanAnnotation)}; to start with a new disk and lose that data: ${annotate(discardOrphanAnnotation)}`;
+  }
   const deleting = claims.find((each) => each.deleting);
   if (deleting) return `disk ${deleting.disk}: the VirtualDisk ${deleting.object} on node ${deleting.node} is being deleted; wait until it is gone`;
   const twice = claims.find(({ disk }, at) => claims.some((each, other) => other < at && each.disk === disk));

@@ -8,6 +8,7 @@ import { isReason, type Reason } from '#crds/v1alpha1/reasons.ts';
 import type { NodeFacts, ObservedImage } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
 import { type Claim, claimsOf } from '../disk/claims.ts';
+import { orphanedFor } from '../disk/orphaned.ts';
 import { standsFor, unrecordedOf } from '../disk/unrecorded.ts';
 import { copyRefused } from '../image/copies.ts';
 import { candidates, type NodeSources } from './candidates.ts';
@@ -77,15 +78,20 @@ const unreadClaims = (namespace: string, name: string, { all }: VmSources['disks
 });
 
 /** Disks that outlive the VM, or an earlier one of its name. Whose a disk is, is read from the VM and its namespace, never from what a node says. */
-const keptFacts = (vm: VirtualMachine, { fleet, disks, namespaces }: VmSources): Pick<VmFacts, 'namespace' | 'claims' | 'unrecorded' | 'keepsDisks'> => {
+const keptFacts = (vm: VirtualMachine, sources: VmSources): Pick<VmFacts, 'namespace' | 'claims' | 'unrecorded' | 'keepsDisks'> => {
   const { metadata: { namespace, name }, spec, status: { nodeName, disks: known = [] } } = vm;
+  const { fleet, disks, namespaces } = sources;
   const uid = machineUidOf(vm);
   const owner = namespaces.get(namespace)?.metadata;
   const has = new Set((nodeName === undefined ? [] : (fleet.report(nodeName, uid)?.disks ?? known)).map((disk) => disk.name));
   const keeps = nodeName === undefined ? undefined : fleet.keepsDisks(nodeName);
+  const me = { namespace, namespaceUid: owner?.uid, name, disks: spec.disks };
+  const claims = claimsOf(me, disks.list(), fleet).filter(({ disk }) => !has.has(disk));
+  // Of a bound VM its node says itself what it has. What a VirtualDisk stands for outranks the word of a node.
+  const unsure = nodeName === undefined ? [...unreadClaims(namespace, name, disks), ...orphanedFor(me, sources).filter(({ disk }) => !claims.some((each) => each.disk === disk))] : [];
   return {
     ...(owner ? { namespace: { uid: owner.uid, terminating: owner.deletionTimestamp !== undefined } } : {}),
-    claims: [...claimsOf({ namespace, namespaceUid: owner?.uid, name, disks: spec.disks }, disks.list(), fleet).filter(({ disk }) => !has.has(disk)), ...(nodeName === undefined ? unreadClaims(namespace, name, disks) : [])],
+    claims: [...claims, ...unsure],
     unrecorded: nodeName === undefined ? [] : unrecordedOf(nodeName, { namespace, name, uid }, { disks, fleet }),
     ...(keeps === undefined ? {} : { keepsDisks: keeps }),
   };
