@@ -1,5 +1,6 @@
 import type { Clock } from '#crds/kit/clock.ts';
 import { asFault, messageOf } from '#crds/kit/fault.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { type Desire, holdingDigest, type Tombstone } from '#crds/wire/judge.ts';
 import { type Doomed, maxFrameBytes, protocolRange, type ToOperator } from '#crds/wire/messages.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
@@ -12,7 +13,7 @@ import type { Network } from './network/driver.ts';
 import { makeNodeFacts, type NodeIdentity } from './nodefacts.ts';
 import type { Storage } from './storage/driver.ts';
 import { appliedOf } from './vm/change.ts';
-import type { Hands, Log } from './vm/hands.ts';
+import type { Hands } from './vm/hands.ts';
 import { makeImageKeeper } from './vm/images.ts';
 import { isDiskTrouble } from './vm/keeping.ts';
 import { makeMisunderstood } from './vm/misunderstood.ts';

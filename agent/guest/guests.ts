@@ -1,8 +1,8 @@
 import type { Clock } from '#crds/kit/clock.ts';
 import { canonical } from '#crds/kit/digest.ts';
 import { messageOf } from '#crds/kit/fault.ts';
+import type { Log } from '#crds/kit/log.ts';
 import type { Paths } from '../host/paths.ts';
-import type { Log } from '../vm/hands.ts';
 import type { GuestRun, Guests, GuestSight } from './driver.ts';
 import { askGuest } from './facts.ts';
 import { lineOf, probeGuest, type Readiness } from './probe.ts';

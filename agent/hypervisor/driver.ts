@@ -1,6 +1,6 @@
+import type { Log } from '#crds/kit/log.ts';
 import type { Paths } from '../host/paths.ts';
 import type { NicBackend } from '../network/driver.ts';
-import type { Log } from '../vm/hands.ts';
 
 /** Architecture of a guest or a node. */
 export type Architecture = 'amd64' | 'arm64';

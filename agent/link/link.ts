@@ -1,9 +1,9 @@
 import { type Backoff, jittered } from '#crds/kit/backoff.ts';
 import type { Clock } from '#crds/kit/clock.ts';
 import { asFault } from '#crds/kit/fault.ts';
+import type { Log } from '#crds/kit/log.ts';
 import type { Desire, Tombstone } from '#crds/wire/judge.ts';
 import { type Held, heartbeatSeconds, silenceSeconds, type ToOperator } from '#crds/wire/messages.ts';
-import type { Log } from '../vm/hands.ts';
 import type { Dial } from './dial.ts';
 import { keyOf } from './outbox.ts';
 import { openSession, type Session } from './session.ts';

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { quiet } from '#crds/kit/log.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { KeepOrder } from '#crds/wire/kept.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
@@ -9,12 +10,9 @@ import { type FakeNetwork, makeFakeNetwork } from '../network/fake.ts';
 import { type DiskWorld, type FakeStorage, type KeptWorld, makeFakeStorage } from '../storage/fake.ts';
 import { appliedOf } from './change.ts';
 import { makeFakeShelf, type ShelfWorld, shelfWorld } from './fakeshelf.ts';
-import { freshScratch, type Hands, type Log, type Scratch } from './hands.ts';
+import { freshScratch, type Hands, type Scratch } from './hands.ts';
 import { openLedger } from './ledger.ts';
 import { pass, type PassEnd } from './pass.ts';
-
-/** A logger that says nothing. */
-export const quiet: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 /** A uid for tests. */
 export const uidOf = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;

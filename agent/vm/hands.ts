@@ -1,4 +1,5 @@
 import type { Fault } from '#crds/kit/fault.ts';
+import type { Log } from '#crds/kit/log.ts';
 import type { ObservedVm } from '#crds/wire/observed.ts';
 import type { Guests } from '../guest/driver.ts';
 import type { Hypervisor } from '../hypervisor/driver.ts';
@@ -8,9 +9,6 @@ import type { ReadyDisk, Storage } from '../storage/driver.ts';
 import type { Step } from './facts.ts';
 import type { Retried } from './halted.ts';
 import type { Ledger } from './ledger.ts';
-
-/** The part of a logger that an agent needs: fields first, then a constant sentence. A pino logger fits. */
-export type Log = Record<'debug' | 'info' | 'warn' | 'error', (fields: object, sentence: string) => void>;
 
 /** Everything that the work on a VM reaches for. */
 export type Hands = {

@@ -1,7 +1,7 @@
 import type { Clock } from '#crds/kit/clock.ts';
+import type { Log } from '#crds/kit/log.ts';
 import type { ImageStore } from '../image/store.ts';
 import type { Entry } from './entry.ts';
-import type { Log } from './hands.ts';
 import type { Ledger } from './ledger.ts';
 import { persist } from './persist.ts';
 

@@ -1,6 +1,6 @@
 import type { Clock } from '#crds/kit/clock.ts';
+import type { Log } from '#crds/kit/log.ts';
 import type { Storage } from '../storage/driver.ts';
-import type { Log } from './hands.ts';
 import type { Ledger } from './ledger.ts';
 import { persist } from './persist.ts';
 

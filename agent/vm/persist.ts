@@ -1,7 +1,7 @@
 import { jittered } from '#crds/kit/backoff.ts';
 import type { Clock } from '#crds/kit/clock.ts';
 import { asFault } from '#crds/kit/fault.ts';
-import type { Log } from './hands.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { within } from './within.ts';
 
 const again = { baseMs: 1_000, maxMs: 60_000 };

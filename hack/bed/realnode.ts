@@ -10,7 +10,7 @@ import { readBootId } from '#agent/host/bootid.ts';
 import { type Paths, paths as pathsOf } from '#agent/host/paths.ts';
 import { makeQemu } from '#agent/hypervisor/qemu/driver.ts';
 import { openCgroups } from '#agent/hypervisor/qemu/cgroup.ts';
-import { quiet } from '#agent/vm/bed.ts';
+import { quiet } from '#crds/kit/log.ts';
 import type { Cluster } from './cluster.ts';
 import { until } from './until.ts';
 import { worker } from './worker.ts';

@@ -12,7 +12,7 @@ import { makeQemu } from '#agent/hypervisor/qemu/driver.ts';
 import { launchArgs, startFile } from '#agent/hypervisor/qemu/launcher.ts';
 import { openQmp } from '#agent/hypervisor/qemu/qmp.ts';
 import { makeFileStorage } from '#agent/storage/files.ts';
-import { quiet } from '#agent/vm/bed.ts';
+import { quiet } from '#crds/kit/log.ts';
 
 /** A machine without Strato: a directory that was prepared for it, and the command of the QEMU that shall run there. */
 export type Bare = { paths: Paths; uid: string; unixId: number; command: readonly string[] };

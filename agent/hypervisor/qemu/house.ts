@@ -1,4 +1,4 @@
-import type { Log } from '../../vm/hands.ts';
+import type { Log } from '#crds/kit/log.ts';
 import type { Paths } from '../../host/paths.ts';
 import type { Unready } from '../driver.ts';
 import type { Cgroups } from './cgroup.ts';

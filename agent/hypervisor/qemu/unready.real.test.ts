@@ -4,8 +4,8 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { quiet } from '#crds/kit/log.ts';
 import { until } from '#hack/bed/until.ts';
-import { quiet } from '../../vm/bed.ts';
 import { openQemuBed, type QemuBed } from './bed.ts';
 import { makeQemu } from './driver.ts';
 

@@ -2,8 +2,8 @@ import { appendFile, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promi
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { quiet } from '#crds/kit/log.ts';
 import { until } from '#hack/bed/until.ts';
-import { quiet } from '../../vm/bed.ts';
 import { makeWatcher, type Watcher } from './watch.ts';
 
 const uid = '00000000-0000-4000-8000-000000000001';

@@ -1,5 +1,5 @@
 import { type FSWatcher, watch } from 'node:fs';
-import type { Log } from '../../vm/hands.ts';
+import type { Log } from '#crds/kit/log.ts';
 
 /** Sees what happens in the directories of runs: QEMU writes its events there, the supervisor how it ended. */
 export type Watcher = Disposable & {

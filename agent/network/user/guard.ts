@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { messageOf } from '#crds/kit/fault.ts';
+import type { Log } from '#crds/kit/log.ts';
 import { runTool } from '../../host/exec.ts';
-import type { Log } from '../../vm/hands.ts';
 import { guardRules, parseResolvers } from './rules.ts';
 
 /** What keeps guests in user mode from the node's own addresses. */
