@@ -21,7 +21,7 @@ export const vmState = z.enum(['preparing', 'starting', 'running', 'paused', 'st
  *   GuestShutdown   the guest powered itself off       GuestReset    it rebooted, and edits waited for that
  *   GuestPanicked   its kernel said so (pvpanic)       QemuCrashed   a signal or an error ended QEMU
  *   OutOfMemory     the node's kernel killed QEMU      NodeRebooted  the node went down with it
- *   Stopped         as asked for                       Forced        as asked for, after its grace period
+ *   Stopped         as asked for                       Forced        as asked for, by SIGKILL: after its grace period, or at once
  */
 export const exitReason = z.enum(['GuestShutdown', 'GuestReset', 'GuestPanicked', 'QemuCrashed', 'OutOfMemory', 'NodeRebooted', 'Stopped', 'Forced']);
 

@@ -133,6 +133,20 @@ describe('a VM', () => {
     expect(conditionOf(statusOf('b')?.conditions, 'Ready')).toMatchObject({ reason: 'ForwardConflict', message: expect.stringContaining('default/a') });
   });
 
+  test.each([['Graceful', ['Forced']], ['Force', []]] as const)('that was switched off has an event Forced only when its grace period was over: stop mode %s', async (mode, events) => {
+    const { spec, ...vm } = machine('a', 1);
+    const stop = { ...spec.stop, mode };
+    const { reconcile, say, put, notes } = lab({ ...vm, spec: { ...spec, stop } });
+    await reconcile('default/a');
+    say(1, 'running');
+    await reconcile('default/a');
+    put({ ...vm, spec }, { spec: { ...spec, stop, powerState: 'Stopped' } });
+    await reconcile('default/a');
+    say(1, 'stopped', { lastExit: { reason: 'Forced', signal: 'SIGKILL', time: '2030-01-01T00:00:00Z' } });
+    await reconcile('default/a');
+    expect(notes.filter((reason) => reason === 'Forced')).toEqual(events);
+  });
+
   test('that is deleted is doomed, and let go only when its node says absent', async () => {
     const { reconcile, fleet, say, put, store, writes } = lab(machine('a', 1));
     await reconcile('default/a');

@@ -132,6 +132,7 @@ const announce = (vm: VirtualMachine, next: VmStatus, { event }: VmHands): void 
   if (!after || before?.reason === after.reason) return;
   if (after.status === 'True' && next.nodeName !== undefined) event(vm, { type: 'Normal', reason: after.reason, note: after.message });
   const forced = next.lastExit?.reason === 'Forced' && canonical(next.lastExit) !== canonical(vm.status.lastExit ?? null);
-  if (forced) event(vm, { type: 'Warning', reason: 'Forced', note: 'the guest did not power off within its grace period and was forced off' });
+  // With stop mode Force the user asked for just that, and no grace period was given.
+  if (forced && vm.spec.stop.mode === 'Graceful') event(vm, { type: 'Warning', reason: 'Forced', note: 'the guest did not power off within its grace period and was forced off' });
   if (conditionOf(next.conditions, 'Stalled')) event(vm, { type: 'Warning', reason: after.reason, note: after.message });
 };
