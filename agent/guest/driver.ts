@@ -1,8 +1,11 @@
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import type { GuestInfo } from '#crds/wire/observed.ts';
 
-/** One run that is looked into. `tcp` is where a connection to the probed port of the guest is made from the node. */
-export type GuestRun = { uid: string; startId: string; probe?: DesiredVm['probe']; tcp?: { address: string; port: number } };
+/**
+ * One run that is looked into. `cpus`: virtual CPUs that its machine has now. `tcp` is where a connection to the probed port of the guest is
+ * made from the node.
+ */
+export type GuestRun = { uid: string; startId: string; cpus: number; probe?: DesiredVm['probe']; tcp?: { address: string; port: number } };
 
 /** What is seen of a guest in one run. `ready` is about its probe; `info` is there once its agent has answered. */
 export type GuestSight = { startId: string; info?: GuestInfo; ready?: { is: boolean; message: string } };
@@ -12,7 +15,7 @@ export type GuestSight = { startId: string; info?: GuestInfo; ready?: { is: bool
  * is a guest's word, parsed and bounded.
  */
 export type Guests = {
-  /** Looks into this run from now on, or goes on with it; another run or another probe begins anew. */
+  /** Looks into this run from now on, or goes on with it; another run, another probe or other CPUs begin anew. */
   follow: (run: GuestRun) => void;
   /** Looks no more. */
   leave: (uid: string) => void;

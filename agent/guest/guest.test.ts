@@ -163,19 +163,19 @@ describe('cloud-init', () => {
 });
 
 describe('guests that are looked into', () => {
-  const open = () => {
+  const open = (nowMs: () => number = systemClock.monotonicMs) => {
     const changed: string[] = [];
     const ending = new AbortController();
     const guests = makeGuests({
       paths: { sockets: () => folder, serialLog: () => join(folder, 'serial.log'), guestAgentSocket: () => join(folder, 'qga.sock') },
-      clock: { ...systemClock, sleep: (_, signal) => systemClock.sleep(20, signal) }, log: quiet, changed: (uid) => void changed.push(uid),
+      clock: { ...systemClock, monotonicMs: nowMs, sleep: (_, signal) => systemClock.sleep(20, signal) }, log: quiet, changed: (uid) => void changed.push(uid),
     }, ending.signal);
     return { guests, changed, end: () => ending.abort() };
   };
 
   test('say what they are once their agent answers, quietly, and are ready when their probe says so', async () => {
     const { guests, changed, end } = open();
-    const run = { uid: 'a', startId: 's', probe: { is: 'guestAgent' as const } };
+    const run = { uid: 'a', startId: 's', cpus: 1, probe: { is: 'guestAgent' as const } };
     guests.follow(run);
     await until('the first look', () => guests.observe('a')?.ready?.is === false, 10_000);
     await guestAgent((command) => debian[command]);
@@ -187,6 +187,33 @@ describe('guests that are looked into', () => {
     expect([changed.length - told, guests.observe('a')?.info?.hostname]).toEqual([1, 'web']);
     guests.leave('a');
     expect(guests.observe('a')).toBeUndefined();
+    end();
+  });
+
+  test('have ten seconds to take plugged CPUs on line before it is told that they do not', async () => {
+    const time = { ms: 0 };
+    const { guests, end } = open(() => time.ms);
+    let online = 1;
+    let asked = 0;
+    await guestAgent((command) => {
+      if (command !== 'guest-get-vcpus') return debian[command];
+      asked += 1;
+      return { return: [0, 1, 2].map((id) => ({ 'logical-id': id, online: id < online })) };
+    });
+    const looks = async () => { const before = asked; await until('two more looks', () => asked >= before + 2, 10_000); };
+    const cpusOnline = () => guests.observe('a')?.info?.cpusOnline;
+    guests.follow({ uid: 'a', startId: 's', cpus: 1 });
+    await until('the first answer', () => cpusOnline() === 1, 10_000);
+    guests.follow({ uid: 'a', startId: 's', cpus: 3 });
+    await looks();
+    expect([cpusOnline(), guests.observe('a')?.info?.hostname]).toEqual([undefined, 'web']);
+    online = 3;
+    await until('all of them', () => cpusOnline() === 3, 10_000);
+    online = 2;
+    await looks();
+    expect(cpusOnline()).toBeUndefined();
+    time.ms = 10_000;
+    await until('it to be told', () => cpusOnline() === 2, 10_000);
     end();
   });
 });

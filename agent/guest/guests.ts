@@ -15,6 +15,8 @@ const seldomMs = 30_000;
 /** A guest without an agent is asked seldom after this long. */
 const comesUpMs = 300_000;
 const lookMs = 5_000;
+/** How long a guest has to take plugged CPUs on line before it is said that some are not. */
+const cpusGraceMs = 10_000;
 
 /** Kinds of probes that stay true for the rest of the run. */
 const latches = new Set(['serialPattern', 'cloudInitDone']);
@@ -46,10 +48,12 @@ export const makeGuests = ({ paths, clock, log, changed }: GuestsOptions, signal
     const pattern = lineOf(run.probe);
     const scan = pattern === undefined ? undefined : makeSerialScan(paths.serialLog(run.uid), pattern);
     const sinceMs = clock.monotonicMs();
+    const comesUp = () => clock.monotonicMs() - sinceMs < cpusGraceMs;
     while (!limit.aborted) {
       try {
-        const sight = await look(lane, scan, lane.sight, limit);
+        const seen = await look(lane, scan, lane.sight, limit);
         if (limit.aborted) return;
+        const sight = comesUp() ? withoutIdleCpus(seen, run.cpus) : seen;
         const differs = canonical(sight) !== canonical(lane.sight);
         lane.sight = sight;
         if (differs) changed(run.uid);
@@ -58,7 +62,7 @@ export const makeGuests = ({ paths, clock, log, changed }: GuestsOptions, signal
       }
       const known = lane.sight.info !== undefined || clock.monotonicMs() - sinceMs > comesUpMs;
       const probed = run.probe === undefined || lane.sight.ready?.is === true;
-      await clock.sleep(known && probed && !isLive(run) ? seldomMs : oftenMs, limit).catch(() => {});
+      await clock.sleep(known && probed && !isLive(run) && !comesUp() ? seldomMs : oftenMs, limit).catch(() => {});
     }
   };
 
@@ -68,8 +72,7 @@ export const makeGuests = ({ paths, clock, log, changed }: GuestsOptions, signal
       const before = lanes.get(run.uid);
       if (before?.key === key) return;
       before?.end.abort();
-      const same = before?.run.startId === run.startId;
-      const lane: Lane = { run, key, sight: { startId: run.startId, ...(same && before.sight.info ? { info: before.sight.info } : {}) }, end: new AbortController() };
+      const lane: Lane = { run, key, sight: stillSeen(before, run), end: new AbortController() };
       lanes.set(run.uid, lane);
       void work(lane);
     },
@@ -79,6 +82,22 @@ export const makeGuests = ({ paths, clock, log, changed }: GuestsOptions, signal
     },
     observe: (uid) => lanes.get(uid)?.sight,
   };
+};
+
+/** What was seen of a run and still holds when it is looked into anew: how many CPUs are on line, only as long as it has the same ones. Pure. */
+const stillSeen = (before: Lane | undefined, run: GuestRun): GuestSight => {
+  if (before?.run.startId !== run.startId) return { startId: run.startId };
+  const { info, ready } = before.sight;
+  const sameProbe = canonical(before.run.probe ?? null) === canonical(run.probe ?? null);
+  const seen: GuestSight = { startId: run.startId, ...(info ? { info } : {}), ...(ready && sameProbe ? { ready } : {}) };
+  return withoutIdleCpus(seen, run.cpus);
+};
+
+/** A sight that does not tell how many CPUs are on line when some are not. Pure. */
+const withoutIdleCpus = (sight: GuestSight, cpus: number): GuestSight => {
+  if (sight.info?.cpusOnline === undefined || sight.info.cpusOnline >= cpus) return sight;
+  const { cpusOnline: _, ...info } = sight.info;
+  return { ...sight, info };
 };
 
 /** A probe that can become false again is asked often. */

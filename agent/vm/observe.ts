@@ -59,7 +59,7 @@ const followGuest = ({ guests, network }: Hands, { uid, desired, ending }: VmEnt
   const { probe } = desired;
   const forward = probe?.is === 'tcp' ? desired.interfaces.flatMap(({ user }) => user.forwards).find(({ port, protocol }) => protocol === 'TCP' && port === probe.port) : undefined;
   guests.follow({
-    uid, startId: sight.startId, ...(probe ? { probe } : {}), ...(forward ? { tcp: { address: network.capabilities().forwards.address, port: forward.hostPort } } : {}),
+    uid, startId: sight.startId, cpus: sight.facts.cpus, ...(probe ? { probe } : {}), ...(forward ? { tcp: { address: network.capabilities().forwards.address, port: forward.hostPort } } : {}),
   });
   const seen = guests.observe(uid);
   return seen?.startId === sight.startId ? seen : undefined;
