@@ -85,7 +85,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
   };
   let refused = false;
   let looking: Promise<void> | undefined;
-  /** What was refused for want of a disk is asked for again once there is one. */
+  /** Looks after the node's disk. Intents that were refused while it could not be written are asked for again when it can: by telling anew what is held. */
   const lookAfterNode = async (): Promise<void> => {
     await Promise.all([ledger.tend(stopping.signal), facts.measure()]);
     tellFacts();
@@ -178,7 +178,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
       for (const observed of reports.values()) yield { type: 'report', observed: foreign.told(observed) };
     },
     misunderstood: (uid, why) => link.say({ type: 'report', observed: foreign.note(uid, why, reports.get(uid)) }),
-    // Who can not remember a leader can still tell it how things stand. No command of it is taken before it is remembered.
+    // When the epoch can not be written (the disk hangs) the session goes on with reports; commands wait until it is written.
     welcomed: (leaderEpoch) => within(noteMs, stopping.signal, 'keeping the epoch of the leader', () => ledger.noteLeader(leaderEpoch)).catch((thrown: unknown) => {
       log.error({ leaderEpoch, err: messageOf(thrown) }, 'the epoch of the leader can not be kept; its commands are refused until it can');
     }),
@@ -187,7 +187,7 @@ export const startAgent = async (parts: AgentParts): Promise<Agent> => {
     },
   }, parts.times);
 
-  // Every VM that was started holds its ports before any other may ask for them; who is gone gives them back.
+  // Before any worker runs, every VM with a recorded run gets its ports; one whose machine turns out to be gone gives them back.
   const started = [...ledger.entries().values()].filter((entry) => entry.kind === 'vm').filter(({ run, desired }) => run !== null && desired !== null);
   for (const entry of started) {
     const { uid } = entry;

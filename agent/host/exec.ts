@@ -63,7 +63,7 @@ const runNow = async (command: string, args: readonly string[], { input, env, si
     err = Buffer.concat([err, part]).subarray(-stderrKept);
   });
   child.on('close', (code, killedBy) => resolve({ code, signal: killedBy, stdout: Buffer.concat(out).toString('utf8'), stderr: err.toString('utf8') }));
-  // A tool that ends before it has read all is no surprise: how it ended tells.
+  // A tool may end before it has read all of its input (EPIPE): its exit code tells whether that was right.
   child.stdin.on('error', () => {}).end(input ?? '');
   return promise.finally(() => signal.removeEventListener('abort', abort));
 };

@@ -14,7 +14,7 @@ const busy = 75;
 // Descriptors in a shell are inherited; the lock belongs to the open file, flock(2), and goes when its last holder ends.
 // INT and TERM go to whole groups (a terminal, a service manager), and only the agent's end may free the lock.
 // A lock needs no right to write: where the file system is read-only an agent must still be able to adopt what runs.
-// Two seconds: the holder of an agent that was killed an instant ago is about to read the end of its input.
+// Two seconds: when an agent was just killed, its lock holder needs a moment to see the end of its stdin.
 /** Pure. */
 export const holderText = ({ lockDescriptor }: Pick<Platform, 'lockDescriptor'>): string => `
 trap '' INT TERM HUP; umask 077

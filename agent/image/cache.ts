@@ -84,7 +84,7 @@ export const openCache = async (directory: string, nowMs: () => number, log: Pic
   const names = await readdir(directory);
   for (const sha256 of new Set(names.flatMap((name) => /^([0-9a-f]{64})\.(qcow2|json)(\.new)?$/.exec(name)?.[1] ?? []))) {
     const found = await readContent(sidecar(sha256), file(sha256), sha256);
-    // With a damaged claim, nobody can tell what is unclaimed.
+    // While any claim is damaged every content may be claimed.
     if (found && (damaged || claims.some((each) => isClaimedBy(found.entry, each)))) {
       contents.set(sha256, found.entry);
       used.set(sha256, { atMs: found.usedMs, notedMs: found.usedMs });

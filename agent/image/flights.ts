@@ -20,7 +20,7 @@ export const makeFlights = () => {
     }
   };
   return async <T>(key: string, hear: Hear, signal: AbortSignal, act: (tell: Hear) => Promise<T>): Promise<T | undefined> => {
-    // Between the look and the start nothing is awaited: two who waited for a third must not both begin.
+    // Nothing is awaited between this look and the start: else two callers that waited for a third would both begin.
     const flight = flights.get(key);
     if (!flight) return lead(key, hear, act);
     flight.heard.add(hear);

@@ -53,7 +53,7 @@ export const importOnce = async (kit: ImportKit, task: ImportTask, signal: Abort
     await kit.cache.dropPartial(key);
     return content;
   } catch (thrown) {
-    // On a full disk what is there of one image is the room of another.
+    // On a full disk the part that was fetched is removed, to make room for other images.
     const useless = thrown instanceof Fault && (thrown.retry === 'never' || thrown.code === 'NoSpace');
     if (useless || downloadKey(task.desire()) !== key) await kit.cache.dropPartial(key);
     throw thrown;

@@ -92,12 +92,12 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
       }
       const content = await share(downloadKey(entry.desire), hear, entry.abort.signal, (tell) =>
         importOnce(kit, { desire: () => entry.desire, progress: tell }, entry.abort.signal));
-      // It may have been pinned to something else while the bytes were on their way, or evicted already: then the next round says so.
+      // Meanwhile the desire may have got another digest, or the content may be evicted again: then the next round decides.
       if (content && fits(entry.desire, content) !== false && cache.get(content.sha256)) return becomeReady(entry, content);
     }
   };
   const save = async (entry: Entry): Promise<void> => {
-    // A store that was given up, or an entry that was replaced or removed, has no say any more.
+    // Nothing is recorded of an entry that was replaced or removed meanwhile, or when the store was disposed.
     if (entries.get(entry.desire.uid) !== entry) return;
     const { desire, content, evicted } = entry;
     await cache.claim({ desire, ...(content ? { sha256: content.sha256 } : {}), ...(content && evicted ? { evicted: content } : {}) });
@@ -112,7 +112,7 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
     const used = new Set([...entries].flatMap(([uid, { content }]) => (content && wanted.has(uid) ? [content.sha256] : [])));
     for (const sha256 of used) cache.touch(sha256);
     const there = cached.filter(({ sha256 }) => cache.get(sha256));
-    // What was imported this moment is not known to its image yet.
+    // Its image does not know of a content that was imported just now, so it would count as unused.
     for (const { sha256 } of there) if (entries.get(cache.get(sha256)?.importedFor ?? '')?.state === 'importing') used.add(sha256);
     const chosen = chooseEvictions(there, used, cacheRules, clock.now().getTime(), atLeast);
     const gone = [...entries.values()].filter(({ content, evicted }) => content && !evicted && chosen.includes(content.sha256));
@@ -120,7 +120,7 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
     for (const sha256 of chosen) cache.forget(sha256);
     for (const entry of gone) {
       changed(entry);
-      // On a full disk it can't be written down; then the next start fetches it without need.
+      // On a full disk the eviction can not be recorded; then the next start fetches the image although nobody needs it.
       await save(entry).catch(() => {});
     }
     for (const sha256 of chosen) {
@@ -150,7 +150,7 @@ export const makeImageStore = async (options: ImageStoreOptions): Promise<LocalI
         if (fault.code === 'NoSpace' && (await sweep(1).catch(() => false))) continue;
         becomeTroubled(entry, fault);
         if (entry.state === 'failed') return;
-        // A download that gets on in parts is no failure that repeats itself.
+        // A download that got further than the last time begins again with the shortest delay.
         if (entry.progress > before) attempt = 0;
         await clock.sleep(jittered(backoff, attempt, chance()), signal).catch(() => {});
       }

@@ -133,7 +133,7 @@ export const openSession = ({ house, times, token, underWay, socket, stop, ended
       beatMs = nowMs;
       put({ type: 'heartbeat' });
       house.beat();
-      // Nobody waits for it: a disk that hangs must not silence the agent.
+      // Not awaited: while the disk hangs the heartbeats must go on.
       renewing ??= renew().catch((thrown: unknown) => log.warn({ err: messageOf(thrown) }, 'the credential can not be read')).finally(() => { renewing = undefined; });
     }
   };

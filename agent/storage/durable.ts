@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, link, lstat, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-// Of each directory: the sync that is under way, and the one that begins after it.
+// By directory: the sync that is under way, and the one that follows it.
 const underWay = new Map<string, Promise<void>>();
 const next = new Map<string, Promise<void>>();
 

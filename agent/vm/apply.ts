@@ -158,14 +158,14 @@ const remember = ({ hands, uid }: Work, { startId, ran, machine, time }: Extract
   });
 
 const settle = async ({ hands, scratch, uid }: Work, { exit, ended, failed }: Extract<Step, { do: 'settle' }>): Promise<void> => {
-  // Stopped may have been asked for since this was planned; then nothing is held back.
+  // powerState may have become Stopped since this was planned: then the VM is not kept from its next start.
   await hands.ledger.change(uid, (mine) => {
     const stays = ended && mine.desired?.powerState !== 'Stopped';
     const restarts = stays && exit && !mine.ended ? afterEnd(mine.restarts, exit.reason, hands.hostMs(), hands.now()) : mine.restarts;
     return { ...mine, run: null, applied: null, plugging: [], stopping: null, ended: stays, restarts, lastExit: exit };
   });
   scratch.pressedMs = undefined;
-  // A start that failed under our eyes has said so already.
+  // When our own `start` step failed, that fault is reported already.
   if (failed !== undefined && scratch.failure === undefined) throw new Fault('StartFailed', failed);
 };
 

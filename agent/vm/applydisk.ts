@@ -43,7 +43,7 @@ export const tidyDrive = async (hands: Hands, { uid, desired }: VmEntry, name: s
   if (drive?.cdrom) await hands.storage.tidy(uid, name, drive.imageUid, signal);
 };
 
-/** Names of disks whose files must be there from now on; a medium can be had anew. Pure. */
+/** Names of disks whose files must be there from now on. CD drives do not count: a medium is linked to its image again. Pure. */
 export const mustBeThere = (made: readonly string[], disks: Hardware['disks']): string[] =>
   [...new Set([...made, ...disks.flatMap(({ name, cdrom }) => (cdrom ? [] : [name]))])];
 

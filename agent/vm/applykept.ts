@@ -28,7 +28,7 @@ const beginKeeping = async ({ ledger, storage, newId }: Hands, entry: VmEntry, n
     await ledger.changeDisk(begun.uid, (mine) => (mine.moving?.is === 'taking' ? { ...mine, moving: { ...mine.moving, is: 'keeping' } } : mine));
     return begun;
   }
-  // A damaged disk is kept as well as a whole one: it is only not there when its file is not.
+  // A damaged disk is kept like any other.
   const seen = await storage.observe(entry.uid, name, signal).catch((thrown: unknown) => {
     if (thrown instanceof Fault && (thrown.code === 'DiskDamaged' || thrown.code === 'DiskMissing')) return { is: 'ready' as const, sizeMiB: 0 };
     throw thrown;

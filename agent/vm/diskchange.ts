@@ -25,7 +25,7 @@ export const diskChanges = (applied: Disks, desired: Disks, plugging: readonly s
       const now = there.get(disk.name);
       return now && !plugging.includes(disk.name) ? difference(now, disk) : [addition(disk)];
     }),
-    // A drive that is taken away at once is out of that order at once.
+    // A CD drive is removed at once, and leaves the boot order with it.
     ...order(boots.filter((name) => wanted.has(name) || !there.get(name)?.cdrom), bootNames(desired)),
   ];
 };
@@ -52,7 +52,7 @@ const addition = (disk: Disk): Change => ({
   path: pathOf(disk), current: 'absent', desired: 'present', ...(plugs(disk) ? { live: { is: 'plugDisk', name: disk.name } } : {}),
 });
 
-/** What the guest runs from is not pulled from under it. */
+/** A disk of the boot order is removed at the next power cycle only, since the guest may run from it; so is one whose bus can not unplug. */
 const removal = (disk: Disk, boots: boolean): Change => ({
   path: pathOf(disk), current: 'present', desired: 'absent', ...(boots || !plugs(disk) ? {} : { live: { is: 'unplugDisk', name: disk.name } }),
 });
@@ -61,7 +61,7 @@ const growth = (now: Disk, { name, sizeMiB }: Disk): Change[] => {
   if (sizeMiB === undefined || sizeMiB === now.sizeMiB) return [];
   const change = { path: `disks[${name}].size`, current: now.sizeMiB === undefined ? 'unknown' : fromMiB(now.sizeMiB), desired: fromMiB(sizeMiB) };
   if (now.sizeMiB !== undefined && now.sizeMiB > sizeMiB) return [{ ...change, held: 'a disk never shrinks: give at least the size that it has, or none' }];
-  // One that is not known, of an older record, is looked up by who grows it.
+  // An older record does not know the size; then the step that grows the disk looks it up.
   return [grows(now) ? { ...change, live: { is: 'growDisk', name, sizeMiB } } : change];
 };
 
@@ -105,7 +105,7 @@ export const disksAfter = (applied: Disks, desired: Disks, change: DiskChange): 
     case 'medium':
       return applied.map(({ imageUid: old, ...each }) => (each.name !== change.name ? { ...each, ...(old === undefined ? {} : { imageUid: old }) } : { ...each, ...(disk?.imageUid === undefined ? {} : { imageUid: disk.imageUid }) }));
     case 'plugDisk':
-      // Who plugged it has written it down before, with the size that it turned out to have.
+      // `recordPlug` has added it before QEMU got it, with its actual size.
       return applied.some(({ name }) => name === change.name) || !disk ? applied : [...applied, asPlugged(disk)];
   }
 };

@@ -48,7 +48,7 @@ export const heldDisk = (facts: VmFacts, change: Change): Change => {
   return image?.ready ? change : { ...change, held: image?.observed?.trouble?.message ?? 'its image is not on the node yet' };
 };
 
-/** Why a disk can not be used: it must be there and is not, or it can not be looked at. A medium that is gone is had anew. Pure. */
+/** Why a disk can not be used: it must be there and is not, or it can not be looked at. A medium that is gone is no loss: it is linked to its image again. Pure. */
 export const lossOf = (name: string, { disks, desired }: VmEntry, seen: DiskFact | undefined): string | undefined => {
   if (seen?.is === 'fault') return seen.fault.message;
   const isDrive = desired?.disks.some((disk) => disk.name === name && disk.cdrom);

@@ -38,7 +38,7 @@ export const makeKeeping = (shelf: Shelf, patienceMs = tendMs): Keeping => {
   };
   const look = async (): Promise<void> => {
     try {
-      // In this order: the ballast may be what takes the last block.
+      // The ballast first: it may take the last free block, and then the probe has to fail.
       const room = await shelf.ballast.keep();
       await shelf.probe();
       if (room) trouble = undefined;
@@ -71,7 +71,7 @@ export const makeKeeping = (shelf: Shelf, patienceMs = tendMs): Keeping => {
       }
     },
     tend: async (signal) => {
-      // What hangs is not asked a second time.
+      // While one look hangs, no second one is begun.
       looking ??= look().finally(() => { looking = undefined; });
       const late = Promise.withResolvers<'late'>();
       const limit = AbortSignal.any([signal, AbortSignal.timeout(patienceMs)]);

@@ -98,7 +98,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
     return { leaderEpochSeen, held: new Map(entry ? [[uid, rememberedOf(entry)]] : []), ended, remains: new Set(remains.has(uid) ? [uid] : []) };
   };
   const noteLeader = (leaderEpoch: number): Promise<void> => {
-    // Seen is seen, also while the disk hangs: nobody else may command under this epoch any more.
+    // Counts at once, before it is on disk: from now on no leader of a lower epoch is obeyed, also while the disk hangs.
     leaderEpochSeen = Math.max(leaderEpochSeen, leaderEpoch);
     return inOrder(leaderFile, async () => {
       if (leaderEpoch <= leaderEpochKept) return;
@@ -139,7 +139,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
         await withId({
           ...withRetained(before, object), desired: object, order, applied: applied ?? null, slots: withSlots(before.slots, object, applied),
           ended: before.ended && !stops, restarts: stops ? { ...before.restarts, quickEnds: 0, dueMs: null, dueTime: null } : before.restarts,
-          // A stop that is asked for anew has its whole grace period.
+          // A new stop begins with its whole grace period.
           stopping: stops && before.desired?.powerState !== 'Stopped' ? null : before.stopping,
         }, admit);
         return verdict;
@@ -199,7 +199,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
     }),
     troubles: () => {
       const disk = keeping.trouble();
-      // A uid that is held again, or has ended, is none any more.
+      // A uid that has an entry again, or has ended, no longer counts as remains.
       const damaged = put.filter(({ uid }) => remains.has(uid) || !(entries.has(uid) || ended.has(uid)));
       return [
         ...(disk === undefined ? [] : [disk]),

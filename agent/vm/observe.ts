@@ -16,7 +16,7 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
   if (!before) return undefined;
   const wanted = before.ending ? [] : (before.desired?.disks ?? []);
   const [sight, { disks, staleDrives }] = await Promise.all([observeMachine(hands, uid, signal), observeDisks(hands, before, signal)]);
-  // What was remembered while we looked counts; a desire that came meanwhile may name disks that we have not seen.
+  // Read again, for what was recorded while we looked. It is not used when a new desire came meanwhile: that may name disks which were not looked at.
   const entry = hands.ledger.vm(uid);
   if (!entry) return undefined;
   const freeMiB = sight.is === 'present' && sight.guest === 'io-error' ? await freeOf(hands, signal) : undefined;

@@ -19,7 +19,7 @@ export const observeDisks = async ({ storage }: Hands, entry: VmEntry, signal: A
       const { medium, stale } = await storage.drive(uid, name, disk.imageUid, limit);
       return { fact: disk.imageUid === undefined ? { is: 'empty' } : medium, stale };
     }
-    // Whether it was a disk or a drive is not said of one that was taken away.
+    // Of what an edit took away it is not recorded whether it was a disk or a CD drive, so both are looked for.
     const { stale } = removed.has(name) ? await storage.drive(uid, name, undefined, limit) : { stale: false };
     return { fact: await storage.observe(uid, name, limit), stale };
   };

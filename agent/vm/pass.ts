@@ -48,7 +48,7 @@ const act = async (hands: Hands, uid: string, scratch: Scratch, facts: VmFacts, 
   const key = keyOf(facts.entry);
   if (scratch.failure && (scratch.failure.key !== key || (plan.steps.length === 0 && !plan.trouble))) scratch.failure = undefined;
   if (scratch.failure === undefined) scratch.refused.clear();
-  // How a run ended is told once it is remembered, in moments: a verdict before that would lack its half.
+  // How a run ended is reported by the next pass, once `settle` has recorded it: until then lastExit is missing.
   if (scratch.failure || !plan.steps.some((step) => step.do === 'settle')) tell(hands, scratch, facts, plan);
   if (plan.steps.length === 0) return { is: 'still', lookAfterMs: plan.lookAfterMs ?? resyncMs };
   if (scratch.hung) return { is: 'still', lookAfterMs: 1_000 };
@@ -59,7 +59,7 @@ const act = async (hands: Hands, uid: string, scratch: Scratch, facts: VmFacts, 
     const change = liveKey(step);
     if (change !== undefined && refusedNow.has(change)) continue;
     const now = hands.ledger.vm(uid);
-    // A newer desire or a tombstone came: what follows was planned for another world.
+    // A newer desire or a tombstone came: the rest of this plan is out of date.
     if (!now || signal.aborted || !isWantedAs(facts.entry, now)) break;
     const fault = await attempt(hands, uid, scratch, step, signal);
     if (!fault) {

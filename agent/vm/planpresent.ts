@@ -35,7 +35,7 @@ const memoriesOf = ({ entry: { run, machine }, now }: VmFacts, sight: Present): 
 
 const planRun = (facts: VmFacts, desired: DesiredVm, sight: Present, remember: readonly Step[]): Plan => {
   const { stopping } = facts.entry;
-  // A guest whose button was pressed may still go down by our wish. After its grace period it has ignored it.
+  // The stop was taken back after the power button was pressed. Until the grace period is over the guest may still power off because of it.
   const leftMs = stopping && stopping.why !== 'panic' ? graceMs(desired) - (facts.nowMs - stopping.sinceMs) : 0;
   const clear: Step[] = stopping && leftMs <= 0 ? [{ do: 'clearStop' }] : [];
   const look = leftMs > 0 ? { lookAfterMs: leftMs } : {};
@@ -65,7 +65,7 @@ const changesFor = (facts: VmFacts, desired: DesiredVm, sight: Present): Change[
   return applied ? changesOf(applied, hardwareOf(desired), sight.facts.memoryMiB, facts.entry.plugging).map((change) => heldDisk(facts, change)) : [];
 };
 
-/** While an edit waits for a power cycle, the guest's own reboot ends the machine, so that the next one has the edit. */
+/** While an edit waits for a power cycle QEMU ends at the guest's own reboot, so that it is started anew with the edit; else it resets the machine. */
 const rebootSteps = ({ onReboot }: VmFacts, pending: readonly Change[]): Step[] => {
   const action = pending.some(({ live, held }) => live === undefined && held === undefined) ? 'shutdown' : 'reset';
   return onReboot === action ? [] : [{ do: 'onReboot', action }];
@@ -97,7 +97,7 @@ const planStop = ({ entry, nowMs, pressedMs }: VmFacts, desired: DesiredVm, sigh
   const begin: Step[] = stopping?.sinceMs === sinceMs ? [] : [{ do: 'beginStop', sinceMs, forced: false, why }];
   const pressInMs = begin.length > 0 || pressedMs === undefined ? 0 : pressAgainMs - (nowMs - pressedMs);
   if (pressInMs > 0) return { state, steps: remember, lookAfterMs: Math.min(leftMs, pressInMs) };
-  // A guest that is held can not answer its button.
+  // A paused guest can not react to the power button.
   const wake: Step[] = sight.guest === 'paused' || sight.guest === 'io-error' ? [{ do: 'resume' }] : [];
   return { state, steps: [...remember, ...begin, ...wake, { do: 'powerdown' }], lookAfterMs: Math.min(leftMs, pressAgainMs) };
 };

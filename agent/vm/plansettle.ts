@@ -14,7 +14,7 @@ export const planSettle = (facts: VmFacts, desired: DesiredVm, sight: Extract<Si
     const failed = last === undefined ? undefined : `QEMU ended before the guest ran (${endedWith(last)}): ${last.stderr.trim() || 'it said nothing'}`;
     return {
       state: stops ? 'stopping' : 'starting',
-      // What nobody saw begin may begin later: its launcher had no lock yet. Without that it would come after its end was remembered.
+      // Nobody saw this run begin, but its launcher may still be waiting for the lock. Revoked, it can not start the VM after we recorded that the run is over.
       steps: [...(last ? [] : [{ do: 'revoke' as const, startId: run.startId }]), { do: 'settle', exit: entry.lastExit, ended: entry.ended, ...(failed === undefined || stops ? {} : { failed }) }, { do: 'detach' }],
     };
   }
@@ -33,7 +33,7 @@ const exitOf = (last: RunEnd | undefined, entry: VmEntry, now: Date): LastExit =
 });
 
 const reasonOf = (cause: RunEnd['cause'] | undefined, stopping: VmEntry['stopping']): LastExit['reason'] => {
-  // Its end was forced after a panic, or it went down by itself in the moments between.
+  // We kill a guest after its panic; it may also have ended by itself just before that.
   if (stopping?.why === 'panic') return cause === 'rebooted' ? 'NodeRebooted' : cause === 'guest' ? 'GuestShutdown' : cause === 'reset' ? 'GuestReset' : 'GuestPanicked';
   if (stopping?.forced) return 'Forced';
   switch (cause) {

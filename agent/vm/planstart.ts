@@ -15,7 +15,7 @@ export const planStart = (facts: VmFacts, desired: DesiredVm): Plan => {
   if (returns.some(({ back }) => back.is === 'wait')) return { state: 'preparing', steps: [], lookAfterMs: unreadyAgainMs };
   const allot: Step[] = entry.unixId === null ? [{ do: 'allot' }] : [];
   const takes = returns.flatMap(({ name, back }): Step[] => (back.is === 'take' ? [{ do: 'takeDisk', name, kept: back.kept }] : []));
-  // What is taken back is looked at before anything else: it may have to grow.
+  // Kept disks come back first; the next pass looks at them, since they may have to grow.
   if (takes.length > 0) return { state: 'preparing', steps: [...allot, ...takes] };
   const waits = missingImage(facts, desired);
   if (waits) return { state: 'preparing', steps: [], ...(waits.trouble ? { trouble: waits.trouble } : {}) };
@@ -25,7 +25,7 @@ export const planStart = (facts: VmFacts, desired: DesiredVm): Plan => {
     ...absent.map(({ name }) => ({ do: 'createDisk' as const, name })),
     ...growSteps(facts, desired),
   ];
-  // Nothing waits within a step, so that a VM whose node is not ready can still be stopped and deleted.
+  // The wait for the node is a plan without a start, not a step that waits: so this VM can still be stopped and deleted.
   if (facts.unready) return { state: 'preparing', steps: made, trouble: { ...facts.unready, final: false }, lookAfterMs: unreadyAgainMs };
   const steps: Step[] = [
     ...made,

@@ -18,7 +18,7 @@ export const troubleOf = ({ code, message, retry }: Fault): Trouble => ({ reason
 export const reportVm = (facts: VmFacts, plan: Plan, address: string, failure?: Failure, refused: ReadonlyMap<string, Fault> = new Map()): ObservedVm => {
   const { entry, sight } = facts;
   const { desired } = entry;
-  // A change that failed keeps the guest from nothing that it had: it is told as pending.
+  // A live change that failed takes nothing from the guest: it is reported as pending, not as trouble.
   const trouble = plan.trouble ?? (failure && failure.step !== 'change' ? troubleOf(failure.fault) : undefined);
   const applied = sight.is === 'present' ? appliedOf(entry) : undefined;
   const machine = sight.is === 'present' ? sight.facts : entry.machine;
@@ -53,7 +53,7 @@ const disksOf = ({ entry, disks, staleDrives }: VmFacts): ObservedVm['disks'] =>
   return disksInQuestion(entry).flatMap((name): ObservedVm['disks'] => {
     const seen = disks.get(name);
     const wanted = entry.desired?.disks.find((each) => each.name === name);
-    // A drive that was taken away is told until its medium is gone.
+    // A drive that an edit took away is reported until its medium is removed.
     if (seen?.is === 'empty' || (seen?.is === 'absent' && !wanted && staleDrives.has(name))) return [{ name, sizeMiB: 0, format: 'none', state: 'Empty' }];
     if (seen?.is === 'ready') return [{ name, sizeMiB: seen.sizeMiB, format: seen.format, state: unclaimed.includes(name) ? 'Unclaimed' : 'Ready' }];
     const sizeMiB = wanted?.sizeMiB ?? 0;
@@ -70,10 +70,10 @@ const pendingOf = (changes: readonly Change[], refused: ReadonlyMap<string, Faul
     return [why === undefined ? change : { ...change, why: why.slice(0, 4096) }];
   }).slice(0, 64);
 
-/** A probe that stays true once passed was perhaps passed before this agent lived. */
+/** What is told of the guest. A probe that stays true for the whole run may have passed under an earlier agent: the ledger knows. */
 const guestOf = ({ entry: { desired, times }, guest }: VmFacts, { steps }: Plan): Pick<ObservedVm, 'guest' | 'ready' | 'times'> => {
   const passed = times?.guestReady && (desired?.probe?.is === 'serialPattern' || desired?.probe?.is === 'cloudInitDone');
-  // What is about to be remembered is told already: one report less.
+  // What this plan is about to write into the ledger is reported now, which saves a second report.
   const running = times?.running ?? steps.flatMap((step) => (step.do === 'remember' && step.ran ? [step.time] : []))[0];
   const guestReady = times?.guestReady ?? steps.flatMap((step) => (step.do === 'noteReady' ? [step.time] : []))[0];
   const ready = desired?.probe ? (passed ? { is: true, message: 'the guest has passed its probe' } : guest?.ready) : undefined;

@@ -39,7 +39,7 @@ export type Shelf = {
 };
 
 const ballastBytes = 8 * 1024 * 1024;
-// A block: as much as the file of an entry takes.
+// One block of the file system: what the file of an entry takes at least.
 const probeBytes = 4096;
 const recordBytes = 64 * 1024;
 const rootOnly = { mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
@@ -111,7 +111,7 @@ export const writeAgentId = async (paths: Paths, id: string): Promise<void> => {
   await writeWhole(paths.agentId, rootOnly, (handle) => handle.writeFile(`${id}\n`));
 };
 
-/** The folder of all is made with the first disk that is kept. */
+/** Uids of kept disks that have files. The folder `kept/` does not exist before the first disk is kept. */
 const keptFolders = async (paths: Paths): Promise<KeptFolder[]> => {
   const there = await stat(paths.kept).then(() => true, (thrown: unknown) => errnoOf(thrown) !== 'ENOENT');
   if (!there) return [];

@@ -3,7 +3,7 @@ import { Fault } from '#crds/kit/fault.ts';
 /** How long a look at a machine or a disk may take. */
 export const lookMs = 10_000;
 
-// A driver keeps its signal; this is for one that does not.
+// Drivers end when their signal aborts. One that does not is given up after this.
 const overrunMs = 5_000;
 
 /**
@@ -32,7 +32,7 @@ export const within = async <T>(
   try {
     return await Promise.race([running, late]);
   } catch (thrown) {
-    // A timeout's own reason says neither what nor on whom.
+    // The reason of AbortSignal.timeout names neither the job nor its object.
     if (limit.aborted && !signal.aborted && thrown === limit.reason) throw new Fault('DeadlineExceeded', `${doing}: no answer after ${ms} ms`, { cause: thrown });
     throw thrown;
   } finally {

@@ -9,7 +9,7 @@ export type Worker = {
   done: Promise<void>;
 };
 
-// A plan that never comes to rest would spin; it is slowed down instead.
+// After so many passes in a row that changed something, passes are spaced out: a plan that never comes to rest must not use up a core.
 const restless = 25;
 
 /**

@@ -37,7 +37,7 @@ export const held = z.object({
   uuid: uid.optional(),
 });
 
-/** No cluster changes its leader so often: an agent that claims more is refused, so that there is always a number above. */
+/** Highest leaderEpoch that an agent may claim: far above what any cluster reaches, so that a leader can always go one above it. */
 const maxLeaderEpochSeen = 2 ** 48;
 
 /** Orders commands: a leader with a higher epoch wins, then the higher revision of its node. */

@@ -40,7 +40,7 @@ export const decide = (facts: DiskFacts, now: Date): DiskDecision => {
     // Not before its node is there and has said whose the disk is.
     return { ...(link === 'connected' ? { end: true } : {}), status: statusOf(facts, 'Deleting', [ready('False', reason, message), { ...ready('True', reason, message), type: 'Reconciling' }], now), outcome: waiting(message, 30_000) };
   }
-  // Without a finalizer our own delete can not be taken for that of a user, should the VM give the disk up in this moment.
+  // First the finalizer, then the delete: were the object deleted with its finalizer on, we would take our own delete for a user's, who wants the data gone.
   if (taken) return finalized ? { finalizer: 'remove', outcome: settled } : { remove: true, outcome: settled };
   if (!finalized) return { finalizer: 'add', outcome: settled };
   // Nothing is said of a disk before its agent has spoken.

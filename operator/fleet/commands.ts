@@ -46,9 +46,9 @@ export const makeCommands = ({ member, open, leads, say, bufferedBytes }: Comman
     const objects = new Map([...it.wanted].map(([uid, { held }]) => [uid, held]));
     const plan = planSync({ objects, doomed: it.doomed }, it.view);
     for (const uid of plan.send) {
-      // Said once, and the agent has answered that the uid has ended for ever: it is not said over and over.
+      // The agent has answered that this uid has ended for ever, so it is not told again.
       const wanted = it.endedForEver.has(uid) ? undefined : it.wanted.get(uid);
-      // What the agent would close the connection for is not sent: its status says so, and the others go on.
+      // A frame above the agent's limit would make it close the connection: it is not sent, and the status of that object says so.
       if (!wanted || oversize(wanted, it)) continue;
       paused = bufferedBytes() > pauseBytes;
       if (paused) return;

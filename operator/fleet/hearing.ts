@@ -43,7 +43,7 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
       const it = member();
       const holds = it.view.told;
       it.listed = true;
-      // A later list may be older than what was said meanwhile: what is gone is told by the first one alone.
+      // Only the first list of a connection shows what is gone: a later one may be older than reports that came since.
       for (const reports of [it.vms, it.images]) {
         for (const uid of reports.keys()) if (first ? !holds.has(uid) : !concerns(uid)) reports.delete(uid);
       }
@@ -71,17 +71,17 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
     absent: (uid, kind, kept) => {
       const it = member();
       if (kind === 'vm' && kept && kept.length > 0) it.keptOf.set(uid, kept);
-      // Its facts follow; they are not to be believed of this disk any more.
+      // Forgotten at once: the node's facts, which still list this disk, are renewed only later.
       if (kind === 'disk' && it.facts?.keptDisks) it.facts = { ...it.facts, keptDisks: it.facts.keptDisks.filter((each) => each.uid !== uid) };
       if (it.doomed.has(uid)) return ended(uid, kind);
-      // A copy of an image is a cache: one that went is told anew.
+      // A copy of an image is only a cache: when it is gone and still wanted, the node is told again.
       if (kind === 'vm' && it.wanted.has(uid)) it.endedForEver.add(uid);
       tellOfEnd(uid, kind);
     },
     facts: (facts) => {
       const it = member();
       it.facts = facts;
-      // What was told with an end before is in them, or is over.
+      // New facts list all kept disks, so those that were told with the end of a VM need no memory of their own any more.
       it.keptOf.clear();
       fleet.tellListeners((listener) => listener.node(node));
     },

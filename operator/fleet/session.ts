@@ -81,7 +81,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     }
     const it = member();
     it.session?.close('a newer session of this node');
-    // What the last agent of the node said is no word of this one.
+    // Another agent speaks for the node now: what the last one said does not count.
     const known = it.agentId === message.agentId;
     if (!known) for (const each of [it.vms, it.images, it.endedForEver]) each.clear();
     it.keptOf.clear();

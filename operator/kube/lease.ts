@@ -151,7 +151,7 @@ const create = async ({ kube, namespace, name, identity, clock, signal }: LeaseO
 const keep = ({ kube, name, identity, clock, log, onLost, onHistoryWentBack, renewMs = 5_000, renewDeadlineMs = 10_000 }: LeaseOptions, path: string, beganMs: number, taken: LeaseView): Leadership => {
   const over = new AbortController();
   let held = taken;
-  // Counted from before the request: the server may have stored it at once and the others' wait begun.
+  // Counted from before the request was sent: the server may have stored it right then, and from that moment the others wait.
   let renewedMs = beganMs;
   let turn: Promise<unknown> = Promise.resolve();
   /** A confirmation that has not begun. */

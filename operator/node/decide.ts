@@ -43,7 +43,7 @@ export type NodeDecision = { status?: NodeStatus; end: readonly string[]; drop: 
 export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
   const { node, link, agent } = facts;
   const old = node.status;
-  // Nothing is said of a node before its agent has: an operator that has just started knows less than the last one wrote.
+  // The status stays as it is until the agent has spoken: an operator that has just started knows less than the last one wrote.
   if (link !== 'silent' && agent === undefined) return { end: [], drop: [], endDisks: [], record: [] };
   const orphans = facts.orphans?.map(({ uid, namespace, name, state }) => ({ uid, namespace, name, state })).toSorted((a, b) => (a.uid < b.uid ? -1 : 1)) ?? old.orphans ?? [];
   const orphanDisks = facts.orphanDisks?.map(({ disk: { uid, owner: { namespace, vm, disk }, sizeMiB } }) => ({ uid, namespace, vm, disk, size: fromMiB(sizeMiB) })) ?? old.orphanDisks ?? [];
@@ -58,7 +58,7 @@ export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
     conditions: dated(verdicts(facts, orphans, orphanDisks), old.conditions ?? [], node.metadata.generation, now),
   };
   const present = new Set(facts.orphans?.map(({ uid }) => uid));
-  // Who asks for both has made a mistake: the one that destroys nothing wins.
+  // A uid in both annotations is a mistake: adopting wins, since it destroys nothing.
   const mayEnd = (uid: string): boolean => facts.discard.includes(uid) && !facts.adopt.includes(uid);
   return {
     status, end: [...present].filter(mayEnd), drop: facts.lostCopies,

@@ -82,7 +82,7 @@ const unbound = (facts: VmFacts, now: Date): Decision => {
   if (facts.unheard) {
     const { node, forLong } = facts.unheard;
     const outcome = waiting('nodes to say what they hold', 2_000);
-    // An operator that has just started: the last status stands for a moment, unless there is none.
+    // This operator has just started: the last status, if there is one, stays until the node has had time to speak.
     if (!forLong && status.observedGeneration === facts.vm.metadata.generation) return { ...nothing, outcome };
     return { ...pending('WaitingForNodes', `node ${node} has not said yet what it holds, and this VM may be there${forLong ? `; ${forget(node)}` : ''}`), passing: true, outcome };
   }

@@ -19,7 +19,7 @@ const counts = ({ node }: Claim, { nodes, fleet }: Omit<Sources, 'clusterId'>): 
 const recorded = ({ nodes, fleet }: Omit<Sources, 'clusterId'>) =>
   nodes.list().flatMap(({ metadata: { name: node }, status: { orphans = [] } }) => (orphans.length === 0 || fleet.hasListed(node) ? [] : orphans.map((orphan) => ({ node, ...orphan }))));
 
-/** Every node that holds the machine of a uid. A uid can't be guessed: who knows it was given it. */
+/** Every node that holds the machine of a uid. Claims are believed: a uid can not be guessed, so a node that knows it was once told it. */
 export const holdersOf = (uid: string, sources: Omit<Sources, 'clusterId'>): Holder[] => {
   const said = sources.fleet.claims(uid).filter((claim) => counts(claim, sources)).map(({ node, epoch, ending }) => ({ node, epoch, ending, said: true }));
   const last = recorded(sources).filter((orphan) => orphan.uid === uid && !said.some(({ node }) => node === orphan.node));

@@ -25,7 +25,7 @@ export const usesImage = ({ metadata, spec, status }: VirtualMachine, image: Ima
   return has || !image.deleting;
 });
 
-/** Names of the disks that were made, or are kept for the VM: what those started from is no matter any more. Pure. */
+/** Names of the disks that were made, or are kept for the VM: for these no image is needed any more. Pure. */
 const madeOf = ({ vm: { status }, report, claims }: Pick<VmFacts, 'vm' | 'report' | 'claims'>): ReadonlySet<string> =>
   new Set([...[...(report?.disks ?? []), ...(status.disks ?? [])].map(({ name }) => name), ...claims.map(({ disk }) => disk)]);
 

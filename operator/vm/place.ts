@@ -29,7 +29,7 @@ export type Placement = { is: 'node'; name: string } | { is: 'nowhere'; reason: 
 /** Why a node is not taken. `by`: which share of what was asked for is missing there; 0 when there is room, and Infinity when room would not help. */
 type Refusal = { node: string; rule: 'disconnected' | 'unschedulable' | 'trouble' | 'board' | 'room' | 'ports' | 'image'; by: number; text: string; reason?: Reason };
 
-/** Chooses the node with the most memory left, names break ties; a refusal names the node that lacks the smallest share. */
+/** Chooses the node with the most memory left, the first by name among equals; when none fits, the message names the node that lacks the smallest share. */
 export const place = (need: Need, candidates: readonly Candidate[]): Placement => {
   const judged = candidates.map((candidate) => ({ candidate, refusal: refuse(need, candidate) }));
   const fitting = judged.filter(({ refusal }) => refusal === undefined).map(({ candidate }) => candidate);

@@ -47,7 +47,7 @@ const devicesOf = ({ name, bus, port, slot, cache, bootIndex }: MachineDisk, sat
     case 'sata':
       return [{ driver: 'ide-hd', bus: sataBus(port), ...seen, ...halts }];
     case 'nvme':
-      // It knows no werror: the guest is told of an error of the node's disk.
+      // NVMe has no werror option: the guest itself gets the error of the node's disk.
       return [{ driver: 'nvme', bus: ids.port, ...seen }];
   }
 };

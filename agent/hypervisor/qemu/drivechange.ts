@@ -28,7 +28,7 @@ const blocks = z.array(z.object({ qdev: z.string().optional(), tray_open: z.bool
 export const setMedium = async (qmp: Qmp, slot: number, medium: string | undefined, signal: AbortSignal): Promise<void> => {
   const { disk: id, node } = idsOf(slot);
   const isOpen = async (): Promise<boolean> => (await qmp.execute('query-block', blocks, signal)).find(({ qdev }) => qdev === id)?.tray_open === true;
-  // Refused while the guest has it locked; the guest then hears of the wish, and opens the tray itself when it likes.
+  // Refused while the guest has the tray locked. The guest is then told of the wish (an eject request), and opens the tray itself when it lets go.
   await unlessRefused(qmp.execute('blockdev-open-tray', nothing, signal, { id }));
   if (!(await reached(ejectMs, signal, isOpen))) throw new Fault('ChangeRefused', 'the guest holds the medium locked: unmount it there; it is asked for again, and changed at the next power cycle in any case');
   await unlessRefused(qmp.execute('blockdev-remove-medium', nothing, signal, { id }));

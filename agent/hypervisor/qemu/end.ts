@@ -66,7 +66,7 @@ export const revokeStart = async (paths: House['paths'], uid: string, startId: s
   throw new Fault('StillThere', `VM ${uid}: its lock is held; the start ${startId} is not taken back`);
 };
 
-/** Nobody has the lock, so what is left in the VM's group is what a supervisor that was killed left behind. */
+/** Ends what a killed supervisor left behind in the VM's cgroups. The lock is free, so none of it is QEMU. */
 const endLeftovers = async ({ cgroups }: House, uid: string, signal: AbortSignal): Promise<void> => {
   for (;;) {
     const pids = await cgroups.pids(uid);

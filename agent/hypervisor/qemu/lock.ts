@@ -6,7 +6,7 @@ const held = 75;
 const graceMs = 5_000;
 
 /**
- * Whether the lock of a VM could be taken (and was given back), waiting for it at most `waitMs`. Only `true` means that no
+ * Takes the lock of a VM, waiting for it at most `waitMs`, and gives it back: whether that could be done. Only `true` means that no
  * process has the VM's disks. Faults LockFailed and those of
  * `runTool` when that could not be found out. Source: flock(2).
  */

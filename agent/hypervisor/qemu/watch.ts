@@ -12,7 +12,7 @@ export type Watcher = Disposable & {
 
 // A guest can have QEMU write events without end; nobody has to hear of each.
 const quietMs = 200;
-// What QEMU says on stderr tells nothing that is acted on.
+// The file `stderr` is not among them: nothing is decided by it.
 const telling: ReadonlySet<string | null> = new Set(['events', 'exit', null]);
 
 type Watched = { directory: string; watcher: FSWatcher; again: boolean; rest?: NodeJS.Timeout };

@@ -41,7 +41,7 @@ export const makeGuard = ({ allowed, resolve = systemResolve, own = ownAddresses
   };
 };
 
-// The range is named and the address is not: a name of the inside is nobody's business.
+// The message names the range, not the address that a name resolved to: that would show users the internal DNS.
 const refusal = (host: string, literal: boolean, { what, always }: { what: string; always: boolean }): Fault => {
   const way = always ? 'no setting allows that' : `an administrator can allow its network by ${allowedKey} in the configuration of the agent`;
   return new Fault('SourceRefused', `${host} ${literal ? 'is' : 'resolves to'} ${what}, and nothing is fetched from there; ${way}`, { retry: 'never' });
