@@ -1,6 +1,7 @@
 import { messageOf } from '#crds/kit/fault.ts';
 import type { GuestSight } from '../guest/driver.ts';
 import type { Sight } from '../hypervisor/driver.ts';
+import { appliedOf } from './change.ts';
 import type { VmEntry } from './entry.ts';
 import type { VmFacts } from './facts.ts';
 import type { Hands, Scratch } from './hands.ts';
@@ -50,7 +51,8 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
 };
 
 /** Has the guest of the run that is there looked into; what was seen of it so far. */
-const followGuest = ({ guests, network }: Hands, { uid, desired, ending }: VmEntry, sight: Sight): GuestSight | undefined => {
+const followGuest = ({ guests, network }: Hands, entry: VmEntry, sight: Sight): GuestSight | undefined => {
+  const { uid, desired, ending } = entry;
   if (sight.is === 'unknown') return guests.observe(uid);
   if (sight.is === 'gone' || ending || !desired) {
     guests.leave(uid);
@@ -59,7 +61,7 @@ const followGuest = ({ guests, network }: Hands, { uid, desired, ending }: VmEnt
   const { probe } = desired;
   const forward = probe?.is === 'tcp' ? desired.interfaces.flatMap(({ user }) => user.forwards).find(({ port, protocol }) => protocol === 'TCP' && port === probe.port) : undefined;
   guests.follow({
-    uid, startId: sight.startId, cpus: sight.facts.cpus, ...(probe ? { probe } : {}), ...(forward ? { tcp: { address: network.capabilities().forwards.address, port: forward.hostPort } } : {}),
+    uid, startId: sight.startId, cpus: appliedOf(entry)?.cpus ?? sight.facts.cpus, ...(probe ? { probe } : {}), ...(forward ? { tcp: { address: network.capabilities().forwards.address, port: forward.hostPort } } : {}),
   });
   const seen = guests.observe(uid);
   return seen?.startId === sight.startId ? seen : undefined;

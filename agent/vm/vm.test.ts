@@ -242,7 +242,7 @@ describe('an edit of a VM that runs', () => {
     const [first] = grown().interfaces;
     const edited = grown({ generation: 2, cpus: 2, memoryMiB: 128, interfaces: first ? [first, second] : [] });
     expect(await want(bench, edited)).toMatchObject({ state: 'running', machine: { cpus: 2, memoryMiB: 128 }, applied: { generation: 2, pending: [] } });
-    expect(machine(world)).toMatchObject({ cpus: 2, memoryMiB: 128 });
+    expect([machine(world), bench.guests.followed.get(uid)]).toMatchObject([{ cpus: 2, memoryMiB: 128 }, { cpus: 2 }]);
     expect([...(machine(world)?.nics.values() ?? [])].map(({ name }) => name)).toEqual(['eth0', 'lan']);
     expect(bench.network.held().get('TCP/8080')).toBe(uid);
     expect(await want(bench, { ...edited, generation: 3, interfaces: [second] })).toMatchObject({ applied: { generation: 3, pending: [] }, forwards: [{ interface: 'lan' }] });
