@@ -175,13 +175,18 @@ const readFileKeys = async (chosen: string | undefined, readText: Sources['readT
       const key = keyNames.find((each) => each === name);
       if (!key) problems.push(`${name}: there is no such key (${file})`);
       else if (key === 'image_allowed_networks' && Array.isArray(value) && value.every((each) => typeof each === 'string')) return [[key, { value: value.join(','), where: file }]];
-      else if (typeof value !== 'string' && typeof value !== 'boolean') problems.push(`${name} = ${JSON.stringify(value)}: must be a text${key === 'enable_kvm' || key === 'enable_hvf' || key === 'guard_user_network' ? ' or true or false' : key === 'image_allowed_networks' ? ' or a list of texts' : ' in quotes'} (${file})`);
+      else if (typeof value !== 'string' && typeof value !== 'boolean') problems.push(`${name} = ${JSON.stringify(value)}: must be a text${orElse[key] ?? ' in quotes'} (${file})`);
       else return [[key, { value: String(value), where: file }]];
       return [];
     });
   }
   if (chosen !== undefined) problems.push(`--config ${chosen}: there is no such file`);
   return [];
+};
+
+/** What the value of a key in a file may be beside a text. */
+const orElse: Partial<Record<Key, string>> = {
+  enable_kvm: ' or true or false', enable_hvf: ' or true or false', guard_user_network: ' or true or false', image_allowed_networks: ' or a list of texts',
 };
 
 const helpText = (): string => [

@@ -135,7 +135,13 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
       const it = world.machines.get(uid);
       if (it?.broken && it.run) return { is: 'unknown', broken: true, why: 'QEMU is in the state internal-error' };
       if (it?.hangs) return { is: 'unknown', why: 'QEMU did not answer' };
-      if (it?.run) return { is: 'present', startId: it.run.startId, guest: it.run.guest, facts: it.run.facts, pid: 1, ...(it.run.panicked ? { panicked: true as const } : {}), ...(it.run.tpmLost ? { tpmLost: true as const } : {}), ...(it.run.guest === 'io-error' && it.run.ioError ? { ioError: it.run.ioError } : {}) };
+      if (it?.run) {
+        const { startId, guest, facts, panicked, tpmLost, ioError } = it.run;
+        return {
+          is: 'present', startId, guest, facts, pid: 1,
+          ...(panicked ? { panicked: true as const } : {}), ...(tpmLost ? { tpmLost: true as const } : {}), ...(guest === 'io-error' && ioError ? { ioError } : {}),
+        };
+      }
       return { is: 'gone', ...(it?.last ? { last: it.last } : {}) };
     },
     start: async ({ uid, startId, type = 'pc-q35-7.2', cpus, maxCpus, memoryMiB, nics, disks, drives }, signal) => {

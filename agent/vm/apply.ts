@@ -146,7 +146,8 @@ const intend = ({ hands, scratch, entry, uid }: Work, startId: string): Promise<
   return hands.ledger.change(uid, (mine) => ({
     ...mine, disks: mustBeThere(mine.disks, desired.disks), seeded: true, run: { startId, ran: false }, stopping: null,
     applied: { ...hardwareOf(desired), disks: disksAsMade(desired.disks, scratch.places) }, plugging: [], slots: withSlots(mine.slots, hardwareOf(desired)),
-    ended: false, restarts: { ...mine.restarts, count: mine.restarts.count + (mine.ended ? 1 : 0), dueMs: null, dueTime: null }, restartToken: desired.restartToken ?? null, times: { prepared: hands.now().toISOString(), running: null, guestReady: null },
+    ended: false, restarts: { ...mine.restarts, count: mine.restarts.count + (mine.ended ? 1 : 0), dueMs: null, dueTime: null },
+    restartToken: desired.restartToken ?? null, times: { prepared: hands.now().toISOString(), running: null, guestReady: null },
   }));
 };
 

@@ -81,7 +81,9 @@ export const openBench = async (world: NodeWorld, around: Around = (effect) => e
     },
     storage: {
       ...storage,
-      create: (...a) => around(() => storage.create(...a)), grow: (...a) => around(() => storage.grow(...a)), drop: (...a) => around(() => storage.drop(...a)), keep: (...a) => around(() => storage.keep(...a)), takeBack: (...a) => around(() => storage.takeBack(...a)), seed: (...a) => around(() => storage.seed(...a)), remove: (...a) => around(() => storage.remove(...a)),
+      create: (...a) => around(() => storage.create(...a)), grow: (...a) => around(() => storage.grow(...a)), drop: (...a) => around(() => storage.drop(...a)),
+      keep: (...a) => around(() => storage.keep(...a)), takeBack: (...a) => around(() => storage.takeBack(...a)), seed: (...a) => around(() => storage.seed(...a)),
+      remove: (...a) => around(() => storage.remove(...a)),
     },
     network: { ...network, attach: (...a) => around(() => network.attach(...a)), detach: (...a) => around(() => network.detach(...a)) },
     now: () => new Date(Date.UTC(2026, 0, 1) + world.ms.now),

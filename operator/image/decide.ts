@@ -62,7 +62,8 @@ const namedUsers = 5;
 const inUseOf = ({ image: { metadata }, usedBy }: ImageFacts): Verdict[] => {
   if (metadata.deletionTimestamp === undefined) return [];
   const more = usedBy.length > namedUsers ? ` and ${usedBy.length - namedUsers} more` : '';
-  return [{ type: 'InUse', status: 'True', reason: 'InUse', message: `deleted, but used by ${usedBy.length === 1 ? 'VM' : `${usedBy.length} VMs,`} ${usedBy.slice(0, namedUsers).join(', ')}${more}: it goes with the last of them, and no other VM gets it` }];
+  const users = `${usedBy.length === 1 ? 'VM' : `${usedBy.length} VMs,`} ${usedBy.slice(0, namedUsers).join(', ')}${more}`;
+  return [{ type: 'InUse', status: 'True', reason: 'InUse', message: `deleted, but used by ${users}: it goes with the last of them, and no other VM gets it` }];
 };
 
 const namedRefusals = 3;

@@ -34,11 +34,16 @@ export const makeNodeReconciler = (hands: NodeHands) => {
     for (const uid of drop) hands.fleet.doom(key, uid, 'image');
     for (const uid of endDisks) hands.fleet.doom(key, uid, 'disk');
     if (!status || canonical(status) === canonical(node.status)) return done;
-    const urgent = status.agentId !== node.status.agentId || canonical(status.conditions) !== canonical(node.status.conditions ?? []) || canonical(status.orphans) !== canonical(node.status.orphans ?? []) || canonical(status.orphanDisks ?? []) !== canonical(node.status.orphanDisks ?? []);
     const sinceMs = hands.monotonicMs() - (writtenMs.get(key) ?? -Infinity);
-    if (!urgent && sinceMs < coalesceMs) return waiting('changes to gather', coalesceMs - sinceMs);
+    if (!isUrgent(node.status, status) && sinceMs < coalesceMs) return waiting('changes to gather', coalesceMs - sinceMs);
     await hands.writeStatus(node, status);
     writtenMs.set(key, hands.monotonicMs());
     return done;
   };
+};
+
+/** Whether a new status is written at once: more than its figures (capacity, counts) have changed. Pure. */
+const isUrgent = (old: NodeStatus, next: NodeStatus): boolean => {
+  const weighty = ({ agentId, conditions = [], orphans = [], orphanDisks = [] }: NodeStatus) => canonical({ agentId, conditions, orphans, orphanDisks });
+  return weighty(old) !== weighty(next);
 };

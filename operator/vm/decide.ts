@@ -205,8 +205,9 @@ const bound = (facts: VmFacts, now: Date): Decision => {
     return write(standing, [{ type: 'DisksReady', status: 'False', reason: desire.missing, message }], waiting(message, desire.missing === 'ImageNotFound' ? 60_000 : 5_000));
   }
   const standing = tooLarge(facts) ?? failedImage(facts) ?? standingOf(facts.vm.spec, 'missing' in desire ? facts.report?.digest : desireDigest(desire), facts.report, facts.refuses);
+  const ofGuest = facts.report ? [...restartVerdict(facts.report), ...guestVerdicts(facts.vm.spec, facts.report)] : [];
   const outcome = standing.progress === 'reconciling' ? waiting(standing.message, 30_000) : settled;
-  return write(standing, [...partVerdicts(standing, facts), ...(facts.report ? [...restartVerdict(facts.report), ...guestVerdicts(facts.vm.spec, facts.report)] : [])], facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
+  return write(standing, [...partVerdicts(standing, facts), ...ofGuest], facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
 };
 
 /** The node holds the desire of this very spec, told while its images were known; what it was is not recorded with the VM. */

@@ -126,7 +126,9 @@ const secretsFor = async (vm: VirtualMachine, { fleet, secret }: VmHands): Promi
 const announce = (vm: VirtualMachine, next: VmStatus, { event }: VmHands): void => {
   const before = conditionOf(vm.status.conditions, 'Ready');
   const after = conditionOf(next.conditions, 'Ready');
-  if (vm.status.nodeName === undefined && next.nodeName !== undefined) event(vm, { type: 'Normal', reason: 'Scheduled', note: next.machineUid === undefined ? `placed on ${next.nodeName}` : `adopted the machine ${next.machineUid} on ${next.nodeName}` });
+  if (vm.status.nodeName === undefined && next.nodeName !== undefined) {
+    event(vm, { type: 'Normal', reason: 'Scheduled', note: next.machineUid === undefined ? `placed on ${next.nodeName}` : `adopted the machine ${next.machineUid} on ${next.nodeName}` });
+  }
   const halted = conditionOf(next.conditions, 'IOError');
   if (halted && !conditionOf(vm.status.conditions, 'IOError')) event(vm, { type: 'Warning', reason: 'IOError', note: halted.message });
   if (!after || before?.reason === after.reason) return;
