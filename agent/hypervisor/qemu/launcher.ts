@@ -77,8 +77,7 @@ fi
 as_vm "$@" <&3 >>"$run/events" 2>>"$run/stderr" &
 child=$!
 bound() {
-  [ "$5" -gt "$2" ] || return 0
-  size=$(wc -c < "$1")
+  [ "$5" -gt "$2" ] && size=$(wc -c < "$1") && [ "$size" -gt "$2" ] || return 0
   drop=$(((size - $3 - $4) / ${blockBytes} * ${blockBytes}))
   if ! fallocate -c -o "$3" -l "$drop" "$1"; then
     dd if="$1" of="$1" bs=${blockBytes} skip=$((($3 + drop) / ${blockBytes})) seek=$(($3 / ${blockBytes})) count=$(($4 / ${blockBytes} + 1)) conv=notrunc

@@ -89,6 +89,18 @@ describe('QMP', () => {
     await expect(again).rejects.toMatchObject({ code: 'QmpBroken' });
   });
 
+  test('what is asked for after the deadline is never done', async () => {
+    const heard: string[] = [];
+    await serve((id, execute) => {
+      heard.push(execute);
+      return `{"return": {}, "id": ${id}}\n`;
+    });
+    using qmp = await openQmp(file, soon());
+    await expect(qmp.execute('cont', z.unknown(), AbortSignal.abort(new Error('the deadline')))).rejects.toThrow('the deadline');
+    await qmp.execute('query-status', z.unknown(), soon());
+    expect(heard).toEqual(['query-status']);
+  });
+
   test('where nobody listens it says so; who greets otherwise is not QEMU', async () => {
     await expect(openQmp(file, soon())).rejects.toMatchObject({ code: 'QmpRefused' });
     await serve(() => '', '{"hello": 1}\n');

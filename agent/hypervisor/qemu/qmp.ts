@@ -40,8 +40,6 @@ export const openQmp = async (socketFile: string, signal: AbortSignal): Promise<
   };
   /** What QEMU says under an id. */
   const heard = async (id: number, limit: AbortSignal): Promise<unknown> => {
-    if (ended !== undefined) throw ended;
-    limit.throwIfAborted();
     const said = Promise.withResolvers<unknown>();
     const abort = () => said.reject(limit.reason);
     limit.addEventListener('abort', abort, { once: true });
@@ -66,6 +64,9 @@ export const openQmp = async (socketFile: string, signal: AbortSignal): Promise<
   };
   readAll(socket, tell).catch(end);
   const execute: Qmp['execute'] = async (command, result, limit, args) => {
+    if (ended !== undefined) throw ended;
+    // Whose time is over gives up: what he asked for must not be done after all.
+    limit.throwIfAborted();
     const id = (nextId += 1);
     const said = heard(id, limit);
     // Commands of one moment go in one write.

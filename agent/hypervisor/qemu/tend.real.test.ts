@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { until } from '#hack/bed/until.ts';
+import { isThere } from '../../storage/durable.ts';
 import { launchArgs, startFile } from './launcher.ts';
 
 const unixId = 100_781;
@@ -41,7 +42,7 @@ describe('a machine without an agent', () => {
   });
 
   /** A supervisor over a shell that takes the part of QEMU; its naps are a tenth of a second long. */
-  const start = async (on: string, qemu: string) => {
+  const start = async (on: string, qemu: string, prepare = async (_tools: string): Promise<void> => {}) => {
     const folder = await mkdtemp(join(on, 'strato-tend-'));
     const directory = join(folder, 'vm');
     const run = join(directory, 'runs', 'a');
@@ -54,6 +55,7 @@ describe('a machine without an agent', () => {
     await chmod(join(directory, 'serial.log'), 0o660);
     await writeFile(join(folder, 'sleep'), '#!/bin/sh\nexec /bin/sleep 0.1\n');
     await chmod(join(folder, 'sleep'), 0o755);
+    await prepare(folder);
     const stderr = await open(join(run, 'stderr'), 'a');
     const args = launchArgs({ directory, run: 'runs/a', startId: 'a', unixId, procs: [], command: ['/bin/sh', '-c', qemu] });
     const supervisor = spawn('/bin/sh', args, { detached: true, stdio: ['ignore', 'ignore', stderr.fd], env: { PATH: `${folder}:${process.env.PATH}` } });
@@ -62,7 +64,7 @@ describe('a machine without an agent', () => {
     await stderr.close();
     const files = { serial: join(directory, 'serial.log'), events: join(run, 'events'), stderr: join(run, 'stderr'), exit: join(run, 'exit'), go: join(directory, 'go') };
     const size = async (name: 'serial' | 'events' | 'stderr') => (await stat(files[name])).size;
-    return { supervisor, session: supervisor.pid ?? 0, files, size };
+    return { supervisor, tools: folder, session: supervisor.pid ?? 0, files, size };
   };
 
   const flood = `
@@ -90,6 +92,22 @@ describe('a machine without an agent', () => {
     await appendFile(it.files.serial, 'x'.repeat(20 * mebibyte));
     await until('a short console', async () => (await it.size('serial')) <= 16 * mebibyte, waitMs);
     expect(it.supervisor.exitCode).toBeNull();
+  });
+
+  test('whose records an agent has made short or taken away in between loses nothing of the others, and is bounded afterwards', async () => {
+    const it = await start(tmpdir(), 'exec /bin/sleep 1007', async (tools) => {
+      // The look at all of them, once, as it would be before the agent's.
+      const stale = `#!/bin/sh\n[ $# -gt 2 ] && [ -e go ] && mkdir "$0.told" 2>/dev/null && exec echo "${20 * mebibyte} $2 ${20 * mebibyte} is-gone ${40 * mebibyte} total"\n[ ! -d "$0.told" ] || [ $# -lt 3 ] || : > "$0.again"\nexec /usr/bin/wc "$@"\n`;
+      await writeFile(join(tools, 'wc'), stale, { mode: 0o755 });
+    });
+    await until('the machine', () => isThere(it.files.events), waitMs);
+    const words = 'x'.repeat(3 * mebibyte - 5) + 'last\n';
+    await appendFile(it.files.serial, words);
+    await writeFile(it.files.go, '');
+    await until('the look after the one that is stale', () => isThere(join(it.tools, 'wc.again')), waitMs);
+    expect((await readFile(it.files.serial, 'latin1')) === words).toBe(true);
+    await appendFile(it.files.serial, 'x'.repeat(20 * mebibyte));
+    await until('a short console', async () => (await it.size('serial')) <= 16 * mebibyte, waitMs);
   });
 
   test.each([['0', '0\n'], ['3', '3\n']])('whose QEMU exits with %s is told so, and no word of the supervisor is among the last of QEMU', async (code, told) => {
