@@ -1,8 +1,9 @@
 // What a guest is given at its first boot, and that secrets stay where they belong.
+import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { vmManifest } from '../bed/objects.ts';
+import { verdict, vmManifest } from '../bed/objects.ts';
 import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
 import { bootMs, openScene, stepMs } from './scene.ts';
@@ -53,5 +54,31 @@ describe('cloud-init', () => {
     await serialHas(uid, 'RAN anew');
     expect(await recordOf(old.metadata.uid)).not.toContain('RAN anew');
     expect([await removed('fresh', uid), await removed('late', old.metadata.uid)]).toEqual([[], []]);
+  }, 600_000);
+
+  // Without a newline at its end, and with bytes that a careless hand would change.
+  const networkData = [
+    '# für "net0": 50 %\t\\n $HOME', 'version: 2', 'ethernets:', '  any:', '    match: {name: "eth*"}',
+    '    addresses: [10.0.2.77/24]', '    gateway4: 10.0.2.2', '    nameservers: {addresses: [10.0.2.3]}',
+  ].join('\n');
+  // What cloud-init runs last waits for a line from the serial console, so that the guest is up and cloud-init is not done.
+  const waits = '#!/bin/sh\nmkdir /run/look && mount -t vfat -o ro /dev/vdb /run/look\nsha256sum < /run/look/network-config > /dev/ttyS0\necho WAITS > /dev/ttyS0\nread -r go < /dev/ttyS0\necho "GOES $go" > /dev/ttyS0\n';
+
+  test('networkData reaches the guest byte for byte, and it has that address; cloudInitDone is not ready before cloud-init has finished', async () => {
+    const { all, linux, runs, serialHas, type, removed } = scene;
+    const uid = await runs(linux('configured', {
+      interfaces: [{ name: 'net0', user: {} }], cloudInit: { userData: waits, networkData }, probes: { ready: { cloudInitDone: {} } },
+    }));
+    await serialHas(uid, 'WAITS');
+    await serialHas(uid, createHash('sha256').update(networkData).digest('hex'));
+    await serialHas(uid, 'ip=10.0.2.77/24 gw=10.0.2.2 dns=10.0.2.3');
+    // Its agent answers by now, so what cloud-init leaves could be seen.
+    const early = await until('its agent to tell its address', async () => { const vm = await all.me.vm('configured'); return vm.status.interfaces?.[0]?.addresses?.includes('10.0.2.77') && vm; }, bootMs);
+    expect([verdict(early, 'GuestReady'), verdict(early), early.status.timings?.guestReady]).toEqual(['GuestReady=False ProbeFailing', 'Ready=True Running', undefined]);
+    await type(uid, 'on\n');
+    await serialHas(uid, 'GOES on');
+    const done = await until('it to be ready', async () => { const vm = await all.me.vm('configured'); return verdict(vm, 'GuestReady') === 'GuestReady=True ProbeSucceeded' && vm; }, bootMs);
+    expect(done.status.timings?.guestReady).toEqual(expect.any(String));
+    expect(await removed('configured', uid)).toEqual([]);
   }, 600_000);
 });

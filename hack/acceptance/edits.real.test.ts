@@ -5,11 +5,11 @@ import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
 import { bootMs, openScene, stepMs } from './scene.ts';
 
-// Says what the guest sees, whenever it differs, and takes new CPUs on line.
+// Says what the guest sees, whenever it differs. As the guest itself, it takes new CPUs on line unless /run/keep-offline is there.
 const tells = `#!/bin/sh
 ( last=
   while :; do
-    for c in /sys/devices/system/cpu/cpu[1-9]*/online; do [ -e "$c" ] && [ "$(cat "$c")" = 0 ] && echo 1 > "$c"; done
+    [ -e /run/keep-offline ] || for c in /sys/devices/system/cpu/cpu[1-9]*/online; do [ -e "$c" ] && [ "$(cat "$c")" = 0 ] && echo 1 > "$c"; done
     now="SEES cpus=$(grep -c ^processor /proc/cpuinfo) nics=$(ls /sys/class/net | grep -cv lo)"
     [ "$now" = "$last" ] || echo "$now" > /dev/ttyS0
     last=$now
@@ -54,32 +54,48 @@ describe('an edit', () => {
     expect([clear.status.pendingChanges, verdict(clear), await pids()]).toEqual([undefined, 'Ready=True Running', before]);
   }, bootMs);
 
+  test('a CPU that the guest leaves off line is said, until the guest takes it on line', async () => {
+    const offline = async () => (await scene.all.me.vm('edited')).status.conditions?.find(({ type }) => type === 'CpusOffline');
+    await scene.serialHas(uid, 'STRATO script=user-data exit=0');
+    await scene.type(uid, '\n: > /run/keep-offline; echo "KE""EPS"\n');
+    await scene.serialHas(uid, 'KEEPS');
+    expect(await offline()).toBeUndefined();
+    await scene.edit('edited', { cpu: { cores: 3 } });
+    const told = await until('it to be said', offline, bootMs);
+    expect([told.status, told.reason, told.message]).toEqual(['True', 'CpusOffline', 'the guest uses 2 of its 3 CPUs; take the others on line in it']);
+    expect((await scene.all.node.serial(uid)).includes('SEES cpus=3')).toBe(false);
+    expect(verdict(await scene.all.me.vm('edited'))).toBe('Ready=True Running');
+    await scene.type(uid, '\nrm /run/keep-offline\n');
+    await scene.serialHas(uid, 'SEES cpus=3');
+    await until('it to be said no more', async () => (await offline()) === undefined, bootMs);
+  }, 400_000);
+
   test('a card is plugged and unplugged while the guest runs, and its forwards are moved', async () => {
     const before = await pids();
     await scene.edit('edited', { interfaces: [card('eth0', 28_080), card('lan', 28_081)] });
-    await scene.serialHas(uid, 'SEES cpus=2 nics=2');
+    await scene.serialHas(uid, 'SEES cpus=3 nics=2');
     const { status } = await applied('RestartRequired=False UpToDate');
     expect(status.interfaces?.map(({ name, forwards }) => [name, forwards.map(({ hostPort }) => hostPort)])).toEqual([['eth0', [28_080]], ['lan', [28_081]]]);
     await scene.edit('edited', { interfaces: [card('eth0', 28_082)] });
     const after = (await scene.all.node.serial(uid)).length;
-    await scene.serialHas(uid, 'SEES cpus=2 nics=1', after > 0 ? (await scene.all.node.serial(uid)).lastIndexOf('nics=2') : 0);
+    await scene.serialHas(uid, 'SEES cpus=3 nics=1', after > 0 ? (await scene.all.node.serial(uid)).lastIndexOf('nics=2') : 0);
     await until('the new forward to be told', async () => (await scene.all.me.vm('edited')).status.interfaces?.[0]?.forwards[0]?.hostPort === 28_082, stepMs);
     await applied('RestartRequired=False UpToDate');
     expect(await pids()).toEqual(before);
   }, 300_000);
 
   test("what waits is there after the guest's own reboot", async () => {
-    await scene.edit('edited', { cpu: { cores: 3, max: 3 } });
+    await scene.edit('edited', { cpu: { cores: 2, max: 2 } });
     await applied('RestartRequired=True ChangesPending');
     const before = await pids();
     await scene.type(uid, '\nreboot -f\n');
     await until('another machine', async () => (await pids()).length === 1 && (await pids())[0] !== before[0], bootMs);
     const { status } = await applied('RestartRequired=False UpToDate');
-    expect([status.lastExit?.reason, status.resolved?.cpus, status.restartCount]).toEqual(['GuestReset', 3, undefined]);
+    expect([status.lastExit?.reason, status.resolved?.cpus, status.restartCount]).toEqual(['GuestReset', 2, undefined]);
     await scene.serialHas(uid, 'STRATO ready');
     // Its script ran at the first boot only.
     await scene.type(uid, '\necho "HAS cpus=$(grep -c ^processor /proc/cpuinfo)"\n');
-    await scene.serialHas(uid, 'HAS cpus=3');
+    await scene.serialHas(uid, 'HAS cpus=2');
     expect(await scene.removed('edited', uid)).toEqual([]);
   }, 400_000);
 });

@@ -52,10 +52,10 @@ export type RealNode = AsyncDisposable & {
 
 /**
  * What a test may change. `stateDir`: an empty folder of the test's own, for instance on a disk of its own. `tokenSeconds`: how long the agent's
- * credential lasts, an hour when unset. `under`: what the agent's command line is put behind; `env`: added to its environment. The last two may be
- * changed between two starts.
+ * credential lasts, an hour when unset. `under`: what the agent's command line is put behind; `env`: added to its environment; `build`: the checkout
+ * whose agent is started, this one when unset. The last three may be changed between two starts.
  */
-export type RealNodeOptions = { stateDir?: string; tokenSeconds?: number; under?: string[]; env?: Record<string, string> };
+export type RealNodeOptions = { stateDir?: string; tokenSeconds?: number; under?: string[]; env?: Record<string, string>; build?: string };
 
 const root = join(import.meta.dirname, '..', '..');
 // Processes start slowly where every core is busy.
@@ -90,7 +90,7 @@ export const startRealNode = async (cluster: Pick<Cluster, 'authority' | 'token'
     joinedBefore = await joins();
     const out = await open(files.log, 'a');
     try {
-      const [command, ...args] = [...(options.under ?? []), process.execPath, join(root, 'agent', 'main.ts'), '--config', files.config];
+      const [command, ...args] = [...(options.under ?? []), process.execPath, join(options.build ?? root, 'agent', 'main.ts'), '--config', files.config];
       const child = spawn(command, args, {
         stdio: ['ignore', out.fd, out.fd], env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'], ...options.env },
       });
