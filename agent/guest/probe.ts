@@ -12,7 +12,7 @@ type Probe = NonNullable<DesiredVm['probe']>;
 export type Readiness = { is: boolean; message: string };
 
 /** The last line that cloud-init writes to the console. Source: cloud-init, final_message of cc_final_message. */
-export const cloudInitLine = 'Cloud-init v*finished at';
+const cloudInitLine = 'Cloud-init v*finished at';
 const finishedFile = '/var/lib/cloud/instance/boot-finished';
 
 /** The line that a probe waits for on the serial console; undefined when it looks elsewhere. Pure. */

@@ -38,7 +38,7 @@ export const noRestarts = { count: 0, quickEnds: 0, ranSinceMs: null, dueMs: nul
  *   retained   disks that outlive it, by the last word about each; also such as the desire has since omitted
  *   keep       what the tombstone said of such disks
  */
-export const vmEntry = z.strictObject({
+const vmEntry = z.strictObject({
   kind: z.literal('vm'),
   uid,
   desired: desiredVm.nullable(),
@@ -66,7 +66,7 @@ export const vmEntry = z.strictObject({
 });
 
 /** What must be remembered of one image. */
-export const imageEntry = z.strictObject({ kind: z.literal('image'), uid, desired: desiredImage, order, ending: z.boolean() });
+const imageEntry = z.strictObject({ kind: z.literal('image'), uid, desired: desiredImage, order, ending: z.boolean() });
 
 /**
  * What must be remembered of a disk that has outlived its VM, or its place in it.
@@ -76,7 +76,7 @@ export const imageEntry = z.strictObject({ kind: z.literal('image'), uid, desire
  *
  * `moving`: its files are on the way between this place and that VM, and may be in either.
  */
-export const diskEntry = z.strictObject({
+const diskEntry = z.strictObject({
   kind: z.literal('disk'), uid, owner: diskOwner, order, ending: z.boolean(), sizeMiB: z.int().min(0),
   moving: z.strictObject({ is: z.enum(['keeping', 'taking']), vmUid: uid }).nullable(),
 });

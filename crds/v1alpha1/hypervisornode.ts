@@ -2,12 +2,12 @@ import { z } from 'zod';
 import { conditions, type Kind, objectMeta } from './meta.ts';
 
 /** What the administrator wants of one node. */
-export const nodeSpec = z.strictObject({
+const nodeSpec = z.strictObject({
   schedulable: z.boolean().default(true).describe('Whether new VMs may be placed here. VMs that are here stay.'),
 }).describe("The administrator's intent.");
 
 /** What is true of one node; written by the operator alone. */
-export const nodeStatus = z.object({
+const nodeStatus = z.object({
   observedGeneration: z.int32().describe('The generation of the spec that this status is about; -1 before the operator has seen the node.'),
   agentId: z.string().max(64).describe('Identity of the agent that holds this node. Another agent under the same name is refused.').optional(),
   versions: z.object({

@@ -5,7 +5,7 @@ import { allowDeleteAnnotation } from './names.ts';
 import { virtualMachineKind } from './virtualmachine.ts';
 
 /** What may write the status of our objects. */
-export const writeStatusVerb = 'write-status';
+const writeStatusVerb = 'write-status';
 
 /** The part of admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy that Strato uses. Source: KEP-3488. */
 export type Policy = {

@@ -3,12 +3,12 @@ import { architecture } from './machine.ts';
 import { conditions, type Kind, objectMeta } from './meta.ts';
 
 /** Nothing is asked for: the object stands for a disk that is there. */
-export const diskSpec = z.strictObject({}).describe('Empty: a VirtualDisk stands for a disk that is there. Deleting the object deletes the data.');
+const diskSpec = z.strictObject({}).describe('Empty: a VirtualDisk stands for a disk that is there. Deleting the object deletes the data.');
 
 const uidText = () => z.string().max(36).regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
 
 /** What is true of one disk that has outlived its VM; written by the operator alone, so that nobody else can say whose disk it is. */
-export const diskStatus = z.object({
+const diskStatus = z.object({
   observedGeneration: z.int32().describe('The generation of the spec that this status is about; -1 before the operator has seen the disk.'),
   uid: uidText().describe('The uid under which its node keeps it.').optional(),
   nodeName: z.string().max(253).describe('The HypervisorNode that has it. It never moves.').optional(),

@@ -72,13 +72,13 @@ export const vmSpec = transition(z.strictObject({
  *                 +------ Stopped <- Stopping, or the guest powered itself off
  *   from anywhere: Failed (it needs a person), Unknown (nobody can be asked), Terminating
  */
-export const vmPhase = z.enum(['Pending', 'Preparing', 'Starting', 'Running', 'Paused', 'Stopping', 'Stopped', 'Failed', 'Unknown', 'Terminating']);
+const vmPhase = z.enum(['Pending', 'Preparing', 'Starting', 'Running', 'Paused', 'Stopping', 'Stopped', 'Failed', 'Unknown', 'Terminating']);
 
 /** Why a guest's last run ended. */
 export const exitReason = z.enum(['GuestShutdown', 'GuestReset', 'GuestPanicked', 'QemuCrashed', 'OutOfMemory', 'NodeRebooted', 'Stopped', 'Forced']);
 
 /** What is true of one virtual machine; written by the operator alone. */
-export const vmStatus = z.object({
+const vmStatus = z.object({
   observedGeneration: z.int32().describe('The generation of the spec that this status is about; -1 before the operator has seen the VM.'),
   appliedGeneration: z.int32().describe('The generation of the spec that the running machine has; edits that wait for a restart keep it behind.').optional(),
   phase: vmPhase.describe('Where the VM is in its life.').optional(),

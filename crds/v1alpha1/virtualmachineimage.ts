@@ -38,7 +38,7 @@ export const imageSpec = transition(listed, { rule: 'self == oldSelf', message: 
   .describe('What the user wants. Immutable.');
 
 /** What is true of one image; written by the operator alone. */
-export const imageStatus = z.object({
+const imageStatus = z.object({
   observedGeneration: z.int32().describe('The generation of the spec that this status is about; -1 before the operator has seen the image.'),
   phase: z.enum(['Pending', 'Importing', 'Ready', 'Failed']).describe('Where the image is in its life.').optional(),
   digest: z.string().max(80).describe('sha256:HEX of the fetched bytes. Fixed by the first import; later ones must match.').optional(),

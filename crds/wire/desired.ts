@@ -10,7 +10,7 @@ export const objectName = z.string().regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/).m
 export const deviceName = z.string().regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/).max(20);
 
 /** An open way into a guest, as it is wanted. */
-export const desiredForward = z.strictObject({
+const desiredForward = z.strictObject({
   name: deviceName,
   hostPort: z.int().min(1).max(65535),
   port: z.int().min(1).max(65535),
@@ -38,7 +38,7 @@ export const desiredDisk = z.strictObject({
 });
 
 /** One network card, as it is wanted. */
-export const desiredInterface = z.strictObject({
+const desiredInterface = z.strictObject({
   name: deviceName.max(15),
   mac: z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/),
   user: z.strictObject({ forwards: z.array(desiredForward).max(32) }),

@@ -13,7 +13,7 @@ const text = z.string().max(4096);
  *        any -> unknown       the process is there but does not answer
  *        any -> deleting      a tombstone was accepted; ends in `absent`
  */
-export const vmState = z.enum(['preparing', 'starting', 'running', 'paused', 'stopping', 'stopped', 'ended', 'unknown', 'deleting']);
+const vmState = z.enum(['preparing', 'starting', 'running', 'paused', 'stopping', 'stopped', 'ended', 'unknown', 'deleting']);
 
 /**
  * Why a run of a guest ended.
@@ -35,7 +35,7 @@ export const lastExit = z.object({
 });
 
 /** What a guest says of itself through its agent; nothing in it is to be trusted. */
-export const guestInfo = z.object({
+const guestInfo = z.object({
   agentVersion: z.string().max(64),
   os: z.string().max(128).optional(),
   hostname: z.string().max(253).optional(),

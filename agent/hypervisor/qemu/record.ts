@@ -12,7 +12,7 @@ import { endOf, parseEvents, type QemuEvent } from './events.ts';
 const version = 1;
 
 /** What is written down of a start before there is a process. `facts` are those of the machine that the start makes. */
-export const startRecord = z.strictObject({
+const startRecord = z.strictObject({
   version: z.literal(version),
   uid,
   startId: z.string().regex(/^[A-Za-z0-9-]{1,64}$/),
