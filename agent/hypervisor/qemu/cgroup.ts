@@ -55,15 +55,26 @@ export const openCgroups = async (): Promise<Cgroups> => {
   return usesSystemd(existsSync, process.env.PATH ?? '') ? openScopes(own, hierarchies) : own;
 };
 
-const ownCgroups = (hierarchies: readonly Hierarchy[]): Cgroups => {
+/** Cgroups of our own making in these hierarchies. */
+export const ownCgroups = (hierarchies: readonly Hierarchy[]): Cgroups => {
   let hasParents = false;
   const groups = (uid: string) => hierarchies.map(({ directory }) => join(directory, parent, uid));
+  const makeGroups = (uid: string): void => {
+    if (!hasParents) for (const hierarchy of hierarchies) makeParent(hierarchy);
+    hasParents = true;
+    for (const hierarchy of hierarchies) makeGroup(hierarchy, join(hierarchy.directory, parent, uid));
+  };
   return {
     make: async (uid) => {
       try {
-        if (!hasParents) for (const hierarchy of hierarchies) makeParent(hierarchy);
-        hasParents = true;
-        for (const hierarchy of hierarchies) makeGroup(hierarchy, join(hierarchy.directory, parent, uid));
+        try {
+          makeGroups(uid);
+        } catch (thrown) {
+          if (!hasParents) throw thrown;
+          // Somebody may have removed the parents since, or made them anew.
+          hasParents = false;
+          makeGroups(uid);
+        }
       } catch (cause) {
         hasParents = false;
         throw new Fault('CgroupFailed', `the cgroups of VM ${uid} could not be made: ${messageOf(cause)}`, { cause });
@@ -102,7 +113,10 @@ const makeGroup = ({ controllers }: Hierarchy, group: string): void => {
   if (!controllers.includes('cpuset')) return;
   // A fresh cpuset has no processors and takes nobody in.
   for (const file of ['cpuset.cpus', 'cpuset.mems']) {
-    if (readFileSync(join(group, file), 'utf8').trim() === '') writeFileSync(join(group, file), readFileSync(join(group, '..', file)));
+    if (readFileSync(join(group, file), 'utf8').trim() !== '') continue;
+    const above = readFileSync(join(group, '..', file), 'utf8');
+    if (above.trim() === '') throw new Error(`${file} of the group above ${group} is empty`);
+    writeFileSync(join(group, file), above);
   }
 };
 
