@@ -51,7 +51,7 @@ export const openPartial = async (directory: string, bootId: string): Promise<Pa
       found: known?.bootId === bootId && size > 0 ? { origin: known.origin, receivedBytes: size } : undefined,
       begin: async (from) => {
         partial.found = undefined;
-        // In this order: bytes of one origin never lie beside the name of another.
+        // In this order, so that a crash never leaves bytes from one source beside the name of another.
         await rm(beside, { force: true });
         await file.truncate(0);
         await note(from);

@@ -100,8 +100,8 @@ export const blankVm = (of: string): VmEntry => ({
 });
 
 /**
- * A VM that this node knows nothing of. What it is said to have `made` was lost with what the node knew: it must be there, and so must what
- * its firmware remembered.
+ * A VM that this node has no record of. The disks that the operator says were `made` here, and with them what its firmware remembers, must be
+ * there all the same: when they are not, they were lost together with the record, and are not made anew.
  */
 export const strangerVm = (of: string, made: readonly string[] = []): VmEntry => ({ ...blankVm(of), disks: [...made], firmwareMade: made.length > 0 });
 

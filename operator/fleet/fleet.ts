@@ -58,7 +58,7 @@ export type Member = {
 /** That a node holds a machine, by its own word. `epoch` is the placement that it claims, within reason. */
 export type Claim = { node: string; uid: string; epoch: number; ending: boolean; uuid?: string };
 
-// What an agent claims is written into status and counted on from. No VM is placed so often.
+// The epoch that an agent claims comes into status and is counted on from there, so it has a bound. No VM is placed so often.
 const maxPlacements = 1_000_000;
 
 const claimOf = (node: string, { uid, epoch, ending, uuid }: Held): Claim =>
@@ -89,7 +89,7 @@ export const makeFleet = (monotonicMs: () => number) => {
   };
   const silent = ({ lastHeardMs }: Member) => monotonicMs() - lastHeardMs > silenceSeconds * 1000;
   return {
-    /** Agents can come from now on: who follows is dialled by nobody, and silence before this means nothing. */
+    /** This operator leads now. No agent dials a follower, so silence before this moment means nothing. */
     begin: () => { startedMs = monotonicMs(); },
     member,
     members: (): readonly Member[] => [...members.values()],

@@ -21,8 +21,9 @@ export type Cache<T> = {
   /** Becomes what a list of `asOf` said, but keeps what is newer than the list. */
   replace: (items: ReadonlyMap<string, Held<T>>, asOf: string) => Difference<T>;
   /**
-   * Whether a newest list of `asOf` can't be of the history that this cache followed until `followed` without a gap: it has an object of that time which
-   * is not held as it is (deleted since, or changed since; but for our own writes that are younger than the list). So an etcd that was restored is known also when its count has overtaken us again.
+   * Whether the newest list, of version `asOf`, is of another history than the one that this cache has followed without a gap up to version `followed`.
+   * It is when it has an object of a version up to `followed` that the cache does not hold in this version: we have seen it deleted or changed. Our own
+   * writes that are younger than the list do not count. So a restored etcd is recognised even when its version counter has overtaken ours again.
    */
   isForked: (items: ReadonlyMap<string, Held<T>>, asOf: string, followed: string) => boolean;
   /** Forgets everything; gives what was held. */

@@ -29,7 +29,7 @@ export type NodeSources = {
 /** How long a rival is told of after its last attempt; it makes one each 30 s. */
 const rivalMs = 300_000;
 
-/** The name of what a node can't prove to have been given: a name that nobody gave it would stand in the way of those who have it. */
+/** The name of an orphan of which its node can not prove that it was given a machine of that name: else a node could claim any name, and keep a new VM from it. */
 const nobody = { namespace: '', name: '' };
 
 /** Reads everything that a decision about a node needs. */

@@ -217,7 +217,7 @@ const saidAlready = ({ vm, report }: VmFacts): boolean => report !== undefined &
 const ioErrorVerdict = ({ link, report }: VmFacts): Verdict[] =>
   report?.ioError === undefined || link === 'silent' ? [] : [{ type: 'IOError', status: 'True', ...report.ioError }];
 
-/** Deleted round the policy (a namespace or the CRD went) while protected: it runs on until the field is cleared. */
+/** Protected, and deleted all the same where no policy is asked (with its namespace, or with the CRD): it runs on until the field is cleared. */
 const protectedVerdict = ({ vm }: VmFacts): Verdict[] =>
   vm.metadata.deletionTimestamp === undefined ? [] : [{ type: 'DeletionProtected', status: 'True', reason: 'DeletionProtected', message: 'deleted, but spec.deletionProtection is true; nothing is torn down' }];
 

@@ -11,7 +11,7 @@ export type Holder = { node: string; epoch: number; ending: boolean; said: boole
 
 type Sources = { clusterId: string; nodes: Cache<HypervisorNode>; fleet: Fleet };
 
-/** Whether a claim counts: that of a node whose object is gone does not when it is gone itself. */
+/** Whether a claim counts: that of a node whose HypervisorNode was deleted counts only while its agent is connected. */
 const counts = ({ node }: Claim, { nodes, fleet }: Omit<Sources, 'clusterId'>): boolean =>
   fleet.link(node) === 'connected' || nodes.all().some(({ meta }) => meta.name === node);
 

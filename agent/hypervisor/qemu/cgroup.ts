@@ -46,7 +46,7 @@ export const usesSystemd = (exists: (file: string) => boolean, path: string): bo
 
 /** The cgroups of this node: of our own making, or scopes where systemd runs it. */
 export const openCgroups = async (): Promise<Cgroups> => {
-  // A platform without cgroups (macOS) has no such file: the groups of nobody are made, then.
+  // macOS has no such file and no cgroups: then none are made.
   const hierarchies = hierarchiesOf(await readFile('/proc/self/mountinfo', 'utf8').catch((thrown: unknown) => {
     if (errnoOf(thrown) === 'ENOENT') return '';
     throw thrown;
@@ -111,7 +111,7 @@ const makeGroup = ({ controllers }: Hierarchy, group: string): void => {
     if (errnoOf(thrown) !== 'EEXIST') throw thrown;
   }
   if (!controllers.includes('cpuset')) return;
-  // A fresh cpuset has no processors and takes nobody in.
+  // A new cpuset of version 1 has no CPUs and no memory nodes, and takes no process before it has.
   for (const file of ['cpuset.cpus', 'cpuset.mems']) {
     if (readFileSync(join(group, file), 'utf8').trim() !== '') continue;
     const above = readFileSync(join(group, '..', file), 'utf8');

@@ -67,10 +67,10 @@ const ownAddresses = (): string[] => Object.values(networkInterfaces()).flatMap(
 /** A URL that may be fetched as far as its form goes. Fault: SourceRefused, for ever. */
 export const parseSource = (text: string): URL => {
   const url = URL.parse(text);
-  if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
-    throw new Fault('SourceRefused', 'only http and https URLs are fetched', { retry: 'never' });
-  }
-  if (url.username !== '' || url.password !== '') throw new Fault('SourceRefused', 'a URL with a user name or password is not fetched', { retry: 'never' });
+  const refused = (why: string): Fault => new Fault('SourceRefused', why, { retry: 'never' });
+  if (!url) throw refused('the source is no URL; give one that begins with http:// or https://');
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw refused(`the source begins with ${url.protocol} and only http and https URLs are fetched`);
+  if (url.username !== '' || url.password !== '') throw refused(`a URL with a user name or password is not fetched, as that of ${url.host}`);
   return url;
 };
 
