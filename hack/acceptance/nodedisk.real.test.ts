@@ -1,5 +1,6 @@
 // The disk of a node is full, read-only, gone or hangs. Guests run on; the agent says what is wrong and keeps no intent that it might lose.
-import { appendFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { appendFile, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { z } from 'zod';
@@ -95,6 +96,45 @@ describe('the disk of a node', () => {
     expect(await pids()).toEqual(expect.arrayContaining(before.filter((each) => !each.startsWith(leaving) && !each.startsWith(done))));
     await all.me.deleteVm('late');
     await all.me.vmGone('late', stepMs);
+  }, 8 * stepMs);
+
+  test('is full when VMs go whose disks are to be kept: nothing of them is lost; with the room that the agent has set aside it is done at once, without it is said and done later', async () => {
+    const { all, disk } = lab;
+    const retained = { disks: [{ name: 'root', image: { name: 'guest' } }, { name: 'data', image: { name: 'guest' }, deletionPolicy: 'Retain' }] };
+    const files = new Map<string, [inode: number, digest: string]>();
+    const shape = async (file: string): Promise<[number, string]> => [(await stat(file)).ino, createHash('sha256').update(await readFile(file)).digest('hex')];
+    const inVm = async (name: string) => join(all.node.paths.disks(await uidOf(name)), 'data.qcow2');
+    for (const name of ['first', 'second']) {
+      await all.me.apply(tiny(name, retained));
+      await all.me.vmIs(name, 'Ready=True Running', stepMs);
+      files.set(name, await shape(await inVm(name)));
+    }
+    const isKept = async (name: string) => {
+      await all.me.vmGone(name, stepMs);
+      const { status, metadata } = await until(`the disk of ${name} to be kept`, async () => (await all.me.disksOf(name)).find((each) => each.status.state === 'Kept'), stepMs);
+      expect(await shape(join(all.node.paths.kept, status.uid ?? '', 'data.qcow2'))).toEqual(files.get(name));
+      return metadata.name;
+    };
+    await disk.fill();
+    await storageIs('False LedgerFull');
+    await all.me.deleteVm('first');
+    const kept = [await isKept('first')];
+
+    await all.node.end('SIGKILL');
+    // Somebody has used that up.
+    await rm(all.node.paths.ballast, { force: true });
+    await disk.fill();
+    await all.node.start();
+    await all.node.joined();
+    await storageIs('False LedgerFull');
+    await all.me.deleteVm('second');
+    const ends = await all.me.vmIs('second', 'Ready=False LedgerFull', stepMs);
+    expect([ends.status.phase, conditionOf(ends.status.conditions, 'Ready')?.message]).toEqual(['Terminating', expect.stringMatching(/^node node-1 has not begun to end the VM: .*no space is left/)]);
+    expect(await shape(await inVm('second'))).toEqual(files.get('second'));
+    await disk.empty();
+    await storageIs('True StorageReady');
+    kept.push(await isKept('second'));
+    for (const name of kept) await all.me.deleteDisk(name);
   }, 8 * stepMs);
 
   test('hangs: the node stays connected and says so, a guest that needs no disk runs on, one that does is Unknown; all of it passes', async () => {

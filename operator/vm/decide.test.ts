@@ -167,6 +167,15 @@ describe('a node that keeps no new intents', () => {
   ])('is the reason %s', (_, over, expected) => {
     expect(ready(decide(facts(vm, { refuses: full, ...over }), now).status)).toBe(expected);
   });
+
+  test.each<[string, Partial<VmFacts>, string, string]>([
+    ['has not begun to end a VM', { report: report(vm) }, 'False LedgerFull', 'node node-1 has not begun to end the VM: no space'],
+    ['is ending it', { report: report(vm, { state: 'deleting' }) }, 'False Terminating', 'node node-1 is ending the VM'],
+    ['is silent since', { link: 'silent' }, 'Unknown NodeUnreachable', 'node node-1 is silent; the VM is ended when it is back'],
+  ])('and %s, which is told', (_, over, expected, message) => {
+    const { status, tell } = decide(facts(machine({ ...placed, metadata: { ...placed.metadata, deletionTimestamp: '2030-01-01T00:00:00Z' } }), { refuses: full, ...over }), now);
+    expect([ready(status), conditionOf(status?.conditions, 'Ready')?.message, tell]).toEqual([expected, message, { is: 'end' }]);
+  });
 });
 
 describe('a VM that another node than its own holds', () => {

@@ -171,8 +171,10 @@ const end = (facts: VmFacts, now: Date): Decision => {
   if (names.length > 0 && !facts.namespace) return wait('Terminating', `namespace ${metadata.namespace} is not known yet, and disk ${names.join(', ')} is kept for it`);
   const tell: Decision['tell'] = { is: 'end', ...(names.length > 0 && facts.namespace ? { keep: { namespace: metadata.namespace, namespaceUid: facts.namespace.uid, vm: metadata.name, disks: names } } : {}) };
   const silent = facts.link === 'silent';
-  const trouble = silent || facts.report?.state !== 'deleting' ? undefined : facts.report.trouble;
-  const message = silent ? `node ${nodeName} is silent; the VM is ended when it is back` : `node ${nodeName} is ending the VM${trouble ? `: ${trouble.message}` : ''}`;
+  const begun = facts.report?.state === 'deleting';
+  const trouble = silent ? undefined : begun ? facts.report?.trouble : facts.refuses;
+  const doing = begun || !trouble ? 'is ending' : 'has not begun to end';
+  const message = silent ? `node ${nodeName} is silent; the VM is ended when it is back` : `node ${nodeName} ${doing} the VM${trouble ? `: ${trouble.message}` : ''}`;
   const reason = silent ? 'NodeUnreachable' : trouble && isReason(trouble.reason) ? trouble.reason : 'Terminating';
   const standing: Standing = { phase: 'Terminating', ready: silent ? 'Unknown' : 'False', reason, message, progress: 'reconciling' };
   return { ...nothing, tell, passing: true, status: statusOf(facts, standing, linkVerdicts(facts), now), outcome: waiting(message, 30_000) };
