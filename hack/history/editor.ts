@@ -80,7 +80,7 @@ export const makeEditor = (kube: Kube, record: Record): Editor => {
   const create = async ({ name, powerState, restartPolicy, graceSeconds }: Edit & { do: 'create' }): Promise<void> => {
     const spec = {
       powerState, restartPolicy, cpu: { cores: 1 }, memory: { size: '32Mi' }, stop: { gracePeriodSeconds: graceSeconds },
-      disks: disksOf(false), ...(withTpm.has(name) ? { firmware: { tpm: true } } : {}),
+      disks: disksOf(false), ...(withTpm.includes(name) ? { firmware: { tpm: true } } : {}),
     };
     await ask({ verb: 'create', name, body: { spec } }, () => kube.request('POST', pathOf(vms, { namespace }), {
       body: { apiVersion, kind: virtualMachineKind.kind, metadata: { name, namespace }, spec }, deadlineMs: answerMs,

@@ -58,7 +58,7 @@ export const addedDisk = 'more';
 export const names: readonly [string, ...string[]] = ['ada', 'bob', 'cleo', 'dan', 'eve'];
 
 /** The VMs that have a TPM. */
-export const withTpm: ReadonlySet<string> = new Set(['dan', 'eve']);
+export const withTpm: readonly [string, ...string[]] = ['dan', 'eve'];
 
 const everyMs = { edit: 300, blow: 2_000, agent: 5_000, control: 20_000 };
 
@@ -126,6 +126,7 @@ const edit = (chance: Chance): Edit => {
 const blow = (chance: Chance): Blow => {
   const name = chance.oneOf(names);
   const what = chance.oneOf(['killQemu', 'killQemu', 'killSupervisor', 'killTpm', 'guestOff', 'guestReboot', 'freezeQemu']);
+  if (what === 'killTpm') return { do: what, name: chance.oneOf(withTpm) };
   return what === 'freezeQemu' ? { do: what, name, forMs: chance.between(200, 6_000) } : { do: what, name };
 };
 

@@ -17,6 +17,8 @@ import type { Stage } from './stage.ts';
 
 const settleMs = 240_000;
 const stillMs = 3_000;
+// A machine whose supervisor was killed is outlived by the tender of its records, for some naps: init may be slow to bury the dead.
+const leftoverMs = 12_000;
 const answerMs = 10_000;
 const run = promisify(execFile);
 
@@ -34,7 +36,7 @@ export const settle = async (stage: Stage, record: Record, name: string, waitFor
     const next = JSON.stringify(now);
     if (next !== text) textMs = monotonicMs();
     text = next;
-    return now.every((each) => isSettled(each, monotonicMs() - sinceMs > waitForRestartsMs)) && monotonicMs() - textMs > stillMs && (await guestsAreUp(stage, now));
+    return now.every((each) => isSettled(each, monotonicMs() - sinceMs > waitForRestartsMs)) && monotonicMs() - textMs > (hasLeftovers(stage) ? leftoverMs : stillMs) && (await guestsAreUp(stage, now));
   }, settleMs).catch(() => {});
   record.note({ is: 'rest', stage: name, ...(await lookAround(stage, record)) });
 };
@@ -44,6 +46,13 @@ const endings = new Set(['GuestShutdown', 'QemuCrashed']);
 /** `impatient`: one that is still to be restarted by its policy is left to wait. */
 const isSettled = ({ deleting, generation, observedGeneration, ready, phase, spec, reason, reconciling }: Standing, impatient: boolean): boolean =>
   !deleting && generation === observedGeneration && ((ready === 'True' && phase === spec.powerState) || (ready === 'False' && endings.has(reason) && (impatient || !reconciling)));
+
+/** Whether a process is there of a VM that has no QEMU. */
+const hasLeftovers = ({ node }: Stage): boolean => {
+  const processes = processesBelow(node.paths.vms);
+  const running = new Set(processes.filter(({ program }) => isQemu(program)).map(({ uid }) => uid));
+  return processes.some(({ uid }) => !running.has(uid));
+};
 
 /** A guest that runs has told of its boot before anything is concluded from its disk. */
 const guestsAreUp = async ({ node }: Stage, standings: readonly Standing[]): Promise<boolean> => {

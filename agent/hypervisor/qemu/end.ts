@@ -14,7 +14,7 @@ const supervisorMs = 3_000;
 /** What a kill reaches for. */
 type Kill = { paths: House['paths']; cgroups: Pick<House['cgroups'], 'pids'> };
 
-/** Ends the process that has the VM's lock, by SIGKILL. Returns when the lock is free. Fault StillThere. */
+/** Ends the process that has the VM's lock, by SIGKILL; where that file was removed, whoever is in the VM's group. Returns when the lock is free. Fault StillThere. */
 export const killMachine = async (house: Kill, uid: string, signal: AbortSignal): Promise<void> => {
   const lock = house.paths.lock(uid);
   const since = performance.now();
@@ -29,6 +29,7 @@ export const killMachine = async (house: Kill, uid: string, signal: AbortSignal)
     if (signal.aborted) throw new Fault('StillThere', `VM ${uid}: its lock is still held after SIGKILL`);
     await delay(20, undefined, { signal });
   }
+  await endLeftovers(house, uid, signal);
 };
 
 const lockExists = (lock: string): Promise<boolean> => lstat(lock).then(() => true, (thrown: unknown) => {
@@ -67,7 +68,7 @@ export const revokeStart = async (paths: House['paths'], uid: string, startId: s
 };
 
 /** Ends what a killed supervisor left behind in the VM's cgroups. The lock is free, so none of it is QEMU. */
-const endLeftovers = async ({ cgroups }: House, uid: string, signal: AbortSignal): Promise<void> => {
+const endLeftovers = async ({ cgroups }: Pick<Kill, 'cgroups'>, uid: string, signal: AbortSignal): Promise<void> => {
   for (;;) {
     const pids = await cgroups.pids(uid);
     if (pids.length === 0) return;

@@ -61,7 +61,11 @@ export const statusOf = async (qmp: Qmp, signal: AbortSignal): Promise<string> =
 /** The directory of a run, and so who answers: it is told to nobody but the holder of the lock. */
 export const observeMachine = async (house: House, uid: string, signal: AbortSignal): Promise<Sight> => {
   const lock = house.paths.lock(uid);
-  if (!(await isThere(lock))) return { is: 'gone' };
+  if (!(await isThere(lock))) {
+    // Who removed its files has not ended it.
+    const pids = await house.cgroups.pids(uid);
+    return pids.length === 0 ? { is: 'gone' } : { is: 'unknown', why: `${lock} is not there and processes of the VM are, among them ${pids[0]}` };
+  }
   const end = performance.now() + betweenMs;
   for (;;) {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(answerMs)]);

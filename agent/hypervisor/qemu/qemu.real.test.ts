@@ -1,3 +1,5 @@
+import { rm } from 'node:fs/promises';
+import { expect, test } from '@jest/globals';
 import { hypervisorContract } from '../contract.ts';
 import { openQemuBed } from './bed.ts';
 
@@ -14,3 +16,18 @@ hypervisorContract('qemu', async () => {
     mended: (spec) => spec,
   };
 });
+
+test('a machine whose files somebody removed is not gone, and ends by a kill', async () => {
+  const bed = await openQemuBed();
+  const soon = () => AbortSignal.timeout(30_000);
+  try {
+    const spec = await bed.spec('22222222-2222-4222-8222-222222222222');
+    await bed.hypervisor.start(spec, soon());
+    await rm(bed.paths.vm(spec.uid), { recursive: true });
+    expect(await bed.hypervisor.observe(spec.uid, soon())).toMatchObject({ is: 'unknown', why: expect.stringContaining('is not there') });
+    await bed.hypervisor.kill(spec.uid, soon());
+    expect(await bed.hypervisor.observe(spec.uid, soon())).toEqual({ is: 'gone' });
+  } finally {
+    await bed.close();
+  }
+}, 90_000);
