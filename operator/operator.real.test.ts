@@ -37,7 +37,7 @@ describe('the life of a VM', () => {
     await lab.me.vmIs('large', 'Ready=True Running');
     await lab.me.apply(vmManifest('waits', { memory: { size: '10Gi' } }));
     const waits = await lab.me.vmIs('waits', 'Scheduled=False NoNodeFits');
-    expect(waits.status.conditions?.find(({ type }) => type === 'Scheduled')?.message).toMatch(/closest of 1 ready nodes is node-1: needs \S+Mi of memory with overhead and \S+ is free/);
+    expect(waits.status.conditions?.find(({ type }) => type === 'Scheduled')?.message).toMatch(/the only ready node is node-1: needs \S+Mi of memory with overhead and \S+ is free/);
     await lab.me.deleteVm('large');
     await lab.me.vmIs('waits', 'Ready=True Running');
     await lab.me.deleteVm('waits');

@@ -38,7 +38,7 @@ describe('placement', () => {
   test('goes to no node whose copy of the image is refused while another one fits; without one it says so', () => {
     const full = candidate({ name: 'node-2', capacity: { cpus: 2, memoryMiB: 300 } });
     expect(place(need, [candidate(copy), candidate({ name: 'node-2', taken: { cpus: 0, memoryMiB: 7000 } })])).toEqual({ is: 'node', name: 'node-2' });
-    expect(place(need, [candidate(copy)])).toEqual({ is: 'nowhere', reason: 'DigestMismatch', message: 'closest of 1 ready nodes is node-1: its copy of image guest is refused' });
+    expect(place(need, [candidate(copy)])).toEqual({ is: 'nowhere', reason: 'DigestMismatch', message: 'the only ready node is node-1: its copy of image guest is refused' });
     expect(place(need, [full, candidate(copy)])).toEqual({ is: 'nowhere', reason: 'NoNodeFits', message: 'closest of 2 ready nodes is node-1: its copy of image guest is refused' });
   });
 

@@ -78,5 +78,6 @@ const explain = (refusals: readonly Refusal[]): Placement => {
     return { is: 'nowhere', reason: 'NoNodeReady', message: refusals.length === 0 ? 'no node has joined yet' : each };
   }
   const reason = (ready.every(({ rule }) => rule === closest.rule) ? closest.reason : undefined) ?? 'NoNodeFits';
-  return { is: 'nowhere', reason, message: `closest of ${ready.length} ready nodes is ${closest.node}: ${closest.text}` };
+  const which = ready.length === 1 ? 'the only ready node' : `closest of ${ready.length} ready nodes`;
+  return { is: 'nowhere', reason, message: `${which} is ${closest.node}: ${closest.text}` };
 };

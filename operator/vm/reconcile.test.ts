@@ -196,13 +196,13 @@ describe('a VM', () => {
     expect(writes).toEqual(['record first of a', 'finalizers ']);
   });
 
-  test('that runs is looked after although a disk that was taken from it can not be recorded', async () => {
-    const { fleet, reconcile, say, refused, statusOf } = lab(machine('a', 1));
+  test('that runs is looked after although a disk that was taken from it can not be recorded; an event tells of that', async () => {
+    const { fleet, reconcile, say, refused, notes, statusOf } = lab(machine('a', 1));
     await reconcile('default/a');
     say(1, 'running');
     Object.assign(fleet.member('node-1').facts ?? {}, { keptDisks: [{ uid: uidOf(7), owner: { namespace: 'default', namespaceUid: uidOf(8), vm: 'a', vmUid: uidOf(1), disk: 'data' }, sizeMiB: 1 }] });
     refused.add('data');
     expect(await reconcile('default/a')).toMatchObject({ is: 'blocked', by: { code: 'Forbidden' } });
-    expect(statusOf('a')?.phase).toBe('Running');
+    expect([statusOf('a')?.phase, notes]).toEqual(['Running', ['Scheduled', 'RecordFailed', 'Running']]);
   });
 });

@@ -4,7 +4,7 @@ import { conditionOf } from '#crds/v1alpha1/condition.ts';
 import { vmFinalizer } from '#crds/v1alpha1/names.ts';
 import type { VirtualMachine, VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { decide, type Decision } from './decide.ts';
-import { recordEach } from '../disk/recordeach.ts';
+import { recordEach, saidOf } from '../disk/recordeach.ts';
 import { madeDisks } from './disks.ts';
 import type { VmFacts } from './facts.ts';
 import { timedSteps, type TimedStep } from './guest.ts';
@@ -101,6 +101,7 @@ export const makeVmReconciler = (hands: VmHands) => {
     const [failed] = unrecordable;
     if (!failed) return 'again';
     // One that can not be recorded keeps the VM from going, and from nothing else.
+    hands.event(vm, { type: 'Warning', reason: 'RecordFailed', note: saidOf(unrecordable) });
     await act(vm, decide({ ...look(), unrecordable }, hands.now()));
     return blocked(failed.fault);
   };
