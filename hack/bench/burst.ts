@@ -137,5 +137,5 @@ const applyAll = async (): Promise<Reached> => {
   const sinceMs = nowMs();
   await Promise.all(names.map((name) => all.me.apply(vmManifest(name, { memory: { size: '32Mi' } }, 'default', 'sector'))));
   const vms = await Promise.all(names.map((name) => all.me.vmIs(name, 'Ready=True Running', limitMs)));
-  return lastUp(all.node.paths, vms.map(({ metadata: { uid } }) => uid), sinceMs);
+  return await lastUp(all.node.paths, vms.map(({ metadata: { uid } }) => uid), sinceMs);
 };
