@@ -8,7 +8,7 @@ import { quiet } from '#crds/kit/log.ts';
 import { until } from '#hack/bed/until.ts';
 import { addressesOf, askGuest } from './facts.ts';
 import { makeGuests } from './guests.ts';
-import { lineHolds, printable } from './pattern.ts';
+import { lineFinder, printable } from './pattern.ts';
 import { lineOf, probeGuest } from './probe.ts';
 import { openGuestAgent } from './qga.ts';
 import { makeSerialScan } from './serialscan.ts';
@@ -83,6 +83,18 @@ describe('a guest agent', () => {
     await expect(askGuest(agent)).rejects.toMatchObject({ code: 'GuestAgentFailed' });
   });
 
+  test.each([['\n'], ['{"return": 1}\n']])('that floods with %j instead of an answer is given up at once', async (line) => {
+    const file = join(folder, 'loud.sock');
+    const server = createServer((socket) => {
+      socket.on('error', () => {}).resume();
+      const more = (broken?: unknown) => { if (!broken) socket.write(line.repeat(10_000), more); };
+      more();
+    });
+    servers.push(server);
+    await new Promise<void>((resolve) => server.listen(file, resolve));
+    await expect(openGuestAgent(file, 7, AbortSignal.timeout(5_000))).rejects.toMatchObject({ code: 'GuestAgentFailed' });
+  });
+
   test('that says nothing is waited for no longer than one wants', async () => {
     const file = join(folder, 'mute.sock');
     const server = createServer(() => {});
@@ -101,12 +113,20 @@ describe('a line of a serial console', () => {
   test.each([
     ['login: ', 'login:', true], ['Debian web login: ', 'Debian * login:', true], ['login web Debian', 'Debian*login', false], ['aaa', 'a*a*a*a', false], ['x', '*x*', true],
   ])('%j holds %j: %s', (line, pattern, holds) => {
-    expect(lineHolds(line, pattern)).toBe(holds);
+    expect(lineFinder(pattern)(line)).toBe(holds);
   });
 
   test('long lines and hard patterns cost nothing', () => {
-    expect(lineHolds('a'.repeat(100_000), `${'a*'.repeat(100)}b`)).toBe(false);
+    expect(lineFinder(`${'a*'.repeat(100)}b`)('a'.repeat(100_000))).toBe(false);
     expect(printable('a\u0000\u001b]0;x\u0007b\u009fc', 10)).toBe('a]0;xbc');
+  });
+
+  test.each([[`${'*'.repeat(511)}a`], ['a*'.repeat(256)]])('many short lines cost little, whatever is looked for', async (pattern) => {
+    const file = join(folder, 'serial.log');
+    await writeFile(file, '\n'.repeat(1024 * 1024));
+    const since = performance.now();
+    expect(await makeSerialScan(file, pattern).look()).toBe(false);
+    expect(performance.now() - since).toBeLessThan(3_000);
   });
 
   const scanned = async (pattern = 'READY *') => {

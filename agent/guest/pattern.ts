@@ -1,12 +1,18 @@
-/** Whether a line holds a text in which `*` stands for any characters. Linear in the line: a guest writes it, a user the pattern. Pure. */
-export const lineHolds = (line: string, pattern: string): boolean => {
-  let from = 0;
-  for (const piece of pattern.split('*')) {
-    const at = line.indexOf(piece, from);
-    if (at < 0) return false;
-    from = at + piece.length;
-  }
-  return true;
+/**
+ * Finds whether a line holds a text in which `*` stands for any characters. Linear in the line, whatever the text is: a guest writes the one, a
+ * user the other. Pure.
+ */
+export const lineFinder = (pattern: string): ((line: string) => boolean) => {
+  const pieces = pattern.split('*').filter((piece) => piece !== '');
+  return (line) => {
+    let from = 0;
+    for (const piece of pieces) {
+      const at = line.indexOf(piece, from);
+      if (at < 0) return false;
+      from = at + piece.length;
+    }
+    return true;
+  };
 };
 
 /** Printable text of at most `most` characters: what a guest says of itself ends up before people's eyes. Pure. */

@@ -4,6 +4,8 @@ import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { lineReader } from '../host/lines.ts';
 
 const longestAnswer = 1024 * 1024;
+// Answers to those who asked before and went away are passed over. One that says more lines than that keeps the agent busy, on purpose or not.
+const mostStaleLines = 1_000;
 /** The byte before an answer to guest-sync-delimited: what stands before it is of an earlier conversation. */
 const mark = 0xff;
 
@@ -59,9 +61,10 @@ const parsed = (text: string): unknown => {
 
 /** Passes over everything up to the answer to a sync with that id. */
 const synced = async (next: () => Promise<Buffer>, id: number): Promise<void> => {
-  for (;;) {
+  for (let passed = 0; passed < mostStaleLines; passed += 1) {
     const line = await next();
     const said = sync.safeParse(parsed(line.subarray(line.lastIndexOf(mark) + 1).toString('utf8')));
     if (said.success && said.data.return === id) return;
   }
+  throw new Fault('GuestAgentFailed', `it said ${mostStaleLines} lines and no answer`);
 };

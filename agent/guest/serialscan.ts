@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import { errnoOf } from '../storage/durable.ts';
-import { lineHolds } from './pattern.ts';
+import { lineFinder } from './pattern.ts';
 
 const chunkBytes = 64 * 1024;
 const longestLine = 4096;
@@ -13,6 +13,7 @@ export type SerialScan = {
 
 /** A scan of the record in `file` from its beginning. A line longer than 4 KiB is looked at in pieces. */
 export const makeSerialScan = (file: string, pattern: string, budgetBytes = 1024 * 1024): SerialScan => {
+  const holds = lineFinder(pattern);
   let offset = 0;
   let rest = '';
   let found = false;
@@ -20,7 +21,7 @@ export const makeSerialScan = (file: string, pattern: string, budgetBytes = 1024
     const lines = (rest + text).split(/\r\n|\r|\n/);
     rest = (lines.pop() ?? '').slice(-longestLine);
     // A prompt or a last word may stand without the end of its line.
-    found ||= lines.some((line) => lineHolds(line, pattern)) || lineHolds(rest, pattern);
+    found ||= lines.some(holds) || holds(rest);
   };
   return {
     look: async () => {

@@ -29,6 +29,19 @@ describe('the lines of a socket', () => {
     return async () => (await next()).toString('utf8');
   };
 
+  test('that come in great numbers keep nobody else waiting', async () => {
+    const next = lineReader(ours, 1024 * 1024, (cause) => new Fault('Broken', messageOf(cause)));
+    theirs.write('\n'.repeat(60_000));
+    await next();
+    let [read, elsewhere] = [1, 0];
+    setImmediate(() => { elsewhere = read; });
+    while (read < 60_000) {
+      await next();
+      read += 1;
+    }
+    expect([elsewhere > 0, elsewhere < 5_000]).toEqual([true, true]);
+  });
+
   test('come one by one, however they were cut, and those before the end are read before it is told', async () => {
     const next = reader();
     theirs.write('a\n\nb');

@@ -1,5 +1,9 @@
 import type { Socket } from 'node:net';
+import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { Fault } from '#crds/kit/fault.ts';
+
+// After so many lines everybody else of this process gets a turn: who sends them by the million keeps nobody waiting.
+const linesInARow = 1_000;
 
 /**
  * Reads a socket line by line: each call returns the next one, without its end, as soon as it is there. When the connection has ended, or more than
@@ -24,7 +28,10 @@ export const lineReader = (socket: Socket, mostBytes: number, broken: (cause: un
   socket.on('error', end);
   socket.on('close', () => end(new Error('it was closed')));
   signal?.addEventListener('abort', () => wake(), { once: true });
+  let taken = 0;
   return async () => {
+    taken += 1;
+    if (taken % linesInARow === 0) await othersTurn();
     for (;;) {
       const at = bytes.indexOf(0x0a);
       if (at >= 0) {
