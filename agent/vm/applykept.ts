@@ -1,5 +1,4 @@
 import { Fault } from '#crds/kit/fault.ts';
-import { maxKeptDisks } from '#crds/wire/kept.ts';
 import { type DiskEntry, type VmEntry, writeEntry } from './entry.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { movingOf, ownerOf } from './retain.ts';
@@ -36,7 +35,6 @@ const beginKeeping = async ({ ledger, storage, newId }: Hands, entry: VmEntry, n
   if (seen.is === 'absent') return undefined;
   const owner = ownerOf(entry, name);
   if (!owner) throw new Fault('StorageFailed', `disk ${name} of VM ${entry.uid} can not be kept: nobody has said in which namespace the VM is`, { retry: 'later' });
-  if (ledger.disks().length >= maxKeptDisks) throw new Fault('KeptDisksFull', `disk ${name} can not be kept: the node keeps ${maxKeptDisks} disks already; delete VirtualDisks that nobody needs`, { retry: 'later' });
   const fresh: DiskEntry = { kind: 'disk', uid: newId(), owner, order: entry.order, ending: false, sizeMiB: seen.sizeMiB, moving: { is: 'keeping', vmUid: entry.uid } };
   await ledger.putDisk(fresh);
   return fresh;

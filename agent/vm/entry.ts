@@ -1,6 +1,5 @@
 import { z } from 'zod';
 import { digestOf } from '#crds/kit/digest.ts';
-import { messageOf } from '#crds/kit/fault.ts';
 import { desiredImage, desiredVm, desireDigest, hardware, uid } from '#crds/wire/desired.ts';
 import type { Remembered } from '#crds/wire/judge.ts';
 import type { Held } from '#crds/wire/messages.ts';
@@ -116,8 +115,9 @@ export const readEntry = (text: string): ReadEntry => {
   let json: unknown;
   try {
     json = JSON.parse(text);
-  } catch (error) {
-    return { is: 'bad', why: messageOf(error) };
+  } catch {
+    // What the parser says of it quotes the text, and in there may be what came from a Secret.
+    return { is: 'bad', why: 'it is no JSON' };
   }
   const outer = envelope.safeParse(json);
   if (!outer.success) return { is: 'bad', why: 'no version and checksum' };

@@ -51,6 +51,12 @@ describe('the file of an entry', () => {
     expect(writeEntry(golden[`vm-v${ledgerVersion}.json`] ?? blankVm(uid))).toBe(await goldenText(`vm-v${ledgerVersion}.json`));
   });
 
+  test('that is damaged tells nothing of what is in it: of a Secret neither', () => {
+    const secret = writeEntry({ ...blankVm(uid), desired: someVm({ cloudInit: { hostname: 'web', sshAuthorizedKeys: [], userData: 'hunter2' } }) });
+    const read = readEntry(secret.replace('"hunter2', ' hunter2'));
+    expect([read.is, JSON.stringify(read)]).toEqual(['bad', expect.not.stringContaining('hunter')]);
+  });
+
   const text = writeEntry(blankVm(uid));
   const laterText = text.replace(`"version":${ledgerVersion}`, `"version":${ledgerVersion + 1}`);
   test.each([

@@ -1,5 +1,6 @@
 import { Fault } from '#crds/kit/fault.ts';
 import { type Desire, judgeDesire, judgeTombstone, type Memory, type Tombstone, type Verdict } from '#crds/wire/judge.ts';
+import { maxKeptDisks } from '#crds/wire/kept.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import { appliedOf } from './change.ts';
@@ -38,7 +39,7 @@ export type Ledger = {
   allot: (uid: string) => Promise<void>;
   /** The disks that have outlived their VMs, or are about to. */
   disks: () => DiskEntry[];
-  /** Remembers such a disk. */
+  /** Remembers one more such disk. Fault KeptDisksFull. */
   putDisk: (entry: DiskEntry) => Promise<void>;
   /** Remembers something of such a disk, as it then is. Undefined when its entry is gone. */
   changeDisk: (uid: string, to: (entry: DiskEntry) => DiskEntry) => Promise<DiskEntry | undefined>;
@@ -55,6 +56,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
   const { entries, ended, remains, put, lostDisks, foreignIds, leaderEpoch } = await recall(shelf);
   const keeping = makeKeeping(shelf);
   const reserving = new Set<number>();
+  const placing = new Set<string>();
   let leaderEpochSeen = leaderEpoch;
   let leaderEpochKept = leaderEpochSeen;
   await keeping.tend(signal);
@@ -106,6 +108,8 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
       leaderEpochKept = leaderEpoch;
     });
   };
+
+  const disks = (): DiskEntry[] => [...entries.values()].filter((entry) => entry.kind === 'disk');
 
   return {
     entries: () => entries,
@@ -180,8 +184,19 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
       if (freeId(unixIds, taken()) === undefined) throw new Fault('NoUnixId', `unix_ids ${unixIds.min}-${unixIds.max} is used up by the VMs of this node; widen it`);
       await withId(entry, save);
     }),
-    disks: () => [...entries.values()].filter((entry) => entry.kind === 'disk'),
-    putDisk: (entry) => inOrder(entry.uid, () => save(entry)),
+    disks,
+    putDisk: async (entry) => {
+      const { uid, owner: { disk } } = entry;
+      // Counted with those that are being written: one more than fits into a frame, and the operator could not read a word about this node.
+      const others = new Set([...placing, ...disks().map((each) => each.uid)]);
+      if (others.size >= maxKeptDisks) throw new Fault('KeptDisksFull', `disk ${disk} can not be kept: the node keeps ${maxKeptDisks} disks already; delete VirtualDisks that nobody needs`, { retry: 'later' });
+      placing.add(uid);
+      try {
+        await inOrder(uid, () => save(entry));
+      } finally {
+        placing.delete(uid);
+      }
+    },
     changeDisk: (uid, to) => inOrder(uid, async () => {
       const entry = entries.get(uid);
       if (entry?.kind !== 'disk') return undefined;

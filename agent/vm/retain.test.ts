@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import type { DesiredVm } from '#crds/wire/desired.ts';
+import { maxKeptDisks } from '#crds/wire/kept.ts';
 import { doom, mortal, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
 import { toldDisks } from './retain.ts';
 
@@ -30,6 +31,20 @@ describe('a disk that is retained', () => {
     expect([...world.kept]).toEqual([[disk.uid, { name: 'data', file, record: expect.any(String) }]]);
     expect(toldDisks(bench.hands.ledger.disks())).toEqual([{ uid: disk.uid, owner, sizeMiB: 10 }]);
     expect(bench.hands.ledger.held()).toEqual([]);
+  });
+
+  test('waits when the node keeps as many as it can tell, also when two come at once', async () => {
+    const world = nodeWorld();
+    await withImage(world);
+    const bench = await openBench(world);
+    const [a, b] = [machine(first), machine(second, { name: 'other', interfaces: [] })];
+    for (const vm of [a, b]) await want(bench, vm);
+    const others = Array.from({ length: maxKeptDisks - 1 }, (_, at) => uidOf(1_000 + at));
+    for (const uid of others) await bench.hands.ledger.putDisk({ kind: 'disk', uid, owner, order: { leaderEpoch: 1, revision: 1 }, ending: false, sizeMiB: 1, moving: null });
+    await Promise.all([first, second].map((uid) => doom(bench, uid)));
+    expect([toldDisks(bench.hands.ledger.disks()).length, bench.absents.length]).toEqual([maxKeptDisks, 1]);
+    const waiting = bench.absents[0] === first ? second : first;
+    expect(bench.reports.findLast(({ uid }) => uid === waiting)).toMatchObject({ state: 'deleting', trouble: { reason: 'KeptDisksFull', final: false } });
   });
 
   test('is that of the VM which is made anew under its name, also after a restart of the agent; it grows to what is asked for', async () => {
