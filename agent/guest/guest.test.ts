@@ -121,6 +121,10 @@ describe('a line of a serial console', () => {
     expect(printable('a\u0000\u001b]0;x\u0007b\u009fc', 10)).toBe('a]0;xbc');
   });
 
+  test('what a guest says of itself turns no text around, and is Unicode also where it was cut', () => {
+    expect([printable('a\u202eb\u2028c', 10), printable('\ud800x', 10), printable('ab\u{1f600}', 3), printable('\u{1f600}', 2)]).toEqual(['abc', 'x', 'ab', '\u{1f600}']);
+  });
+
   test.each([[`${'*'.repeat(511)}a`], ['a*'.repeat(256)]])('many short lines cost little, whatever is looked for', async (pattern) => {
     const file = join(folder, 'serial.log');
     await writeFile(file, '\n'.repeat(1024 * 1024));

@@ -15,6 +15,9 @@ export const lineFinder = (pattern: string): ((line: string) => boolean) => {
   };
 };
 
+// Controls, what turns text around, and halves of characters: the API server would store another character for such a half, and no status were ever equal.
+const unprintable = /[\p{C}\p{Zl}\p{Zp}]/gu;
+
 /** Printable text of at most `most` characters: what a guest says of itself ends up before people's eyes. Pure. */
 export const printable = (text: string, most: number): string =>
-  text.replaceAll(/[^\x20-\x7e\u00a0-\u{10ffff}]/gu, '').trim().slice(0, most);
+  text.replaceAll(unprintable, '').trim().slice(0, most).replace(/\p{Cs}$/u, '');
