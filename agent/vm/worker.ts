@@ -20,7 +20,8 @@ export const startWorker = (hands: Hands, clock: Clock, uid: string, holdsPorts:
   const scratch = freshScratch(holdsPorts);
   let poked = false;
   let wake = new AbortController();
-  stop.addEventListener('abort', () => wake.abort(), { once: true });
+  const end = () => wake.abort();
+  stop.addEventListener('abort', end, { once: true });
 
   const work = async (): Promise<void> => {
     let moves = 0;
@@ -43,6 +44,6 @@ export const startWorker = (hands: Hands, clock: Clock, uid: string, holdsPorts:
       poked = true;
       wake.abort();
     },
-    done: work().catch((thrown: unknown) => hands.log.error({ uid, err: thrown }, 'a worker ended by a fault')),
+    done: work().catch((thrown: unknown) => hands.log.error({ uid, err: thrown }, 'a worker ended by a fault')).finally(() => stop.removeEventListener('abort', end)),
   };
 };
