@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { isPublicKeyLine } from '#crds/v1alpha1/cloudinit.ts';
 import type { VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
 import { KubeFault, type Kube } from '../kube/kube.ts';
 import { cloudInitOf, readSecret, type SecretFact, secretNames } from './secrets.ts';
@@ -61,4 +62,18 @@ describe('reading a Secret', () => {
     expect(await read(() => { throw new KubeFault('reading', { status: 403, reason: 'Forbidden', message: 'no' }); })).toMatchObject({ is: 'unreadable', why: expect.stringMatching(/403/) });
     expect(await read(() => ({ data: { a: '*' } }))).toMatchObject({ is: 'unreadable' });
   });
+});
+
+test.each([
+  ['ssh-ed25519 AAAA', true], ['sk-ssh-ed25519@openssh.com AAAA+/== me@home and more', true], ['ecdsa-sha2-nistp256 AAAA', true],
+  ['no-pty,command="echo hi there" ssh-rsa AAAA me', true], ['ssh-rsa', false], ['ssh-rsa  AAAA', false], ['ssh-rsa A!', false], ['xssh-rsa AAAA', false], ['', false],
+])('%j is a line with a public key: %s', (line, is) => {
+  expect([isPublicKeyLine(line), isPublicKeyLine(`${line} ${'x'.repeat(8192)}`)]).toEqual([is, false]);
+});
+
+test.each([['ssh-'], ['sk-'], ['ssh-a A '], ['sk-a ']])('a Secret that was written to keep the operator busy is read in a moment (%j)', (word) => {
+  const line = word.repeat(100_000 / word.length);
+  const since = performance.now();
+  cloudInitOf('web', both, new Map([['data', { is: 'there', values: new Map([['userData', 'x']]) }], ['keys', { is: 'there', values: new Map([['a', line], ['b', `${key} ${line.slice(0, 8_000)}`]]) }]]));
+  expect(performance.now() - since).toBeLessThan(1_000);
 });

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bytesOf, cloudInitBytes, publicKeyLine } from '#crds/v1alpha1/cloudinit.ts';
+import { bytesOf, cloudInitBytes, isPublicKeyLine } from '#crds/v1alpha1/cloudinit.ts';
 import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
@@ -86,7 +86,7 @@ const keysOf = (name: string, secrets: ReadonlyMap<string, SecretFact>): { keys:
   const keys: string[] = [];
   for (const [key, value] of values) {
     for (const line of value.split(/\r?\n/).map((each) => each.trim()).filter((each) => each !== '' && !each.startsWith('#'))) {
-      if (!publicKeyLine.safeParse(line).success) return { reason: 'SecretInvalid', message: `cloudInit: key ${key} of Secret ${name} holds a line that is no SSH public key` };
+      if (!isPublicKeyLine(line)) return { reason: 'SecretInvalid', message: `cloudInit: key ${key} of Secret ${name} holds a line that is no SSH public key` };
       keys.push(line);
     }
   }

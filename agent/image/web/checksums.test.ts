@@ -54,6 +54,12 @@ describe('a list of checksums', () => {
     }
   });
 
+  test.each([[`${a}${' '.repeat(80_000)}\rx`], [`${a}${' *'.repeat(40_000)}\u2028`], [`SHA256 (${') = a'.repeat(20_000)}\rx`], [`SHA256 (x) = ${'a'.repeat(80_000)}x`]])('is read in a moment, whatever was written to make it slow (%#)', (text) => {
+    const since = performance.now();
+    parseChecksums(text);
+    expect(performance.now() - since).toBeLessThan(1_000);
+  });
+
   test('whatever it holds, it is read without an end of the world', () => {
     const piece = fc.oneof(fc.string(), fc.constantFrom(a, long, '  ', ' *', '\n', '\\', 'SHA256 (', ') = ', 'x'));
     fc.assert(fc.property(fc.array(piece, { maxLength: 12 }), (parts) => {

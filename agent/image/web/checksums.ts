@@ -6,8 +6,8 @@ import { failed, openUrl, type OpenLimits } from './open.ts';
 export type Entry = { name: string; checksum: string };
 
 // GNU: `HEX  name`, `HEX *name`, and with a backslash in front when the name holds escapes. BSD and OpenSSL: `SHA256 (name) = HEX`.
-// Source: coreutils, src/cksum.c (split_3).
-const gnu = /^(\\?)([0-9a-fA-F]{64}|[0-9a-fA-F]{128})[ \t][ \t*]*(.+)$/;
+// Source: coreutils, src/cksum.c (split_3). No two parts that follow each other take the same character: else a line of blanks takes minutes.
+const gnu = /^(\\?)([0-9a-fA-F]{64}|[0-9a-fA-F]{128})[ \t][ \t*]*([^ \t*].*)$/;
 const bsd = /^(\\?)SHA(?:2-)?(256|512) ?\((.+)\) ?= ?([0-9a-fA-F]+)$/;
 const sizes: Readonly<Record<number, 'sha256' | 'sha512'>> = { 64: 'sha256', 128: 'sha512' };
 
