@@ -95,7 +95,7 @@ const assemble = async (config: Config, at: Paths, images: Awaited<ReturnType<ty
   const hypervisor = await hypervisors.qemu({ paths: at, bootId: node.bootId, accelerate: platform.accelerator === 'kvm' ? config.enable_kvm : config.enable_hvf, log, onProved: () => late.agent?.lookAgain() }, signal);
   const guard = config.guard_user_network ? await startGuard({ ids: config.unix_ids, log }, signal) : unguarded;
   late.agent = await startAgent({
-    agentId, node, hypervisor, images, guests: (changed, limit) => makeGuests({ paths: at, clock: systemClock, log, changed }, limit), shelf, log, hostMs,
+    agentId, node, hypervisor, images, guests: (changed, limit) => makeGuests({ established: hypervisor.established, paths: at, clock: systemClock, log, changed }, limit), shelf, log, hostMs,
     // The last id of the range is that of image conversions.
     unixIds: { min: config.unix_ids.min, max: config.unix_ids.max - 1 },
     network: networks[config.network_mode]({ guard, forwards: { address: config.forward_address, minPort: config.forward_ports.min, maxPort: config.forward_ports.max } }),

@@ -191,6 +191,7 @@ describe('guests that are looked into', () => {
     const changed: string[] = [];
     const ending = new AbortController();
     const guests = makeGuests({
+      established: async () => false,
       paths: { sockets: () => folder, serialLog: () => join(folder, 'serial.log'), guestAgentSocket: () => join(folder, 'qga.sock') },
       clock: { ...systemClock, monotonicMs: nowMs, sleep: (_, signal) => systemClock.sleep(20, signal) }, log: quiet, changed: (uid) => void changed.push(uid),
     }, ending.signal);

@@ -3,6 +3,7 @@ import { canonical } from '#crds/kit/digest.ts';
 import { messageOf } from '#crds/kit/fault.ts';
 import type { Log } from '#crds/kit/log.ts';
 import type { Paths } from '../host/paths.ts';
+import type { Hypervisor, NodePort } from '../hypervisor/driver.ts';
 import type { GuestRun, Guests, GuestSight } from './driver.ts';
 import { askGuest } from './facts.ts';
 import { lineOf, probeGuest, type Readiness } from './probe.ts';
@@ -21,13 +22,14 @@ const cpusGraceMs = 10_000;
 /** Kinds of probes that stay true for the rest of the run. */
 const latches = new Set(['serialPattern', 'cloudInitDone']);
 
+type Sources = { scan: ReturnType<typeof makeSerialScan> | undefined; agent: GuestAgent | undefined; established: Hypervisor['established'] };
 type Lane = { run: GuestRun; key: string; sight: GuestSight; end: AbortController };
 
-/** What looking into real guests needs. `changed` is called when something else is seen than before. */
-export type GuestsOptions = { paths: Pick<Paths, 'sockets' | 'serialLog' | 'guestAgentSocket'>; clock: Clock; log: Log; changed: (uid: string) => void };
+/** What looking into real guests needs. `changed` is called when something else is seen than before; `established` is that of the hypervisor. */
+export type GuestsOptions = { established: Hypervisor['established']; paths: Pick<Paths, 'sockets' | 'serialLog' | 'guestAgentSocket'>; clock: Clock; log: Log; changed: (uid: string) => void };
 
 /** Looks into real guests: by the QEMU guest agent, the record of the serial console, and TCP. Ends with the signal. */
-export const makeGuests = ({ paths, clock, log, changed }: GuestsOptions, signal: AbortSignal): Guests => {
+export const makeGuests = ({ established, paths, clock, log, changed }: GuestsOptions, signal: AbortSignal): Guests => {
   const lanes = new Map<string, Lane>();
   let syncId = 0;
 
@@ -35,7 +37,7 @@ export const makeGuests = ({ paths, clock, log, changed }: GuestsOptions, signal
     const agent = await openGuestAgent(paths.guestAgentSocket(run.uid), (syncId += 1), AbortSignal.any([limit, AbortSignal.timeout(lookMs)])).catch(() => undefined);
     try {
       const info = agent ? await askGuest(agent).catch(() => before.info) : before.info;
-      const ready = run.probe ? await readiness(run, before.ready, { scan, agent }, limit) : undefined;
+      const ready = run.probe ? await readiness(run, before.ready, { scan, agent, established }, limit) : undefined;
       return { startId: run.startId, ...(info ? { info } : {}), ...(ready ? { ready } : {}) };
     } finally {
       agent?.[Symbol.dispose]();
@@ -103,8 +105,9 @@ const withoutIdleCpus = (sight: GuestSight, cpus: number): GuestSight => {
 /** A probe that can become false again is asked often. */
 const isLive = ({ probe }: GuestRun): boolean => probe !== undefined && !latches.has(probe.is);
 
-const readiness = async (run: GuestRun, before: Readiness | undefined, sources: { scan: ReturnType<typeof makeSerialScan> | undefined; agent: GuestAgent | undefined }, limit: AbortSignal): Promise<Readiness | undefined> => {
+const readiness = async (run: GuestRun, before: Readiness | undefined, { established, ...sources }: Sources, limit: AbortSignal): Promise<Readiness | undefined> => {
   if (!run.probe) return undefined;
   if (before?.is === true && latches.has(run.probe.is)) return before;
-  return probeGuest(run.probe, { ...sources, tcp: run.tcp }, AbortSignal.any([limit, AbortSignal.timeout(lookMs)]));
+  const tcp = run.tcp && { ...run.tcp, established: (at: NodePort, signal: AbortSignal) => established(run.uid, at, signal) };
+  return probeGuest(run.probe, { ...sources, tcp }, AbortSignal.any([limit, AbortSignal.timeout(lookMs)]));
 };

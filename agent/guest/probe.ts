@@ -1,8 +1,10 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { Fault } from '#crds/kit/fault.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
+import type { NodePort } from '../hypervisor/driver.ts';
 import type { GuestAgent } from './qga.ts';
 import type { SerialScan } from './serialscan.ts';
 
@@ -19,10 +21,13 @@ const finishedFile = '/var/lib/cloud/instance/boot-finished';
 export const lineOf = (probe: Probe | undefined): string | undefined =>
   probe?.is === 'serialPattern' ? probe.pattern : probe?.is === 'cloudInitDone' ? cloudInitLine : undefined;
 
-/** What a probe has at hand: `agent` when the guest's agent answers now. */
-export type ProbeSources = { scan?: SerialScan | undefined; agent?: GuestAgent | undefined; tcp?: { address: string; port: number } | undefined };
+/** The node's end of the way to a port, and whether a connection that stands there has been taken by the guest itself. */
+type Way = NodePort & { established: (at: NodePort, signal: AbortSignal) => Promise<boolean> };
 
-/** Probes a guest once. Never throws for what the guest does. */
+/** What a probe has at hand: `agent` when the guest's agent answers now. */
+export type ProbeSources = { scan?: SerialScan | undefined; agent?: GuestAgent | undefined; tcp?: Way | undefined };
+
+/** Probes a guest once. Never throws for what the guest does; throws what `established` throws. */
 export const probeGuest = async (probe: Probe, { scan, agent, tcp }: ProbeSources, signal: AbortSignal): Promise<Readiness> => {
   switch (probe.is) {
     case 'serialPattern':
@@ -55,20 +60,24 @@ const hasFinished = async (agent: GuestAgent): Promise<boolean> => {
   }
 };
 
-// libslirp takes every connection itself and ends it when the guest refuses its own end.
+// libslirp takes every connection itself. It ends one when the guest refuses it; one of which the guest says nothing stands for more than a minute.
 const standsMs = 500;
 
-const takes = async ({ address, port }: { address: string; port: number }, signal: AbortSignal): Promise<boolean> => {
+const takes = async ({ address, port, established }: Way, signal: AbortSignal): Promise<boolean> => {
   const socket = connect({ host: address, port });
   socket.on('error', () => {});
   try {
-    await once(socket, 'connect', { signal });
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(standsMs)]);
-    const end = Promise.race([once(socket, 'close', { signal: limit }), once(socket, 'end', { signal: limit })]).then(() => 'closed', () => 'stands');
-    const said = once(socket, 'data', { signal: limit }).then(() => 'said', () => 'stands');
-    return (await Promise.race([end, said])) !== 'closed';
-  } catch {
-    return false;
+    const connected = await once(socket, 'connect', { signal }).then(() => true, () => false);
+    if (!connected) return false;
+    const at = { address: socket.remoteAddress ?? address, port };
+    const closed = once(socket, 'close', { signal }).then(() => false, () => false);
+    const said = once(socket, 'data', { signal }).then(() => true, () => false);
+    for (;;) {
+      const stands = delay(standsMs, undefined, { signal }).catch(() => false);
+      const heard = await Promise.race([closed, said, stands]);
+      if (heard !== undefined) return heard;
+      if (await established(at, signal)) return true;
+    }
   } finally {
     socket.destroy();
   }

@@ -89,6 +89,13 @@ export const hypervisorContract = (name: string, make: () => Promise<HypervisorB
       expect(await bench.hypervisor.observe(uid, signal())).toMatchObject({ is: 'present', startId: winner });
     });
 
+    test('a guest that listens nowhere has taken no connection; without a machine nobody can tell', async () => {
+      await expect(bench.hypervisor.established(uid, { address: '127.0.0.1', port: 1 }, signal())).rejects.toMatchObject({ code: 'NotRunning' });
+      await started();
+      await bench.hypervisor.resume(uid, signal());
+      expect(await bench.hypervisor.established(uid, { address: '127.0.0.1', port: 1 }, signal())).toBe(false);
+    });
+
     test('killed while it runs: gone, its last run told, killed by a signal', async () => {
       const { startId } = await started();
       await bench.hypervisor.resume(uid, signal());

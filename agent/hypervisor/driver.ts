@@ -137,6 +137,9 @@ export type MachineChange =
   | { do: 'forwards'; slot: number; from: NicBackend['forwards']; to: NicBackend['forwards'] }
   | { do: 'onReboot'; action: 'reset' | 'shutdown' };
 
+/** A TCP port of the node. */
+export type NodePort = { address: string; port: number };
+
 /** Why no machine can be started: `Preparing` while that is still being found out, else what was found. */
 export type Unready = { reason: string; message: string };
 
@@ -178,6 +181,8 @@ export type Hypervisor = {
   powerdown: (uid: string, signal: AbortSignal) => Promise<void>;
   /** Changes a machine that runs. Faults: ChangeRefused (QEMU or the guest does not do it, with why), NotRunning. */
   change: (uid: string, change: MachineChange, signal: AbortSignal) => Promise<void>;
+  /** Whether the guest itself has taken a TCP connection that was made to a forwarded port and stands. Faults: NotRunning. */
+  established: (uid: string, at: NodePort, signal: AbortSignal) => Promise<boolean>;
   /** Ends the process (SIGKILL to the run that holds the lock). Returns when the lock is free, or throws StillThere. */
   kill: (uid: string, signal: AbortSignal) => Promise<void>;
   /** Frees what the node keeps for a machine that is gone: cgroups, sockets, run directories. */

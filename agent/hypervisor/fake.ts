@@ -185,6 +185,11 @@ export const makeFakeHypervisor = (world: MachineWorld = machineWorld()): Hyperv
       running(uid);
       world.presses += 1;
     },
+    // Its guests listen nowhere.
+    established: async (uid) => {
+      running(uid);
+      return false;
+    },
     kill: async (uid) => {
       if (world.undying) throw new Fault('StillThere', `VM ${uid}: its lock is still held after SIGKILL`);
       endRun(world, uid, 'crashed', { signal: 'SIGKILL', code: 137 });

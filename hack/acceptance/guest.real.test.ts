@@ -56,13 +56,26 @@ describe('a guest', () => {
     expect(await removed('secure', uid)).toEqual([]);
   }, 900_000);
 
+  const messageOf = (vm: Awaited<ReturnType<typeof scene.all.me.vm>>, type: string) => vm.status.conditions?.find((each) => each.type === type)?.message ?? '';
+
   test('that asks for what the node lacks goes nowhere, and the message says what is missing', async () => {
     const { all, linux, removed } = scene;
     await all.me.apply(linux('wishes', { cpu: { cores: 1, model: 'NoSuchModel' } }));
     const waits = await all.me.vmIs('wishes', 'Scheduled=False NoNodeFits', stepMs);
-    expect(waits.status.conditions?.find(({ type }) => type === 'Scheduled')?.message).toContain('NoSuchModel');
+    expect(messageOf(waits, 'Scheduled')).toContain('NoSuchModel');
     expect(await removed('wishes', waits.metadata.uid)).toEqual([]);
   }, stepMs);
+
+  test('that hears nothing is not ready, though its node takes the connection for it', async () => {
+    const { all, tiny, runs, removed } = scene;
+    const uid = await runs(tiny('deaf', { interfaces: [{ name: 'net0', user: { forwards: [{ name: 'web', hostPort: 28_091, port: 80 }] } }], probes: { ready: { tcp: { port: 80 } } } }));
+    const probed = await until('the first probe', async () => {
+      const vm = await all.me.vm('deaf');
+      return /TCP port 80/.test(messageOf(vm, 'GuestReady')) && vm;
+    }, bootMs);
+    expect([verdict(probed, 'GuestReady'), messageOf(probed, 'GuestReady')]).toEqual(['GuestReady=False ProbeFailing', 'TCP port 80 of the guest takes no connection']);
+    expect(await removed('deaf', uid)).toEqual([]);
+  }, bootMs);
 
   test('is probed by a connection through its forward, and reaches nothing that listens on its node alone', async () => {
     const { all, linux, runs, removed, serialHas, type } = scene;

@@ -5,7 +5,7 @@ import { forwardFrom, idsOf, memoryDevice, nicParts } from './devices.ts';
 import { addDisk, growDisk, removeDisk, setLimits } from './diskchange.ts';
 import { addDrive, setMedium } from './drivechange.ts';
 import { deviceIds, reached, release, unlessRefused } from './peripherals.ts';
-import type { Qmp } from './qmp.ts';
+import { executeHmp, type Qmp } from './qmp.ts';
 
 const nothing = z.unknown();
 const mebibyte = 1024 * 1024;
@@ -96,7 +96,7 @@ const dropNetdev = async (qmp: Qmp, slot: number, signal: AbortSignal): Promise<
 const changeForwards = async (qmp: Qmp, { slot, from, to }: Extract<MachineChange, { do: 'forwards' }>, signal: AbortSignal): Promise<void> => {
   const id = idsOf(slot).netdev;
   const same = (a: (typeof from)[number], b: (typeof from)[number]) => forwardFrom(a) === forwardFrom(b) && a.port === b.port;
-  const hmp = (line: string): Promise<string> => qmp.execute('human-monitor-command', z.string(), signal, { 'command-line': line });
+  const hmp = (line: string): Promise<string> => executeHmp(qmp, line, signal);
   for (const old of from.filter((each) => !to.some((other) => same(each, other)))) await hmp(`hostfwd_remove ${id} ${forwardFrom(old)}`);
   for (const fresh of to.filter((each) => !from.some((other) => same(each, other)))) {
     // An attempt that was cut off may have opened it; only QEMU's monitor for people knows forwards.

@@ -13,8 +13,9 @@ import { forgetMachine, killMachine, revokeStart } from './end.ts';
 import type { House } from './house.ts';
 import { observeMachine, openMonitor, statusOf } from './look.ts';
 import { findProgram, type Programs, proveQemu, type Verdict } from './probe.ts';
-import type { Qmp } from './qmp.ts';
+import { executeHmp, type Qmp } from './qmp.ts';
 import { closeSockets, startMachine } from './start.ts';
+import { isEstablished } from './usernet.ts';
 import { makeWatcher } from './watch.ts';
 
 const nothing = z.unknown();
@@ -96,6 +97,7 @@ export const makeQemu = async ({ paths, bootId, accelerate, log, onProved }: Hyp
       }
     }),
     powerdown: (uid, limit) => ask(uid, limit, async (qmp) => void (await qmp.execute('system_powerdown', nothing, limit))),
+    established: (uid, at, limit) => ask(uid, limit, async (qmp) => isEstablished(await executeHmp(qmp, 'info usernet', limit), at)),
     kill: (uid, limit) => killMachine(house, uid, limit),
     revoke: (uid, startId, limit) => revokeStart(house.paths, uid, startId, limit),
     forget: (uid, limit) => forgetMachine(house, uid, limit),

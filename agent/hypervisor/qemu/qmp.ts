@@ -87,6 +87,9 @@ export const openQmp = async (socketFile: string, signal: AbortSignal): Promise<
   }
 };
 
+/** What QEMU's monitor for people says to a line; for what QMP has no command. Source: QAPI human-monitor-command. */
+export const executeHmp = (qmp: Qmp, line: string, signal: AbortSignal): Promise<string> => qmp.execute('human-monitor-command', z.string(), signal, { 'command-line': line });
+
 // The greeting has no id; those of commands follow.
 const greetingId = 0;
 
