@@ -8,7 +8,7 @@ import { bringImage, startWhole, type Whole } from '../bed/whole.ts';
 
 /** Deadlines of waits, in milliseconds: one step of the stack, the boot of a small Linux under software emulation. */
 export const stepMs = 60_000;
-export const bootMs = 180_000;
+export const bootMs = 300_000;
 
 const eventList = z.object({ items: z.array(z.object({ regarding: z.object({ name: z.string() }), reason: z.string(), note: z.string() })) });
 
