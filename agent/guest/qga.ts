@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import { lineReader } from '../host/lines.ts';
 
-const longestAnswer = 1024 * 1024;
+// Some hundred cards with their figures fit in; to read a megabyte of nonsense takes half a second, at each look anew.
+const longestAnswer = 256 * 1024;
 // Answers to those who asked before and went away are passed over. One that says more lines than that keeps the agent busy, on purpose or not.
 const mostStaleLines = 1_000;
 /** The byte before an answer to guest-sync-delimited: what stands before it is of an earlier conversation. */

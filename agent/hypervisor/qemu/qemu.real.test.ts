@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { expect, test } from '@jest/globals';
 import { hypervisorContract } from '../contract.ts';
 import { openQemuBed } from './bed.ts';
@@ -27,6 +27,21 @@ test('a machine whose files somebody removed is not gone, and ends by a kill', a
     expect(await bed.hypervisor.observe(spec.uid, soon())).toMatchObject({ is: 'unknown', why: expect.stringContaining('is not there') });
     await bed.hypervisor.kill(spec.uid, soon());
     expect(await bed.hypervisor.observe(spec.uid, soon())).toEqual({ is: 'gone' });
+  } finally {
+    await bed.close();
+  }
+}, 90_000);
+
+test('starts that fail, however many, leave one run behind', async () => {
+  const bed = await openQemuBed();
+  const soon = () => AbortSignal.timeout(30_000);
+  try {
+    const spec = await bed.spec('33333333-3333-4333-8333-333333333333');
+    for (let at = 1; at <= 4; at += 1) {
+      await expect(bed.hypervisor.start({ ...spec, startId: `s${at}`, cpuModel: 'NoSuchModel' }, soon())).rejects.toMatchObject({ code: 'StartFailed' });
+      expect(await bed.hypervisor.observe(spec.uid, soon())).toMatchObject({ is: 'gone', last: { startId: `s${at}`, ran: false, stderr: expect.stringContaining('NoSuchModel') } });
+    }
+    expect(await readdir(bed.paths.runs(spec.uid))).toEqual(['s4']);
   } finally {
     await bed.close();
   }

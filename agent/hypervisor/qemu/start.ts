@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { type FSWatcher, watch } from 'node:fs';
-import { chmod, chown, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { chmod, chown, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Fault } from '#crds/kit/fault.ts';
 import { errnoOf, syncDirectory } from '../../storage/durable.ts';
@@ -49,7 +49,11 @@ export const startMachine = async (house: House, spec: MachineSpec, signal: Abor
     ...(kvmGroup === undefined ? {} : { kvmGroup }), ...(spec.firmware.tpm ? { tpmSocket: join(sockets, tpmSocket) } : {}),
   });
   const launcher = await spawnLauncher(house.cgroups.command(uid, startId, ['/bin/sh', ...launch]), join(run, 'stderr'));
-  await greeted(house, spec, launcher, signal);
+  await greeted(house, spec, launcher, signal).catch(async (thrown: unknown) => {
+    // A VM that never comes up is tried for ever, and must not fill the disk with its attempts.
+    if (thrown instanceof Fault && thrown.code === 'StartFailed') await forgetOtherRuns(house, uid, startId);
+    throw thrown;
+  });
   // What was told so far is known by now.
   house.watcher.add(uid, run);
   await Promise.all([closeSockets(house, uid), makeDurable(paths.runPointer(uid)), forgetOtherRuns(house, uid, startId)]);
@@ -170,9 +174,11 @@ const makeDurable = async (file: string): Promise<void> => {
   }
 };
 
+/** Removes what is left of earlier runs. That which had the lock last stays: how it ended is read from there. */
 const forgetOtherRuns = async ({ paths, log }: House, uid: string, startId: string): Promise<void> => {
+  const last = (await readFile(paths.runPointer(uid), 'utf8').catch(() => '')).trim();
   for (const other of await readdir(paths.runs(uid))) {
-    if (other === startId) continue;
+    if (other === startId || other === last) continue;
     await rm(paths.run(uid, other), { recursive: true, force: true }).catch((thrown: unknown) => {
       log.warn({ uid, run: other, code: errnoOf(thrown) }, 'an old run could not be removed');
     });
