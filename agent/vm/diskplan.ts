@@ -26,7 +26,7 @@ export const dropSteps = (facts: VmFacts): Step[] => {
   const tidied = (entry.desired?.disks ?? [])
     .filter(({ name, cdrom, imageUid }) => cdrom && staleDrives.has(name) && (!used.has(name) || used.get(name)?.imageUid === imageUid));
   const moves = settleMoves(facts, (name) => used.has(name) || drops.some((each) => each.name === name));
-  return [...drops.map(({ name }) => takenAway(entry, name)), ...moves, ...tidied.map(({ name }) => ({ do: 'tidyDrive' as const, name }))];
+  return [...drops.map(({ name }) => takenAway(facts, name)), ...moves, ...tidied.map(({ name }) => ({ do: 'tidyDrive' as const, name }))];
 };
 
 /** A change of a disk, with what keeps it from being made now. Pure. */

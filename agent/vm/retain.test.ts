@@ -144,6 +144,33 @@ describe('a disk that is retained', () => {
     expect(bench.hands.ledger.disks()).toMatchObject([{ owner, moving: null }]);
   });
 
+  test('is kept also when a CD drive has come under its name before it was', async () => {
+    const world = nodeWorld();
+    await withImage(world);
+    const bench = await openBench(world);
+    await want(bench, machine(first));
+    const file = world.disks.get(first)?.disks.get('data');
+    await want(bench, machine(first, { disks: [root, { name: 'data', cdrom: true }] }));
+    await doom(bench, first);
+    expect([...world.kept.values()]).toEqual([{ name: 'data', file, record: expect.any(String) }]);
+  });
+
+  test('is kept when such a drive goes too, and its medium with it', async () => {
+    const world = nodeWorld();
+    await withImage(world);
+    const bench = await openBench(world);
+    const stopped = { powerState: 'Stopped' as const, stop: { mode: 'Force' as const, gracePeriodSeconds: 0 } };
+    await want(bench, machine(first));
+    const file = world.disks.get(first)?.disks.get('data');
+    await want(bench, machine(first, stopped));
+    await want(bench, machine(first, { ...stopped, generation: 2, disks: [root, { name: 'data', cdrom: true, imageUid: uidOf(900) }] }));
+    await want(bench, machine(first, { generation: 3, disks: [root, { name: 'data', cdrom: true, imageUid: uidOf(900) }] }));
+    await want(bench, machine(first, { ...stopped, generation: 4 , disks: [root, { name: 'data', cdrom: true, imageUid: uidOf(900) }] }));
+    await want(bench, machine(first, { ...stopped, generation: 5, disks: [root], removedDisks: [{ name: 'data' }] }));
+    expect([...world.kept.values()]).toEqual([{ name: 'data', file, record: expect.any(String) }]);
+    expect((await bench.storage.drive(first, 'data', undefined, AbortSignal.timeout(1_000))).stale).toBe(false);
+  });
+
   test('is taken back by the VM that it was taken from, also when the edit that brings it back does not retain it and nobody has recorded it yet', async () => {
     const world = nodeWorld();
     await withImage(world);

@@ -6,7 +6,8 @@ import type { Step, Trouble, VmFacts } from './facts.ts';
 /** An entry with what a new desire says of disks that outlive the VM. One that it omits stays what it was: an omission is no word about it. Pure. */
 export const withRetained = (entry: VmEntry, { disks, namespaceUid }: Pick<DesiredVm, 'disks' | 'namespaceUid'>): VmEntry => {
   const { retained, ...rest } = entry;
-  const omitted = (retained?.disks ?? []).filter((name) => !disks.some((disk) => disk.name === name));
+  // What a CD drive of that name shall be is no word about the disk either.
+  const omitted = (retained?.disks ?? []).filter((name) => !disks.some((disk) => disk.name === name && !disk.cdrom));
   const names = [...new Set([...omitted, ...disks.flatMap(({ name, retain }) => (retain ? [name] : []))])];
   const uid = namespaceUid ?? retained?.namespaceUid;
   return names.length === 0 || uid === undefined ? rest : { ...rest, retained: { namespaceUid: uid, disks: names.slice(0, 64) } };
@@ -71,8 +72,11 @@ const isFor = (owner: DiskOwner, { namespace, namespaceUid, name }: DesiredVm, d
 /** Whether it was taken from this very machine; a desire that retains nothing does not say in which namespace it is. Pure. */
 const isOf = (owner: DiskOwner, { uid }: DesiredVm, disk: string): boolean => owner.vmUid === uid && owner.disk === disk;
 
-/** What is done with a disk that is taken away: it is kept if it outlives the VM, else its files go. Pure. */
-export const takenAway = (entry: VmEntry, name: string): Step => (retainedNames(entry).includes(name) ? { do: 'keepDisk', name } : { do: 'dropDisk', name });
+/** What is done with a disk that is taken away: it is kept if it outlives the VM, else its files go, as does what a CD drive of that name has left. Pure. */
+export const takenAway = ({ entry, disks }: Pick<VmFacts, 'entry' | 'disks'>, name: string): Step => {
+  const mayBeThere = entry.disks.includes(name) || disks.get(name)?.is !== 'absent';
+  return mayBeThere && retainedNames(entry).includes(name) ? { do: 'keepDisk', name } : { do: 'dropDisk', name };
+};
 
 /** Moves that were begun for a VM and that its desire does not want any more are made back, once no machine has the disk. Pure. */
 export const settleMoves = ({ entry, kept }: Pick<VmFacts, 'entry' | 'kept'>, isUsed: (name: string) => boolean): Step[] =>
