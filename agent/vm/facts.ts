@@ -82,7 +82,7 @@ export type Step =
 
 /**
  * What follows from the facts: how the VM is said to stand, what to do now (in this order, each on the success of the one
- * before), what keeps it from its desired state, in what the run differs from the hardware that is wanted, and when to look
- * again although nothing has happened.
+ * before), what to do after that (`beside`: while it fails it keeps nothing else waiting), what keeps it from its desired state,
+ * in what the run differs from the hardware that is wanted, and when to look again although nothing has happened.
  */
-export type Plan = { state: VmState; steps: readonly Step[]; trouble?: Trouble; ioError?: NonNullable<ObservedVm['ioError']>; pending?: readonly Change[]; lookAfterMs?: number };
+export type Plan = { state: VmState; steps: readonly Step[]; beside?: readonly Step[]; trouble?: Trouble; ioError?: NonNullable<ObservedVm['ioError']>; pending?: readonly Change[]; lookAfterMs?: number };

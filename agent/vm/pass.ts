@@ -45,17 +45,20 @@ export const pass = async (hands: Hands, uid: string, scratch: Scratch, signal: 
 
 const act = async (hands: Hands, uid: string, scratch: Scratch, facts: VmFacts, signal: AbortSignal): Promise<PassEnd | 'learned'> => {
   const plan = planVm(facts);
+  const { beside = [] } = plan;
   const key = keyOf(facts.entry);
-  if (scratch.failure && (scratch.failure.key !== key || (plan.steps.length === 0 && !plan.trouble))) scratch.failure = undefined;
+  if (scratch.failure && (scratch.failure.key !== key || (plan.steps.length === 0 && beside.length === 0 && !plan.trouble))) scratch.failure = undefined;
   if (scratch.failure === undefined) scratch.refused.clear();
   // How a run ended is reported by the next pass, once `settle` has recorded it: until then lastExit is missing.
   if (scratch.failure || !plan.steps.some((step) => step.do === 'settle')) tell(hands, scratch, facts, plan);
-  if (plan.steps.length === 0) return { is: 'still', lookAfterMs: plan.lookAfterMs ?? resyncMs };
+  if (plan.steps.length === 0 && beside.length === 0) return { is: 'still', lookAfterMs: plan.lookAfterMs ?? resyncMs };
   if (scratch.hung) return { is: 'still', lookAfterMs: 1_000 };
-  const waitMs = blockedMs(scratch.failure, plan.steps, facts.nowMs);
+  const besideMs = blockedMs(scratch.failure, beside, facts.nowMs);
+  const steps = besideMs > 0 ? plan.steps : [...plan.steps, ...beside];
+  const waitMs = steps.length === 0 ? besideMs : blockedMs(scratch.failure, plan.steps, facts.nowMs);
   if (waitMs > 0) return { is: 'still', lookAfterMs: Math.min(waitMs, plan.lookAfterMs ?? resyncMs) };
   const refusedNow = new Set<string>();
-  for (const step of plan.steps) {
+  for (const step of steps) {
     const change = liveKey(step);
     if (change !== undefined && refusedNow.has(change)) continue;
     const now = hands.ledger.vm(uid);
@@ -69,12 +72,16 @@ const act = async (hands: Hands, uid: string, scratch: Scratch, facts: VmFacts, 
     // `settle` tells of a start that failed: it is the next start that has to wait.
     const blamed = change !== undefined ? 'change' : step.do === 'settle' && fault.code === 'StartFailed' ? 'start' : step.do;
     if (!signal.aborted) scratch.failure = failed(hands, scratch.failure, fault, blamed, key);
-    if (change === undefined) break;
+    if (scratch.hung) break;
+    if (change === undefined) {
+      if (!beside.includes(step)) break;
+      continue;
+    }
     // A guest that does not release one device is no reason to keep another from it.
     scratch.refused.set(change, fault);
     refusedNow.add(change);
   }
-  return plan.steps.every((step) => lessons.has(step.do)) && !scratch.failure ? 'learned' : { is: 'moved' };
+  return steps.every((step) => lessons.has(step.do)) && !scratch.failure ? 'learned' : { is: 'moved' };
 };
 
 const isWantedAs = (before: VmEntry, now: VmEntry): boolean => now.desired === before.desired && now.ending === before.ending && now.keep === before.keep;

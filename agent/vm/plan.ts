@@ -13,11 +13,7 @@ import { keepSteps } from './retain.ts';
  * What is to be done about one VM. Pure. Repeating observe, plan and apply ends in a plan without steps.
  * On a sight that is `unknown` nothing is planned but an end that was asked for, and files go only after `gone`.
  */
-export const planVm = (facts: VmFacts): Plan => {
-  const plan = planWithout(facts);
-  const beside = [...dropSteps(facts), ...needImageSteps(facts)];
-  return beside.length === 0 ? plan : { ...plan, steps: [...plan.steps, ...beside] };
-};
+export const planVm = (facts: VmFacts): Plan => ({ ...planWithout(facts), beside: [...dropSteps(facts), ...needImageSteps(facts)] });
 
 /** As `planVm`, but for the files of disks that an edit took away, and for images that have left the cache. */
 const planWithout = (facts: VmFacts): Plan => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import { maxKeptDisks } from '#crds/wire/kept.ts';
+import { endRun } from '../hypervisor/fake.ts';
 import { doom, mortal, nodeWorld, openBench, someVm, uidOf, want, withImage } from './bed.ts';
 import { toldDisks } from './retain.ts';
 
@@ -45,6 +46,23 @@ describe('a disk that is retained', () => {
     expect([toldDisks(bench.hands.ledger.disks()).length, bench.absents.length]).toEqual([maxKeptDisks, 1]);
     const waiting = bench.absents[0] === first ? second : first;
     expect(bench.reports.findLast(({ uid }) => uid === waiting)).toMatchObject({ state: 'deleting', trouble: { reason: 'KeptDisksFull', final: false } });
+  });
+
+  test('and can not be kept now, holds its VM up in nothing else: it stops, starts, and comes up again after a crash at once', async () => {
+    const world = nodeWorld();
+    await withImage(world);
+    const bench = await openBench(world);
+    await want(bench, machine(first, { disks: [root, data, { name: 'more', sizeMiB: 10 }] }));
+    for (let at = 0; at < maxKeptDisks; at += 1) await bench.hands.ledger.putDisk({ kind: 'disk', uid: uidOf(1_000 + at), owner, order: { leaderEpoch: 1, revision: 1 }, ending: false, sizeMiB: 1, moving: null });
+    const without = (over: Partial<DesiredVm>) => machine(first, { restartPolicy: 'Always', stop: { mode: 'Force', gracePeriodSeconds: 0 }, disks: [root], removedDisks: [{ name: 'data' }, { name: 'more' }], ...over });
+    expect(await want(bench, without({ generation: 2 }))).toMatchObject({ state: 'running', trouble: { reason: 'KeptDisksFull' } });
+    expect(await want(bench, without({ generation: 3, powerState: 'Stopped' }))).toMatchObject({ state: 'stopped' });
+    expect(await want(bench, without({ generation: 4 }))).toMatchObject({ state: 'running' });
+    endRun(world.machine, first, 'crashed');
+    expect(await bench.rest(first)).toMatchObject({ state: 'ended', lastExit: { reason: 'QemuCrashed' } });
+    world.ms.now += 11_000;
+    expect(await bench.rest(first)).toMatchObject({ state: 'running', trouble: { reason: 'KeptDisksFull' } });
+    expect([...(world.disks.get(first)?.disks.keys() ?? [])]).toEqual(['root', 'data']);
   });
 
   test('is that of the VM which is made anew under its name, also after a restart of the agent; it grows to what is asked for', async () => {
