@@ -122,11 +122,20 @@ export const readEntry = (text: string): ReadEntry => {
   const outer = envelope.safeParse(json);
   if (!outer.success) return { is: 'bad', why: 'no version and checksum' };
   if (outer.data.version > ledgerVersion) return { is: 'foreign', why: `version ${outer.data.version} is newer than this agent` };
-  if (digestOf(outer.data.entry) !== outer.data.checksum) return { is: 'bad', why: 'the checksum differs' };
+  if (digestIn(outer.data.entry) !== outer.data.checksum) return { is: 'bad', why: 'the checksum differs' };
   const inner = entry.safeParse(outer.data.entry);
   if (inner.success) return { is: 'entry', entry: inner.data };
   const issue = inner.error.issues[0];
   return { is: 'foreign', why: `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}` };
+};
+
+/** The checksum of what is in a file; undefined when that is nested deeper than any entry, and than the stack. */
+const digestIn = (of: unknown): string | undefined => {
+  try {
+    return digestOf(of);
+  } catch {
+    return undefined;
+  }
 };
 
 /** What both sides compare of an entry. */

@@ -62,6 +62,7 @@ describe('the file of an entry', () => {
   test.each([
     ['cut off', text.slice(0, 40), 'bad'],
     ['empty', '', 'bad'],
+    ['nested without end', `{"version":${ledgerVersion},"checksum":"x","entry":${'['.repeat(200_000)}${']'.repeat(200_000)}}`, 'bad'],
     ['with one digit changed', text.replace('"ending":false', '"ending":true'), 'bad'],
     ['of another form under a right checksum', writeEntry({ ...blankVm(uid), unixId: -5 }), 'foreign'],
     ['of a later version', laterText, 'foreign'],
