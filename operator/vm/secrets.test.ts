@@ -17,6 +17,14 @@ describe('what a guest is given at its first boot', () => {
     });
   });
 
+  test.each([
+    [`${'a'.repeat(62)}-b`, 'a'.repeat(62)],
+    [`${'a'.repeat(62)}.b`, 'a'.repeat(62)],
+    [`${'a'.repeat(63)}-b`, 'a'.repeat(63)],
+  ])('has a host name that its agent takes, also when the VM is called %s', (name, hostname) => {
+    expect(cloudInitOf(name, {}, undefined)).toMatchObject({ is: 'ready', cloudInit: { hostname } });
+  });
+
   test('holds nothing of a Secret once the guest has it', () => {
     expect(cloudInitOf('web', both, undefined)).toEqual({ is: 'ready', cloudInit: { hostname: 'web', networkData: 'version: 2\n', sshAuthorizedKeys: ['ssh-rsa BBBB'] } });
   });

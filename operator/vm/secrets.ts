@@ -41,7 +41,8 @@ export type CloudInit = { is: 'ready'; cloudInit: DesiredVm['cloudInit'] } | { i
 export const cloudInitOf = (name: string, { cloudInit }: Pick<VmSpec, 'cloudInit'>, secrets: ReadonlyMap<string, SecretFact> | undefined): CloudInit => {
   const { userData, userDataSecretRef, networkData, sshAuthorizedKeys = [], sshKeySecretRefs = [], hostname } = cloudInit ?? {};
   const plain = {
-    hostname: hostname ?? name.split('.')[0]?.slice(0, 63) ?? name,
+    // A host name does not end in a dash, as a long name may that is cut.
+    hostname: hostname ?? (name.split('.')[0] ?? name).slice(0, 63).replace(/-+$/, ''),
     ...(networkData === undefined ? {} : { networkData }),
   };
   const inline = { ...plain, ...(userData === undefined ? {} : { userData }), sshAuthorizedKeys: [...sshAuthorizedKeys] };
