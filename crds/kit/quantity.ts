@@ -4,11 +4,12 @@
  */
 export const sizePattern = '^([1-9][0-9]{0,7}Mi|[1-9][0-9]{0,4}Gi|[1-9]Ti)$';
 
+const form = new RegExp(sizePattern);
 const unitMiB: Readonly<Record<string, number>> = { Mi: 1, Gi: 1024, Ti: 1024 * 1024 };
 
 /** A size that matches `sizePattern`, in MiB; NaN for any other text. */
 export const toMiB = (size: string): number =>
-  new RegExp(sizePattern).test(size) ? Number(size.slice(0, -2)) * (unitMiB[size.slice(-2)] ?? Number.NaN) : Number.NaN;
+  form.test(size) ? Number(size.slice(0, -2)) * (unitMiB[size.slice(-2)] ?? Number.NaN) : Number.NaN;
 
 /** MiB in the largest exact unit: 2048 is `2Gi`. */
 export const fromMiB = (sizeMiB: number): string =>

@@ -40,6 +40,18 @@ describe('the loop', () => {
     await it.ended;
   });
 
+  test('many keys that need no answer keep nothing else of the process waiting until they are all looked at', async () => {
+    const reconcile = script(settled);
+    const it = loop(reconcile, { workers: 4 });
+    for (let key = 0; key < 100; key += 1) it.queue.add(`key-${key}`);
+    await new Promise((resolve) => { setImmediate(resolve); });
+    expect(reconcile.passes).toBeLessThan(20);
+    while (it.queue.length() > 0) await new Promise((resolve) => { setImmediate(resolve); });
+    expect(reconcile.passes).toBe(100);
+    it.stop.abort();
+    await it.ended;
+  });
+
   test('waiting looks again after its time; one line for many equal outcomes', async () => {
     const reconcile = script(waiting('node-1', 5_000), waiting('node-1', 5_000), waiting('node-1', 5_000), settled);
     const it = loop(reconcile);

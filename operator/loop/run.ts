@@ -1,3 +1,4 @@
+import { setImmediate as othersTurn } from 'node:timers/promises';
 import { asFault, type Fault } from '#crds/kit/fault.ts';
 import type { Log } from '#crds/kit/log.ts';
 import { blocked, type Outcome } from '#crds/kit/outcome.ts';
@@ -73,6 +74,8 @@ export const run = async ({ name, reconcile, queue, workers, log, signal }: RunO
       } finally {
         queue.done(key);
       }
+      // A pass that needed no answer has let nobody else run: however many wait, frames of agents and the renewal of the lead come between them.
+      if (queue.length() > 0) await othersTurn();
     }
   };
 

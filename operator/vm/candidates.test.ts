@@ -53,3 +53,14 @@ test('not every node has reported while one is silent, although its object can n
   expect(observe(vm(1), cluster([], [], { nodes: ['node-2'] })).everyNodeReported).toBe(false);
   expect(observe(vm(1), { ...cluster([], []), nodes: fakeCache<HypervisorNode>(() => []) }).everyNodeReported).toBe(false);
 });
+
+test('what the bound VMs take is added up once for all VMs that wait, and anew when one of them has changed', () => {
+  let reads = 0;
+  const counted = (digit: number): VirtualMachine => {
+    const { spec, ...rest } = vm(digit, { nodeName: 'node-1', epoch: 1 });
+    return { ...rest, get spec() { reads += 1; return spec; } };
+  };
+  const lists = [[1, 2].map(counted), [1, 2, 3].map(counted)] as const;
+  const taken = lists.map((list) => [4, 5, 6].map((digit) => observe(vm(digit), cluster([], list)).candidates[0]?.taken.cpus));
+  expect([taken, reads]).toEqual([[[2, 2, 2], [3, 3, 3]], 5]);
+});

@@ -2,7 +2,7 @@ import type { HypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
-import type { Cache } from '../cache.ts';
+import { type Cache, onceFor } from '../cache.ts';
 import type { Fleet, Member } from '../fleet/fleet.ts';
 import { orphansOf } from '../fleet/orphans.ts';
 import { belongs, type Machine, machinesOf } from './machines.ts';
@@ -13,10 +13,22 @@ import type { Candidate } from './place.ts';
 /** Where the facts about nodes come from. */
 export type NodeSources = { vms: Cache<VirtualMachine>; nodes: Cache<HypervisorNode>; fleet: Fleet };
 
+type Taken = Candidate['taken'] & { ports: ReadonlyMap<string, string>; count: number };
+
 /** What the VMs that are bound to one node take, and which ports they forward. */
-export const takenOn = (node: string, vms: readonly VirtualMachine[], member: Member | undefined): Candidate['taken'] & { ports: Map<string, string>; count: number } => {
+export const takenOn = (node: string, vms: readonly VirtualMachine[], member: Member | undefined): Taken => {
   const accelerator = member?.facts?.accelerators[0] ?? 'tcg';
-  const bound = vms.filter(({ status }) => status.nodeName === node);
+  const { bound, counted } = countOf(vms);
+  const key = `${accelerator} ${node}`;
+  const taken = counted.get(key) ?? sum(bound.get(node) ?? [], accelerator);
+  counted.set(key, taken);
+  return taken;
+};
+
+// Every VM that waits for a node looks at all nodes: what they have is counted once for all of them.
+const countOf = onceFor((vms: readonly VirtualMachine[]) => ({ bound: Map.groupBy(vms, ({ status }) => status.nodeName), counted: new Map<string, Taken>() }));
+
+const sum = (bound: readonly VirtualMachine[], accelerator: Candidate['accelerator']): Taken => {
   const ports = new Map<string, string>();
   let cpus = 0;
   let memoryMiB = 0;

@@ -40,7 +40,18 @@ export const makeVmReconciler = (hands: VmHands) => {
   const passingSince = new Map<string, number>();
   // Bindings that are being written: two VMs that are placed at the same time must see each other's.
   const assumed = new Map<string, VirtualMachine>();
-  const vms: VmSources['vms'] = { ...hands.vms, list: () => hands.vms.list().map((vm) => assumed.get(vm.metadata.uid) ?? vm) };
+  let listed: { of: readonly VirtualMachine[]; list: readonly VirtualMachine[] } | undefined;
+  const list = (): readonly VirtualMachine[] => {
+    const of = hands.vms.list();
+    if (listed?.of !== of) listed = { of, list: assumed.size === 0 ? of : of.map((vm) => assumed.get(vm.metadata.uid) ?? vm) };
+    return listed.list;
+  };
+  const assume = (uid: string, vm?: VirtualMachine): void => {
+    if (vm) assumed.set(uid, vm);
+    else assumed.delete(uid);
+    listed = undefined;
+  };
+  const vms: VmSources['vms'] = { ...hands.vms, list };
 
   const mayWait = (uid: string, decision: Decision): number => {
     if (!decision.passing) {
@@ -74,11 +85,11 @@ export const makeVmReconciler = (hands: VmHands) => {
     if (!decision.status || canonical(decision.status) === canonical(vm.status)) return decision.outcome;
     const waitMs = mayWait(vm.metadata.uid, decision);
     if (waitMs > 0) return waiting('progress', waitMs);
-    if (decision.binds) assumed.set(vm.metadata.uid, { ...vm, status: decision.status });
+    if (decision.binds) assume(vm.metadata.uid, { ...vm, status: decision.status });
     try {
       await hands.writeStatus(vm, decision.status);
     } finally {
-      assumed.delete(vm.metadata.uid);
+      if (decision.binds) assume(vm.metadata.uid);
     }
     passingSince.delete(vm.metadata.uid);
     for (const step of timedSteps(vm.status, decision.status)) hands.stepTaken(step);
