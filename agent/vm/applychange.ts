@@ -1,6 +1,6 @@
 import { Fault } from '#crds/kit/fault.ts';
 import { changeDisk } from './applydisk.ts';
-import { appliedOf, hardwareOf, type LiveChange, withChange } from './change.ts';
+import { appliedOf, cardKey, hardwareOf, type LiveChange, withChange } from './change.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { withSlots } from './places.ts';
 
@@ -18,6 +18,15 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
     if (slot === undefined) throw new Fault('ChangeRefused', `interface ${name} has no slot in the machine; it is connected at the next start`);
     return slot;
   };
+  /** Remembers that the run has the change now, or, for a card that is `plugging`, that it may have it. */
+  const remember = (plugging = false): Promise<void> => hands.ledger.change(uid, (mine) => {
+    const has = appliedOf(mine);
+    if (!has) return mine;
+    const next = withChange(has, desired, change);
+    const card = change.is === 'plugNic' || change.is === 'unplugNic' ? cardKey(change.name) : undefined;
+    const others = mine.plugging.filter((each) => each !== card);
+    return { ...mine, applied: next, plugging: card !== undefined && plugging ? [...others, card] : others, slots: withSlots(mine.slots, mine.desired ?? desired, next) };
+  });
   switch (change.is) {
     case 'cpus':
       await hands.hypervisor.change(uid, { do: 'cpus', cpus: change.cpus }, signal);
@@ -29,6 +38,8 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
       const nic = desired.interfaces.find(({ name }) => name === change.name);
       const backend = scratch.backends.get(change.name);
       if (!nic || !backend) throw new Fault('ChangeRefused', `interface ${change.name} was not made ready`);
+      // Before QEMU may have it: who takes over then takes it away again when nobody wants it any more.
+      await remember(true);
       await hands.hypervisor.change(uid, { do: 'addNic', nic: { name: nic.name, mac: nic.mac, slot: slotOf(nic.name), backend } }, signal);
       break;
     }
@@ -57,8 +68,5 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
       await changeDisk(hands, scratch, entry, change, signal);
       break;
   }
-  await hands.ledger.change(uid, (mine) => {
-    const has = appliedOf(mine);
-    return has ? { ...mine, applied: withChange(has, desired, change), slots: withSlots(mine.slots, mine.desired ?? desired, withChange(has, desired, change)) } : mine;
-  });
+  await remember();
 };

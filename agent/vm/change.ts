@@ -24,14 +24,14 @@ export const appliedOf = ({ applied, desired, run }: Pick<VmEntry, 'applied' | '
 
 /**
  * Everything in which a run differs from what is wanted. Pure. `bootMemoryMiB` is what the machine started with: memory is
- * never asked back below that. `plugging`: disks of `applied`
- * that QEMU may not have. Removals come before additions, which may need what they free.
+ * never asked back below that. `plugging`: disks and cards (`cardKey`) of
+ * `applied` that QEMU may not have. Removals come before additions, which may need what they free.
  */
 export const changesOf = (applied: Hardware, desired: Hardware, bootMemoryMiB: number, plugging: readonly string[] = []): Change[] => {
   const changes = [
     ...cpuChanges(applied, desired),
     ...memoryChanges(applied, desired, bootMemoryMiB),
-    ...nicChanges(applied, desired),
+    ...nicChanges(applied, desired, plugging),
     ...diskChanges(applied.disks, desired.disks, plugging),
     ...boardChanges(applied, desired),
   ];
@@ -88,18 +88,29 @@ const boardChanges = (applied: Hardware, desired: Hardware): Change[] => {
   ];
 };
 
-const nicChanges = (applied: Hardware, desired: Hardware): Change[] => {
+/** How a card stands among what is being plugged; no disk has such a name. */
+export const cardKey = (name: string): string => `nic/${name}`;
+
+const nicChanges = (applied: Hardware, desired: Hardware, plugging: readonly string[]): Change[] => {
   const wanted = new Map(desired.interfaces.map((nic) => [nic.name, nic]));
   const there = new Map(applied.interfaces.map((nic) => [nic.name, nic]));
-  const removed = applied.interfaces.filter(({ name }) => !wanted.has(name))
+  const inDoubt = (name: string): boolean => plugging.includes(cardKey(name));
+  // One that QEMU may have with other forwards goes, and comes anew.
+  const goes = (nic: Hardware['interfaces'][number]): boolean => {
+    const then = wanted.get(nic.name);
+    return !then || (inDoubt(nic.name) && forwardsText(nic) !== forwardsText(then));
+  };
+  const removed = applied.interfaces.filter(goes)
     .map(({ name }): Change => ({ path: `interfaces[${name}]`, current: 'present', desired: 'absent', live: { is: 'unplugNic', name } }));
   const moved = desired.interfaces.flatMap((nic): Change[] => {
     const now = there.get(nic.name);
-    if (!now || forwardsText(now) === forwardsText(nic)) return [];
+    if (!now || inDoubt(nic.name) || forwardsText(now) === forwardsText(nic)) return [];
     return [{ path: `interfaces[${nic.name}].user.forwards`, current: forwardsText(now), desired: forwardsText(nic), live: { is: 'forwards', name: nic.name } }];
   });
-  const added = desired.interfaces.filter(({ name }) => !there.has(name))
-    .map(({ name }): Change => ({ path: `interfaces[${name}]`, current: 'absent', desired: 'present', live: { is: 'plugNic', name } }));
+  const added = desired.interfaces.filter(({ name }) => {
+    const now = there.get(name);
+    return !now || (inDoubt(name) && !goes(now));
+  }).map(({ name }): Change => ({ path: `interfaces[${name}]`, current: 'absent', desired: 'present', live: { is: 'plugNic', name } }));
   return [...removed, ...moved, ...added];
 };
 

@@ -75,7 +75,8 @@ const liveSteps = (facts: VmFacts, pending: readonly Change[]): Step[] =>
   pending.flatMap(({ live, held }): Step[] => {
     if (!live || held !== undefined) return [];
     if (live.is === 'plugDisk' || live.is === 'medium') return plugDiskSteps(facts, live);
-    return live.is === 'plugNic' && !facts.attached.has(live.name) ? [{ do: 'attach', name: live.name }, { do: 'change', change: live }] : [{ do: 'change', change: live }];
+    // Attached anew each time: its forwards may have been edited since a first attempt.
+    return live.is === 'plugNic' ? [{ do: 'attach', name: live.name }, { do: 'change', change: live }] : [{ do: 'change', change: live }];
   });
 
 /** A kernel that panicked may still reset the machine by itself. */

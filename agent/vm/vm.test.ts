@@ -289,6 +289,33 @@ describe('an edit of a VM that runs', () => {
     }
   });
 
+  test.each(Array.from({ length: 8 }, (_, effects) => [effects]))('that plugs a card, and is taken back after an agent was killed at effect %i of it, leaves no card', async (effects) => {
+    for (const after of [false, true]) {
+      const { world, bench } = await ready();
+      await want(bench, grown());
+      const [first] = grown().interfaces;
+      const life = mortal();
+      life.dieAt(effects, after);
+      await want(await openBench(world, life.around), grown({ generation: 2, interfaces: first ? [first, second] : [] })).catch(() => {});
+      const last = await openBench(world);
+      expect(await want(last, grown({ generation: 3 }))).toMatchObject({ state: 'running', applied: { generation: 3, pending: [] } });
+      expect([[...(machine(world)?.nics.values() ?? [])].map(({ name }) => name), last.network.held().has('TCP/8080')]).toEqual([['eth0'], false]);
+    }
+  });
+
+  test('of the forwards of a card that could not be plugged yet is what the card has in the end', async () => {
+    const { world, bench } = await ready();
+    await want(bench, grown());
+    const [first] = grown().interfaces;
+    world.machine.refuseChange = 'not now';
+    await want(bench, grown({ generation: 2, interfaces: first ? [first, second] : [] }));
+    delete world.machine.refuseChange;
+    const moved = { ...second, user: { forwards: second.user.forwards.map((each) => ({ ...each, hostPort: 9090 })) } };
+    expect(await want(bench, grown({ generation: 3, interfaces: first ? [first, moved] : [] }))).toMatchObject({ applied: { generation: 3, pending: [] } });
+    expect([...(machine(world)?.nics.values() ?? [])].map(({ name, backend }) => [name, backend.forwards.map(({ hostPort }) => hostPort)])).toEqual([['eth0', [2222]], ['lan', [9090]]]);
+    expect([bench.network.held().has('TCP/8080'), bench.network.held().get('TCP/9090')]).toEqual([false, uid]);
+  });
+
   test('that the guest refuses is told as pending, costs no readiness, and is tried again', async () => {
     const { world, bench } = await ready();
     await want(bench, grown());
