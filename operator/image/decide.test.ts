@@ -18,7 +18,7 @@ const image = (status: object = {}, metadata: object = {}): VirtualMachineImage 
 
 const report = (over: Partial<ObservedImage> = {}): ObservedImage => ({ kind: 'image', uid, generation: 2, digest: 'd', state: 'importing', progress: 30, ...over });
 const holds = (of: string, reflects = 'd'): ObservedImage => report({ state: 'ready', progress: 100, digest: reflects, content: { digest: of, sizeBytes: 10, virtualSizeBytes: 64 * 1024 ** 2 } });
-const facts = (over: Partial<ImageFacts> = {}): ImageFacts => ({ image: image(), users: [], usedBy: [], connected: ['node-1', 'node-2'], reports: new Map(), holders: [], ...over });
+const facts = (over: Partial<ImageFacts> = {}): ImageFacts => ({ image: image(), users: [], usedBy: [], connected: ['node-1', 'node-2'], refusing: [], reports: new Map(), holders: [], ...over });
 /** What a node that was asked answers when it has imported: `of`, under the very desire that it is told. */
 const answer = (before: ImageFacts, node: string, of = digest): ImageFacts => {
   const desire = decide(before, now).tell.get(node);
@@ -105,13 +105,32 @@ describe('an image', () => {
     [false, 'Importing', 'Reconciling'],
   ] as const)('whose import fails (final: %s) is %s and %s', (final, phase, condition) => {
     const failed = report({ state: 'failed', trouble: { reason: 'ChecksumMismatch', message: 'wrong', final } });
-    const decision = decide(facts({ reports: new Map([['node-1', failed]]) }), now);
+    const decision = decide(facts({ image: image({ importingNode: 'node-1' }), reports: new Map([['node-1', failed]]) }), now);
     expect([decision.status?.phase, ready(decision), conditionOf(decision.status?.conditions, condition)?.status]).toEqual([phase, 'False ChecksumMismatch', 'True']);
   });
 
   test('keeps its importer while that one is connected, whoever else comes', () => {
     const decision = decide(facts({ image: image({ importingNode: 'node-2' }), users: ['node-1'] }), now);
     expect([...decision.tell.keys()]).toEqual(['node-2']);
+  });
+
+  const failing = (node: string, final = false) => [node, report({ state: final ? 'failed' : 'importing', trouble: { reason: 'FetchFailed', message: 'no route', final } })] as const;
+  test.each<[string, string, Partial<ImageFacts>, string | undefined]>([
+    ['none yet', 'takes no new intent', { refusing: ['node-1'] }, undefined],
+    ['that one', 'takes no new intent', { refusing: ['node-1'] }, 'node-1'],
+    ['that one', 'fails, while a VM on another one waits', { users: ['node-2'], reports: new Map([failing('node-1')]) }, 'node-1'],
+    ['that one', 'fails for good, while a VM on another one waits', { users: ['node-1', 'node-2'], reports: new Map([failing('node-1', true)]) }, 'node-1'],
+  ])('with %s as its importer goes to another node when the first %s', (_, __, over, importingNode) => {
+    const decision = decide(facts({ ...over, image: image(importingNode === undefined ? {} : { importingNode }) }), now);
+    expect([[...decision.tell.keys()], decision.status?.importingNode, ready(decision)]).toEqual([['node-2'], 'node-2', 'False Importing']);
+  });
+
+  test.each<[string, Partial<ImageFacts>]>([
+    ['fails and no VM waits elsewhere', { reports: new Map([failing('node-1')]) }],
+    ['fails as the others do that need it', { users: ['node-2'], reports: new Map([failing('node-1'), failing('node-2')]) }],
+    ['takes no new intent, nor does any other', { refusing: ['node-1', 'node-2'] }],
+  ])('stays with its importer when that one %s', (_, over) => {
+    expect(decide(facts({ ...over, image: image({ importingNode: 'node-1' }) }), now).status?.importingNode).toBe('node-1');
   });
 
   test('waits when no node is connected', () => {

@@ -15,6 +15,8 @@ export type ImageFacts = {
   usedBy: readonly string[];
   /** Connected nodes that may import it when nobody refers to it. */
   connected: readonly string[];
+  /** Those of them that take no new intent now, by their own word. */
+  refusing: readonly string[];
   /** What each node says of it. */
   reports: ReadonlyMap<string, ObservedImage>;
   /** Nodes that hold it, by their own word. */
@@ -49,11 +51,18 @@ export const decide = (facts: ImageFacts, now: Date): ImageDecision => {
   return { ...(claims ? { finalizer: 'add' as const } : {}), status: statusOf(facts, importer, desire, now), tell: new Map(told.map((node) => [node, desire])), drop: [] };
 };
 
-const chooseImporter = ({ image, users, connected, reports }: ImageFacts): string | undefined => {
-  const able = connected.filter((node) => !againstChecksum(image, reports.get(node)));
-  const { importingNode, digest } = image.status;
-  if (importingNode !== undefined && (able.includes(importingNode) || digest !== undefined)) return importingNode;
-  return users.find((node) => able.includes(node)) ?? able.toSorted()[0];
+/**
+ * The node that imports it first. It stays that while it is connected, but none keeps the VMs of others waiting for what it can not do: one that takes
+ * no new intent gives way to any other, one whose import fails to a node that needs the image and has not failed.
+ */
+const chooseImporter = ({ image, users, connected, refusing, reports }: ImageFacts): string | undefined => {
+  const able = connected.filter((node) => !againstChecksum(image, reports.get(node))).toSorted();
+  const isWell = (node: string): boolean => able.includes(node) && !refusing.includes(node) && reports.get(node)?.trouble === undefined;
+  const { importingNode: now, digest } = image.status;
+  if (now !== undefined && (digest !== undefined || isWell(now))) return now;
+  const stays = now !== undefined && able.includes(now) ? now : undefined;
+  const inPlace = stays === undefined || refusing.includes(stays) ? able.find(isWell) : undefined;
+  return users.find(isWell) ?? inPlace ?? stays ?? users.find((node) => able.includes(node)) ?? able[0];
 };
 
 const namedUsers = 5;

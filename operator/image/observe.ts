@@ -3,6 +3,7 @@ import type { VirtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts'
 import type { Cache } from '../cache.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import { type ImageRef, usesImage } from '../vm/images.ts';
+import { refusalOf } from '../vm/observe.ts';
 import type { ImageFacts } from './decide.ts';
 
 /** Where the facts about images come from. */
@@ -14,11 +15,13 @@ export const observe = (image: VirtualMachineImage, { vms, fleet }: ImageSources
   const ref = { namespace, name, uid, deleting: deletionTimestamp !== undefined };
   const users = vms.list().filter((vm) => usesImage(vm, ref)).flatMap(({ status }) => status.nodeName ?? []);
   const members = fleet.members();
+  const connected = members.filter(({ node }) => fleet.link(node) === 'connected').map(({ node }) => node);
   return {
     image,
     users: [...new Set(users)],
     usedBy: usersOf(ref, vms),
-    connected: members.filter(({ node }) => fleet.link(node) === 'connected').map(({ node }) => node),
+    connected,
+    refusing: connected.filter((node) => refusalOf(fleet.troubles(node)) !== undefined),
     reports: new Map(members.flatMap(({ node, images }) => { const report = images.get(uid); return report ? [[node, report] as const] : []; })),
     holders: members.filter(({ view }) => view.told.has(uid)).map(({ node }) => node),
   };

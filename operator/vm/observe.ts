@@ -46,9 +46,9 @@ const imageFact = ({ metadata, spec, status }: VirtualMachineImage, copy: Observ
 const refusing = new Set<Reason>(['LedgerFull', 'LedgerReadOnly', 'LedgerFailed', 'StorageHung']);
 
 /** Whether one of a node's troubles keeps it from taking new intents. */
-const refusalOf = (troubles: NodeFacts['troubles']): Pick<VmFacts, 'refuses'> => {
-  for (const { reason, message } of troubles) if (isReason(reason) && refusing.has(reason)) return { refuses: { reason, message } };
-  return {};
+export const refusalOf = (troubles: NodeFacts['troubles']): VmFacts['refuses'] => {
+  for (const { reason, message } of troubles) if (isReason(reason) && refusing.has(reason)) return { reason, message };
+  return undefined;
 };
 
 /**
@@ -105,6 +105,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const uid = machineUidOf(vm);
   const report = nodeName === undefined ? undefined : fleet.report(nodeName, uid);
   const oversize = nodeName === undefined ? undefined : fleet.oversize(nodeName, uid);
+  const refuses = nodeName === undefined ? undefined : refusalOf(fleet.troubles(nodeName));
   const elder = nodeName === undefined ? elderOf(vm, sources) : undefined;
   const names = nodes.all().map(({ meta }) => meta.name);
   const wanted = vm.spec.disks.flatMap((disk) => images.get(`${namespace}/${imageOf(disk)}`) ?? [])
@@ -117,7 +118,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     clusterId: sources.clusterId,
     candidates: nodeName === undefined ? candidates(sources).map((each) => ({ ...each, ...refusedCopy(each.name, toFetch, sources) })) : [],
     link: nodeName === undefined ? 'joining' : fleet.link(nodeName),
-    ...(nodeName === undefined ? {} : refusalOf(fleet.troubles(nodeName))),
+    ...(refuses ? { refuses } : {}),
     ...(oversize ? { oversize } : {}),
     ...(report ? { report } : {}),
     ...(nodeName === undefined ? {} : { toldDisks: fleet.toldDisks(nodeName, uid) }),
