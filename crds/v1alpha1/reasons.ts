@@ -94,7 +94,7 @@ export const reasons = {
   NotRunning: ['The guest does not run, so it is not ready.', 'See Ready.'],
   CpusOffline: ['CPUs were plugged and the guest does not use them.', 'Take them on line in the guest: echo 1 > /sys/devices/system/cpu/cpuN/online, or by a udev rule.'],
   UpToDate: ['The running machine has the whole spec.', 'Nothing.'],
-  NodeUnreachable: ['The agent of the node is silent. The guest may well run.', 'Look at the node. Nothing is started elsewhere.'],
+  NodeUnreachable: ['The agent of the node is silent. The guest may well run.', 'Look at the node. Nothing is started elsewhere. If it is gone for good: delete its HypervisorNode, then the VM, and apply it anew.'],
   GuestUnknown: ['QEMU is there and does not answer.', 'Look at the process on the node. Nothing is done to it while it shall run; deleting the VM ends it, and so does powerState Stopped or another restartToken, after the grace period or at once with stop mode Force.'],
   SpecInvalid: ['The stored object breaks the rules of this version.', 'Apply it anew; the message names the field.'],
   SpecTooLarge: ['The object does not fit into a message to its node. What runs, runs on as it was.', 'Shorten cloudInit; update an old agent.'],

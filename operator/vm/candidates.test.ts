@@ -52,6 +52,14 @@ test('not every node has reported while one is silent, although its object can n
   expect(observe(vm(1), cluster([], [])).everyNodeReported).toBe(true);
   expect(observe(vm(1), cluster([], [], { nodes: ['node-2'] })).everyNodeReported).toBe(false);
   expect(observe(vm(1), { ...cluster([], []), nodes: fakeCache<HypervisorNode>(() => []) }).everyNodeReported).toBe(false);
+  expect(observe(vm(1), cluster([], [], { nodes: ['node-2'] })).unreported).toBe('node-2');
+});
+
+test.each([['connected', 'node-1', [], false], ['silent', 'node-2', ['node-2'], false], ['silent and has no object', 'node-2', [], true]] as const)('that its node is gone is said of one that is %s: %s', (_, nodeName, nodes, gone) => {
+  const sources = cluster([], [], { nodes: [...nodes] });
+  const silent = { ...sources.fleet, link: (name: string) => (name === 'node-1' ? 'connected' as const : 'silent' as const) };
+  const bound = vm(1, { nodeName, epoch: 1 });
+  expect(observe(bound, { ...sources, fleet: silent, nodes: gone ? fakeCache<HypervisorNode>(() => [node]) : sources.nodes }).nodeGone).toBe(gone);
 });
 
 test('what the bound VMs take is added up once for all VMs that wait, and anew when one of them has changed', () => {

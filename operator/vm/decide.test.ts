@@ -30,7 +30,7 @@ const machine = ({ spec, metadata, status }: Over = {}): VirtualMachine => virtu
 });
 
 const facts = (vm: VirtualMachine, over: Partial<VmFacts> = {}): VmFacts => ({
-  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', absent: false, endedForEver: false,
+  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', nodeGone: false, absent: false, endedForEver: false,
   images: new Map([['guest', { name: 'guest', uid: imageUid }]]), holders: [], claims: [], unrecorded: [], everyNodeReported: true, ...over,
 });
 
@@ -75,7 +75,7 @@ describe('a binding', () => {
       expect(conditionOf(status?.conditions, 'Ready')?.message).toContain(`kubectl annotate hvn node-2 --overwrite strato.dev/adopt-orphan=${elder.uid}`);
     }
     const ending = decide(facts(machine(), { elder: { ...elder, ending: true } }), now).status;
-    expect(conditionOf(ending?.conditions, 'Ready')?.message).toBe(`node node-2 is still ending the VM that had this name, uid ${elder.uid}`);
+    expect(conditionOf(ending?.conditions, 'Ready')?.message).toBe(`node node-2 is still ending the VM that had this name, uid ${elder.uid}; if that node is gone for good: kubectl delete hvn node-2`);
   });
 
   test.each([['Running', machine()], ['Stopped', machine({ spec: { powerState: 'Stopped' } })], ['lost', machine({ metadata: { finalizers: [vmFinalizer] } })]])('of a VM (%s) that shall adopt it goes to where it is, as what it is', (_, vm) => {
@@ -171,7 +171,7 @@ describe('a node that keeps no new intents', () => {
   test.each<[string, Partial<VmFacts>, string, string]>([
     ['has not begun to end a VM', { report: report(vm) }, 'False LedgerFull', 'node node-1 has not begun to end the VM: no space'],
     ['is ending it', { report: report(vm, { state: 'deleting' }) }, 'False Terminating', 'node node-1 is ending the VM'],
-    ['is silent since', { link: 'silent' }, 'Unknown NodeUnreachable', 'node node-1 is silent; the VM is ended when it is back'],
+    ['is silent since', { link: 'silent' }, 'Unknown NodeUnreachable', 'node node-1 is silent; the VM is ended when it is back; if that node is gone for good: kubectl delete hvn node-1'],
   ])('and %s, which is told', (_, over, expected, message) => {
     const { status, tell } = decide(facts(machine({ ...placed, metadata: { ...placed.metadata, deletionTimestamp: '2030-01-01T00:00:00Z' } }), { refuses: full, ...over }), now);
     expect([ready(status), conditionOf(status?.conditions, 'Ready')?.message, tell]).toEqual([expected, message, { is: 'end' }]);
@@ -334,6 +334,22 @@ describe('a deleted VM', () => {
   test('on a silent node waits', () => {
     const { finalizer, status } = decide(facts(machine({ metadata: deleted, status: placed.status }), { link: 'silent' }), now);
     expect([finalizer, ready(status)]).toEqual([undefined, 'Unknown NodeUnreachable']);
+  });
+
+  test('on a node that somebody has deleted, and whose agent is silent, is let go: nobody waits for what is gone for good', () => {
+    const gone = { link: 'silent', nodeGone: true } as const;
+    expect(decide(facts(machine({ metadata: deleted, status: placed.status }), gone), now)).toMatchObject({ finalizer: 'remove', tell: { is: 'keep' } });
+    const kept = decide(facts(machine(placed), gone), now);
+    expect([kept.finalizer, ready(kept.status), conditionOf(kept.status?.conditions, 'Ready')?.message]).toEqual([undefined, 'Unknown NodeUnreachable', expect.stringContaining('delete it, and apply it anew')]);
+    expect(decide(facts(machine({ metadata: deleted, status: placed.status, spec: { deletionProtection: true } }), gone), now).finalizer).toBeUndefined();
+  });
+
+  test.each<[string, Partial<VmFacts>, RegExp]>([
+    ['a node that has not reported', { unreported: 'node-3' }, /node node-3 has not reported .* kubectl delete hvn node-3/],
+    ['any node', {}, /waiting for a node to join/],
+  ])('whose node was lost waits for %s, and says what to do', (_, over, message) => {
+    const { status, finalizer } = decide(facts(machine({ metadata: deleted }), { everyNodeReported: false, ...over }), now);
+    expect([finalizer, conditionOf(status?.conditions, 'Ready')?.message]).toEqual([undefined, expect.stringMatching(message)]);
   });
 
   test('that is protected runs on', () => {

@@ -105,13 +105,13 @@ const onNodeOf = ({ candidates, claims: [claim] }: VmFacts): VmFacts['candidates
 type Elder = NonNullable<VmFacts['elder']>;
 
 const heldMessage = ({ node, uid, ending }: Elder): string => (ending
-  ? `node ${node} is still ending the VM that had this name, uid ${uid}`
+  ? `node ${node} is still ending the VM that had this name, uid ${uid}; ${forget(node)}`
   : `node ${node} holds a VM of this name, uid ${uid}, that the cluster does not know; to take it over as it is: kubectl annotate hvn ${node} --overwrite ${adoptOrphanAnnotation}=${uid}; to end it for good, with all disks but those with deletionPolicy Retain: ${discardOrphanAnnotation}=${uid}`);
 
 const forget = (node: string): string => `if that node is gone for good: kubectl delete hvn ${node}`;
 
 const waitMessage = ({ node, ending }: Holder): string =>
-  (ending ? `node ${node} is still ending this VM` : `node ${node} held this VM when it was last heard, and is not connected; ${forget(node)}`);
+  `node ${node} ${ending ? 'is still ending this VM' : 'held this VM when it was last heard, and is not connected'}; ${forget(node)}`;
 
 /** A VM without a node that is held somewhere: it belongs where it is. Undefined when that can't be told now. */
 const held = (facts: VmFacts, holder: Holder, now: Date): Decision | undefined => {
@@ -144,6 +144,11 @@ const bind = (facts: VmFacts, nodeName: string, epoch: number, now: Date, machin
   return { ...nothing, binds: true, status: statusOf(facts, standing, verdicts, now, { nodeName, epoch, ...(machineUid === undefined ? {} : { machineUid }) }) };
 };
 
+const lostMessage = ({ everyNodeReported, unreported: node }: VmFacts): string => {
+  if (everyNodeReported) return 'no node holds this VM any more; delete it to start anew';
+  return node === undefined ? 'waiting for a node to join and report what it holds' : `node ${node} has not reported what it holds, and this VM may be there; ${forget(node)}`;
+};
+
 /** A finalizer without a node: where it runs was recorded and is lost. It is never placed anew. */
 const bindingLost = (facts: VmFacts, now: Date): Decision => {
   const deleting = facts.vm.metadata.deletionTimestamp !== undefined;
@@ -152,7 +157,7 @@ const bindingLost = (facts: VmFacts, now: Date): Decision => {
   if (bound) return bound;
   if (facts.elder?.adopt && !deleting) return adopt(facts, facts.elder, now);
   if (facts.everyNodeReported && deleting && !holder) return { ...nothing, finalizer: 'remove' };
-  const message = holder ? waitMessage(holder) : facts.elder ? heldMessage(facts.elder) : facts.everyNodeReported ? 'no node holds this VM any more; delete it to start anew' : 'waiting until every node has reported what it holds';
+  const message = holder ? waitMessage(holder) : facts.elder ? heldMessage(facts.elder) : lostMessage(facts);
   const standing: Standing = { phase: 'Unknown', ready: 'Unknown', reason: 'BindingLost', message, ...(facts.everyNodeReported && !holder ? { progress: 'stalled' as const } : {}) };
   return { ...nothing, status: statusOf(facts, standing, notScheduled('BindingLost', message), now), outcome: waiting(message, 30_000) };
 };
@@ -171,10 +176,11 @@ const end = (facts: VmFacts, now: Date): Decision => {
   if (names.length > 0 && !facts.namespace) return wait('Terminating', `namespace ${metadata.namespace} is not known yet, and disk ${names.join(', ')} is kept for it`);
   const tell: Decision['tell'] = { is: 'end', ...(names.length > 0 && facts.namespace ? { keep: { namespace: metadata.namespace, namespaceUid: facts.namespace.uid, vm: metadata.name, disks: names } } : {}) };
   const silent = facts.link === 'silent';
+  if (facts.nodeGone) return { ...nothing, finalizer: 'remove' };
   const begun = facts.report?.state === 'deleting';
   const trouble = silent ? undefined : begun ? facts.report?.trouble : facts.refuses;
   const doing = begun || !trouble ? 'is ending' : 'has not begun to end';
-  const message = silent ? `node ${nodeName} is silent; the VM is ended when it is back` : `node ${nodeName} ${doing} the VM${trouble ? `: ${trouble.message}` : ''}`;
+  const message = silent ? `node ${nodeName} is silent; the VM is ended when it is back; ${forget(`${nodeName}`)}` : `node ${nodeName} ${doing} the VM${trouble ? `: ${trouble.message}` : ''}`;
   const reason = silent ? 'NodeUnreachable' : trouble && isReason(trouble.reason) ? trouble.reason : 'Terminating';
   const standing: Standing = { phase: 'Terminating', ready: silent ? 'Unknown' : 'False', reason, message, progress: 'reconciling' };
   return { ...nothing, tell, passing: true, status: statusOf(facts, standing, linkVerdicts(facts), now), outcome: waiting(message, 30_000) };
@@ -189,7 +195,9 @@ const bound = (facts: VmFacts, now: Date): Decision => {
     passing: standing.progress === 'reconciling' && (standing.phase === 'Preparing' || standing.phase === 'Starting' || standing.reason === 'Applying'),
   });
   if (facts.link === 'silent') {
-    const message = `the agent of ${facts.vm.status.nodeName} is silent; the guest may well run`;
+    const message = facts.nodeGone
+      ? `node ${facts.vm.status.nodeName} was deleted, and its agent is silent; to have the VM on another node, without what is on that one: delete it, and apply it anew`
+      : `the agent of ${facts.vm.status.nodeName} is silent; the guest may well run`;
     return write({ phase: 'Unknown', ready: 'Unknown', reason: 'NodeUnreachable', message }, [], waiting(message, 30_000));
   }
   if (facts.endedForEver) {

@@ -29,6 +29,8 @@ export type VmFacts = {
   candidates: readonly Candidate[];
   /** The bound node. */
   link: Link;
+  /** The bound node is silent and has no HypervisorNode: somebody has said that it is gone for good. */
+  nodeGone: boolean;
   /** Why the bound node keeps no new intent now. */
   refuses?: { reason: Reason; message: string };
   /** The desire does not fit into a frame that the bound node's agent reads. */
@@ -66,4 +68,6 @@ export type VmFacts = {
   unheard?: { node: string; forLong: boolean };
   /** There is a HypervisorNode, and every one has a joined session, so nothing is hidden from us. */
   everyNodeReported: boolean;
+  /** A node that has none. */
+  unreported?: string;
 };

@@ -108,6 +108,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const refuses = nodeName === undefined ? undefined : refusalOf(fleet.troubles(nodeName));
   const elder = nodeName === undefined ? elderOf(vm, sources) : undefined;
   const names = nodes.all().map(({ meta }) => meta.name);
+  const unreported = names.find((name) => fleet.link(name) !== 'connected');
   const wanted = vm.spec.disks.flatMap((disk) => images.get(`${namespace}/${imageOf(disk)}`) ?? [])
     .filter(({ metadata: image }) => usesImage(vm, { ...image, deleting: image.deletionTimestamp !== undefined }));
   const kept = keptFacts(vm, sources);
@@ -118,6 +119,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     clusterId: sources.clusterId,
     candidates: nodeName === undefined ? candidates(sources).map((each) => ({ ...each, ...refusedCopy(each.name, toFetch, sources) })) : [],
     link: nodeName === undefined ? 'joining' : fleet.link(nodeName),
+    nodeGone: nodeName !== undefined && !names.includes(nodeName) && fleet.link(nodeName) === 'silent',
     ...(refuses ? { refuses } : {}),
     ...(oversize ? { oversize } : {}),
     ...(report ? { report } : {}),
@@ -129,6 +131,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     holders: holdersOf(uid, sources).filter(({ node }) => node !== nodeName),
     ...(elder ? { elder } : {}),
     ...(nodeName === undefined && sources.inherited(vm.metadata.uid) ? unheardOf(names, sources) : {}),
-    everyNodeReported: names.length > 0 && names.every((name) => fleet.link(name) === 'connected'),
+    everyNodeReported: names.length > 0 && unreported === undefined,
+    ...(unreported === undefined ? {} : { unreported }),
   };
 };
