@@ -65,7 +65,7 @@ export type Step =
   | { do: 'takeDisk'; name: string; kept: string; forChange?: 'plugDisk' }
   | { do: 'tidyDrive'; name: string }
   | { do: 'seed' }
-  | { do: 'attach'; name: string }
+  | { do: 'attach'; name: string; forChange?: 'plugNic' }
   | { do: 'start'; startId: string }
   | { do: 'revoke'; startId: string }
   | { do: 'resume' }

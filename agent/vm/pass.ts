@@ -88,7 +88,7 @@ const isWantedAs = (before: VmEntry, now: VmEntry): boolean => now.desired === b
 
 /** The live change that a step makes, or makes something ready for. */
 const liveKey = (step: Step): string | undefined => {
-  if ((step.do === 'createDisk' || step.do === 'takeDisk') && step.forChange) return changeKey({ is: step.forChange, name: step.name });
+  if ((step.do === 'createDisk' || step.do === 'takeDisk' || step.do === 'attach') && step.forChange) return changeKey({ is: step.forChange, name: step.name });
   return step.do === 'change' ? changeKey(step.change) : undefined;
 };
 

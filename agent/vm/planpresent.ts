@@ -76,7 +76,7 @@ const liveSteps = (facts: VmFacts, pending: readonly Change[]): Step[] =>
     if (!live || held !== undefined) return [];
     if (live.is === 'plugDisk' || live.is === 'medium') return plugDiskSteps(facts, live);
     // Attached anew each time: its forwards may have been edited since a first attempt.
-    return live.is === 'plugNic' ? [{ do: 'attach', name: live.name }, { do: 'change', change: live }] : [{ do: 'change', change: live }];
+    return live.is === 'plugNic' ? [{ do: 'attach', name: live.name, forChange: live.is }, { do: 'change', change: live }] : [{ do: 'change', change: live }];
   });
 
 /** A kernel that panicked may still reset the machine by itself. */

@@ -303,6 +303,17 @@ describe('an edit of a VM that runs', () => {
     }
   });
 
+  test('that asks for a port which another VM has is told as pending, costs no readiness, and keeps nothing else waiting', async () => {
+    const { world, bench } = await ready();
+    await want(bench, grown());
+    await want(bench, someVm({ uid: uidOf(2), name: 'other', interfaces: [second] }));
+    const [first] = grown().interfaces;
+    const refused = await want(bench, grown({ generation: 2, interfaces: first ? [first, second] : [], disks: [...grown().disks, { name: 'more', sizeMiB: 5 }] }));
+    expect(refused).toMatchObject({ state: 'running', applied: { pending: [{ path: 'interfaces[lan]', restart: false, why: expect.stringContaining('default/other') }] } });
+    expect(refused).not.toHaveProperty('trouble');
+    expect([...(machine(world)?.disks.values() ?? [])].map(({ name }) => name)).toContain('more');
+  });
+
   test('of the forwards of a card that could not be plugged yet is what the card has in the end', async () => {
     const { world, bench } = await ready();
     await want(bench, grown());
