@@ -3,6 +3,8 @@ import { uid } from './desired.ts';
 import { keptDisk, maxKeptDisks } from './kept.ts';
 
 const text = z.string().max(4096);
+/** A size that has room in a status, whatever an agent says; 1 EiB. */
+const sizeMiB = z.int().max(2 ** 40);
 
 /**
  * The state of one VM as its agent sees it.
@@ -28,7 +30,7 @@ export const exitReason = z.enum(['GuestShutdown', 'GuestReset', 'GuestPanicked'
 /** Why the last run of a guest ended, from the events and the exit record on disk. */
 export const lastExit = z.object({
   reason: exitReason,
-  code: z.int().optional(),
+  code: z.int32().optional(),
   signal: z.string().max(16).optional(),
   /** RFC 3339. */
   time: z.string().max(40),
@@ -64,12 +66,12 @@ export const observedVm = z.object({
     accelerator: z.enum(['kvm', 'hvf', 'tcg']),
     /** Why it is software emulation. */
     why: z.string().max(256).optional(),
-    cpus: z.int(),
-    memoryMiB: z.int(),
+    cpus: z.int32(),
+    memoryMiB: sizeMiB,
   }).optional(),
   /** While a machine is there: the generation of the spec that it has, and the edits that it does not have. */
   applied: z.object({
-    generation: z.int(),
+    generation: z.int32(),
     /** `restart`: it waits for the next power cycle; else it is tried again while the guest runs. */
     pending: z.array(z.object({ path: z.string().max(128), current: z.string().max(256), desired: z.string().max(256), restart: z.boolean(), why: text.optional() })).max(64),
   }).optional(),
@@ -83,17 +85,17 @@ export const observedVm = z.object({
   /** Steps of the run that is there (RFC 3339). */
   times: z.object({ prepared: z.string().max(40), running: z.string().max(40).optional(), guestReady: z.string().max(40).optional() }).optional(),
   /** How often the restart policy has started it again, and when it will do so next (RFC 3339). */
-  restarts: z.object({ count: z.int(), at: z.string().max(40).optional() }).optional(),
+  restarts: z.object({ count: z.int32(), at: z.string().max(40).optional() }).optional(),
   /** The restart token that was honoured last. */
   restartToken: z.string().max(63).optional(),
   /** Empty: a drive without a medium. Unclaimed: it is there, and the desire neither wants it nor says that it was taken away. */
-  disks: z.array(z.object({ name: z.string().max(20), sizeMiB: z.int(), format: z.string().max(16), state: z.enum(['Ready', 'Missing', 'Empty', 'Unclaimed']) })).max(24),
+  disks: z.array(z.object({ name: z.string().max(20), sizeMiB, format: z.string().max(16), state: z.enum(['Ready', 'Missing', 'Empty', 'Unclaimed']) })).max(24),
   forwards: z.array(z.object({
     interface: z.string().max(15),
     name: z.string().max(20),
     address: z.string().max(45),
-    hostPort: z.int(),
-    port: z.int(),
+    hostPort: z.int32(),
+    port: z.int32(),
     protocol: z.enum(['TCP', 'UDP']),
   })).max(256),
 });
@@ -126,7 +128,7 @@ export const nodeFacts = z.object({
   cpuModels: z.object({ amd64: z.array(z.string().max(64)).max(512).optional(), arm64: z.array(z.string().max(64)).max(512).optional() }).optional(),
   networkMode: z.enum(['user', 'ovn']),
   bootId: z.string().max(64),
-  capacity: z.object({ cpus: z.int(), memoryMiB: z.int(), storageMiB: z.int() }),
+  capacity: z.object({ cpus: z.int32(), memoryMiB: z.int(), storageMiB: z.int() }),
   forwards: z.object({ address: z.string().max(45), minPort: z.int(), maxPort: z.int() }),
   /** Faults of the node itself, each with a reason and a sentence: a quarantined ledger file, a full disk. */
   troubles: z.array(z.object({ reason: z.string().max(64), message: text })).max(64),

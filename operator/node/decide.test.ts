@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import { conditionOf, type Verdict } from '#crds/v1alpha1/condition.ts';
-import { type HypervisorNode, hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
+import { type HypervisorNode, hypervisorNode, hypervisorNodeKind } from '#crds/v1alpha1/hypervisornode.ts';
 import type { Held } from '#crds/wire/messages.ts';
-import type { NodeFacts as AgentFacts } from '#crds/wire/observed.ts';
+import { type NodeFacts as AgentFacts, nodeFacts } from '#crds/wire/observed.ts';
 import { decide, type NodeFacts } from './decide.ts';
 
 const now = new Date('2030-01-02T03:04:05Z');
@@ -24,6 +24,14 @@ describe('a node', () => {
       agentId: 'id', capacity: { cpu: 2, memory: '1Gi', storage: '2Gi' }, allocated: { cpu: 1, memory: '512Mi' }, vmCount: 1, accelerators: ['tcg'], versions: { qemu: '7.2', protocol: 1 },
     });
     expect(conditionsOf(decision, 'Ready', 'AgentConnected', 'AcceleratorAvailable', 'OrphansPresent')).toEqual(['True', 'True', 'False', 'False']);
+  });
+
+  test('has a status that the API server takes, whatever its agent says', () => {
+    const disk = (at: number) => ({ uid: `11111111-2222-4333-8444-${String(at).padStart(12, '0')}`, owner: { namespace: 'n', namespaceUid: orphan.uid, vm: 'v', vmUid: orphan.uid, disk: 'd' }, sizeMiB: Number.MAX_SAFE_INTEGER });
+    const most = nodeFacts.parse({ ...agent, capacity: { cpus: 2 ** 31 - 1, memoryMiB: Number.MAX_SAFE_INTEGER, storageMiB: Number.MAX_SAFE_INTEGER } });
+    const orphanDisks = Array.from({ length: 500 }, (_, at) => ({ disk: disk(at), adoptable: false }));
+    expect(hypervisorNodeKind.status.safeParse(decide(facts({ agent: most, orphanDisks }), now).status).error).toBeUndefined();
+    expect(nodeFacts.safeParse({ ...agent, capacity: { ...agent.capacity, cpus: 2 ** 31 } }).success).toBe(false);
   });
 
   test('that is silent is Unknown, not bad', () => {

@@ -2,7 +2,7 @@ import { fromMiB } from '#crds/kit/quantity.ts';
 import { dated, type Verdict } from '#crds/v1alpha1/condition.ts';
 import { isReason, partOf } from '#crds/v1alpha1/reasons.ts';
 import type { HypervisorNode, NodeStatus } from '#crds/v1alpha1/hypervisornode.ts';
-import type { KeptDisk } from '#crds/wire/kept.ts';
+import { type KeptDisk, maxKeptDisks } from '#crds/wire/kept.ts';
 import { saidOf, type Unrecordable } from '../disk/recordeach.ts';
 import type { Held } from '#crds/wire/messages.ts';
 import type { NodeFacts as AgentFacts, VmState } from '#crds/wire/observed.ts';
@@ -54,7 +54,7 @@ export const decide = (facts: NodeFacts, now: Date): NodeDecision => {
     allocated: { cpu: facts.allocated.cpus, memory: fromMiB(facts.allocated.memoryMiB) },
     vmCount: facts.vmCount,
     orphans: orphans.slice(0, 512),
-    ...(orphanDisks.length > 0 ? { orphanDisks } : {}),
+    ...(orphanDisks.length > 0 ? { orphanDisks: orphanDisks.slice(0, maxKeptDisks) } : {}),
     conditions: dated(verdicts(facts, orphans, orphanDisks), old.conditions ?? [], node.metadata.generation, now),
   };
   const present = new Set(facts.orphans?.map(({ uid }) => uid));

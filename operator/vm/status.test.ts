@@ -1,6 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
-import { exitReason, type LastExit, type ObservedVm } from '#crds/wire/observed.ts';
-import { restartVerdict, type Standing, standingOf } from './status.ts';
+import { type VirtualMachine, virtualMachine, virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
+import { exitReason, type LastExit, type ObservedVm, observedVm } from '#crds/wire/observed.ts';
+import type { VmFacts } from './facts.ts';
+import { restartVerdict, type Standing, standingOf, statusOf } from './status.ts';
 
 const report = (over: Partial<ObservedVm>): ObservedVm => ({
   kind: 'vm', uid: '11111111-2222-4333-8444-555555555555', generation: 1, epoch: 1, digest: 'd', state: 'running', disks: [], forwards: [], ...over,
@@ -46,4 +48,23 @@ test.each<[string, Partial<ObservedVm>, string[]]>([
   ['its TPM is lost', { applied: { generation: 1, pending: [] }, tpmLost: true }, ['True TpmLost']],
 ])('whether a restart is needed where %s', (_, over, verdicts) => {
   expect(restartVerdict(report(over)).map(({ status, reason }) => `${status} ${reason}`)).toEqual(verdicts);
+});
+
+test('whatever an agent says of a VM, its status is one that the API server takes: else the last one would stand for ever', () => {
+  const most = 2 ** 31 - 1;
+  const says = (count: number, sizeMiB: number): unknown => report({
+    lastExit: { reason: 'QemuCrashed', code: count, time: 'x' }, machine: { type: 'q35', cpuModel: 'max', accelerator: 'tcg', cpus: count, memoryMiB: sizeMiB }, applied: { generation: count, pending: [] },
+    restarts: { count }, disks: [{ name: 'root', sizeMiB, format: 'qcow2', state: 'Ready' }],
+    forwards: Array.from({ length: 256 }, () => ({ interface: 'net', name: 'f', address: '127.0.0.1', hostPort: count, port: count, protocol: 'TCP' as const })),
+  });
+  const vm: VirtualMachine = virtualMachine.parse({
+    metadata: { name: 'a', namespace: 'default', uid: report({}).uid, resourceVersion: '1', generation: 1 }, status: { observedGeneration: 1, nodeName: 'n', epoch: 1 },
+    spec: { cpu: { cores: 1 }, memory: { size: '1Gi' }, disks: [{ name: 'root', blank: {}, size: '1Gi' }], interfaces: [{ name: 'net', user: {} }] },
+  });
+  const facts: VmFacts = {
+    vm, clusterId: 'c', candidates: [], link: 'connected', nodeGone: false, report: observedVm.parse(says(most, 2 ** 40)), absent: false, endedForEver: false, images: new Map(), claims: [], unrecorded: [], holders: [], everyNodeReported: true,
+  };
+  expect(virtualMachineKind.status.safeParse(statusOf(facts, standing({}), [], new Date(0))).error).toBeUndefined();
+  const paths = observedVm.safeParse(says(most + 1, 2 ** 40 + 1)).error?.issues.map(({ path }) => path.join('.'));
+  expect(paths?.toSorted()).toEqual(expect.arrayContaining(['applied.generation', 'disks.0.sizeMiB', 'forwards.0.port', 'lastExit.code', 'machine.cpus', 'machine.memoryMiB', 'restarts.count']));
 });

@@ -110,7 +110,7 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
       mac: interfaceMac(clusterId, namespace, name, nic),
       ...addressesIn(interfaceMac(clusterId, namespace, name, nic), report, old),
       forwards: report
-        ? report.forwards.filter((each) => each.interface === nic).map(({ name: forward, address, hostPort, port, protocol }) => ({ name: forward, address, hostPort, port, protocol }))
+        ? report.forwards.filter((each) => each.interface === nic).slice(0, 32).map(({ name: forward, address, hostPort, port, protocol }) => ({ name: forward, address, hostPort, port, protocol }))
         : (old.interfaces?.find((each) => each.name === nic)?.forwards ?? []),
     })),
     ...(disks ? { disks } : {}),
