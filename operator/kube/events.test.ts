@@ -52,6 +52,15 @@ describe('events', () => {
     expect([it.kube.requests.length, it.recorder.lost()]).toEqual([5, 1]);
   });
 
+  test('an answer that asks for an hour of patience keeps the events of others waiting for half a minute', async () => {
+    const it = bed();
+    it.kube.fail({ failure: { status: 503, message: 'maintenance', retryAfterMs: 3_600_000 } });
+    it.recorder.record(note('a'));
+    it.recorder.record(note('b', 'u2'));
+    await it.clock.advance(31_000);
+    expect([it.kube.requests.length, it.recorder.lost()]).toEqual([3, 0]);
+  });
+
   test('bounds: a long note is cut between characters, an event of a cluster-scoped object lives in default', () => {
     const body = eventBody({ ...note('ü'.repeat(2_000)), regarding: { apiVersion: 'v', kind: 'HypervisorNode', name: 'n'.repeat(253), uid: 'u' } }, new Date(0), 'x'.repeat(300));
     const { metadata, note: text, eventTime, reportingInstance } = body as { metadata: { name: string; namespace: string }; note: string; eventTime: string; reportingInstance: string };

@@ -28,6 +28,8 @@ const maxQueued = 512;
 const burst = 25;
 const perSecond = 5;
 const maxTries = 3;
+// All events wait behind one that waits: an hour, as a proxy may ask for, would lose those of everybody.
+const maxPauseMs = 30_000;
 
 /**
  * Makes a recorder of events.k8s.io/v1 events: at most 5 a second after a burst of 25. `instance` is this process (its pod's name).
@@ -77,7 +79,7 @@ export const makeRecorder = (options: { kube: Kube; instance: string; log: Log; 
         const status = statusOf(thrown) ?? 400;
         const passing = status === 0 || status === 429 || status >= 500;
         if (!passing || attempt === maxTries) throw thrown;
-        await clock.sleep(thrown instanceof KubeFault ? Math.max(1_000, thrown.retryAfterMs ?? 0) : 1_000, signal);
+        await clock.sleep(thrown instanceof KubeFault ? Math.min(maxPauseMs, Math.max(1_000, thrown.retryAfterMs ?? 0)) : 1_000, signal);
       }
     }
   };
