@@ -1,6 +1,8 @@
 import { Fault } from '#crds/kit/fault.ts';
+import type { DesiredForward } from '#crds/wire/desired.ts';
 import { changeDisk } from './applydisk.ts';
-import { appliedOf, cardKey, hardwareOf, type LiveChange, withChange } from './change.ts';
+import { appliedOf, cardKey, forwardsKey, hardwareOf, type LiveChange, withChange } from './change.ts';
+import type { VmEntry } from './entry.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { withSlots } from './places.ts';
 
@@ -23,9 +25,9 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
     const has = appliedOf(mine);
     if (!has) return mine;
     const next = withChange(has, desired, change);
-    const card = change.is === 'plugNic' || change.is === 'unplugNic' ? cardKey(change.name) : undefined;
-    const others = mine.plugging.filter((each) => each !== card);
-    return { ...mine, applied: next, plugging: card !== undefined && plugging ? [...others, card] : others, slots: withSlots(mine.slots, mine.desired ?? desired, next) };
+    const card = change.is === 'plugNic' || change.is === 'unplugNic' || change.is === 'forwards' ? change.name : undefined;
+    const others = mine.plugging.filter((each) => card === undefined || (each !== cardKey(card) && each !== forwardsKey(card)));
+    return { ...mine, applied: next, plugging: card !== undefined && plugging ? [...others, cardKey(card)] : others, slots: withSlots(mine.slots, mine.desired ?? desired, next) };
   });
   switch (change.is) {
     case 'cpus':
@@ -56,7 +58,11 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
       const backend = await hands.network.attach({ uid, name: nic.name, mac: nic.mac, forwards: nic.user.forwards }, signal);
       scratch.backends.set(nic.name, backend);
       scratch.holdsPorts = true;
-      const from = now.user.forwards.map(({ protocol, hostPort, port }) => ({ protocol, address, hostPort, port }));
+      const isNew = (each: DesiredForward): boolean => !nic.user.forwards.some((other) => textOf(other) === textOf(each));
+      // Before QEMU may have them: all that may be open. Where that is in doubt, what shall be open is opened anew.
+      const doubt = entry.plugging.includes(forwardsKey(nic.name));
+      const from = now.user.forwards.filter((each) => !doubt || isNew(each)).map(({ protocol, hostPort, port }) => ({ protocol, address, hostPort, port }));
+      await hands.ledger.change(uid, (mine) => withOpen(mine, nic.name, [...nic.user.forwards, ...now.user.forwards.filter(isNew)]));
       await hands.hypervisor.change(uid, { do: 'forwards', slot: slotOf(nic.name), from, to: backend.forwards }, signal);
       break;
     }
@@ -69,4 +75,17 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
       break;
   }
   await remember();
+};
+
+const textOf = ({ protocol, hostPort, port }: DesiredForward): string => `${protocol}/${hostPort}:${port}`;
+
+// As many as a card may have.
+const mostForwards = 32;
+
+/** An entry by whose record a card may have these forwards open, or some of them. Pure. */
+const withOpen = (entry: VmEntry, name: string, forwards: DesiredForward[]): VmEntry => {
+  const has = appliedOf(entry);
+  if (!has) return entry;
+  const interfaces = has.interfaces.map((nic) => (nic.name === name ? { ...nic, user: { forwards: forwards.slice(0, mostForwards) } } : nic));
+  return { ...entry, applied: { ...has, interfaces }, plugging: [...new Set([...entry.plugging, forwardsKey(name)])] };
 };

@@ -25,7 +25,7 @@ export const appliedOf = ({ applied, desired, run }: Pick<VmEntry, 'applied' | '
 /**
  * Everything in which a run differs from what is wanted. Pure. `bootMemoryMiB` is what the machine started with: memory is
  * never asked back below that. `plugging`: disks and cards (`cardKey`) of
- * `applied` that QEMU may not have. Removals come before additions, which may need what they free.
+ * `applied` that QEMU may not have, and cards that may have some only of the forwards that stand there (`forwardsKey`). Removals come before additions, which may need what they free.
  */
 export const changesOf = (applied: Hardware, desired: Hardware, bootMemoryMiB: number, plugging: readonly string[] = []): Change[] => {
   const changes = [
@@ -90,6 +90,8 @@ const boardChanges = (applied: Hardware, desired: Hardware): Change[] => {
 
 /** How a card stands among what is being plugged; no disk has such a name. */
 export const cardKey = (name: string): string => `nic/${name}`;
+/** How a card stands there whose forwards are being moved. */
+export const forwardsKey = (name: string): string => `fwd/${name}`;
 
 const nicChanges = (applied: Hardware, desired: Hardware, plugging: readonly string[]): Change[] => {
   const wanted = new Map(desired.interfaces.map((nic) => [nic.name, nic]));
@@ -104,7 +106,7 @@ const nicChanges = (applied: Hardware, desired: Hardware, plugging: readonly str
     .map(({ name }): Change => ({ path: `interfaces[${name}]`, current: 'present', desired: 'absent', live: { is: 'unplugNic', name } }));
   const moved = desired.interfaces.flatMap((nic): Change[] => {
     const now = there.get(nic.name);
-    if (!now || inDoubt(nic.name) || forwardsText(now) === forwardsText(nic)) return [];
+    if (!now || inDoubt(nic.name) || (forwardsText(now) === forwardsText(nic) && !plugging.includes(forwardsKey(nic.name)))) return [];
     return [{ path: `interfaces[${nic.name}].user.forwards`, current: forwardsText(now), desired: forwardsText(nic), live: { is: 'forwards', name: nic.name } }];
   });
   const added = desired.interfaces.filter(({ name }) => {

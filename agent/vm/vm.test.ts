@@ -327,6 +327,21 @@ describe('an edit of a VM that runs', () => {
     expect([bench.network.held().has('TCP/8080'), bench.network.held().get('TCP/9090')]).toEqual([false, uid]);
   });
 
+  test.each(Array.from({ length: 8 }, (_, effects) => [effects]))('that moves forwards, and is taken back after an agent was killed at effect %i of it, leaves those that there were', async (effects) => {
+    for (const after of [false, true]) {
+      const { world, bench } = await ready();
+      const wants = (generation: number, hostPort: number) => grown({ generation, interfaces: grown().interfaces.map((nic) => ({ ...nic, user: { forwards: nic.user.forwards.map((each) => ({ ...each, hostPort })) } })) });
+      await want(bench, wants(1, 2222));
+      const life = mortal();
+      life.dieAt(effects, after);
+      await want(await openBench(world, life.around), wants(2, 8080)).catch(() => {});
+      const last = await openBench(world);
+      expect(await want(last, wants(3, 2222))).toMatchObject({ applied: { generation: 3, pending: [] } });
+      expect([...(machine(world)?.nics.values() ?? [])].map(({ backend }) => backend.forwards.map(({ hostPort }) => hostPort))).toEqual([[2222]]);
+      expect([last.network.held().get('TCP/2222'), last.network.held().has('TCP/8080'), last.hands.ledger.vm(uid)?.plugging]).toEqual([uid, false, []]);
+    }
+  });
+
   test('that the guest refuses is told as pending, costs no readiness, and is tried again', async () => {
     const { world, bench } = await ready();
     await want(bench, grown());
