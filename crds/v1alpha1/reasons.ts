@@ -16,7 +16,7 @@ export const reasons = {
   DeletionProtected: ['The object is deleted but still protected, so nothing is torn down.', 'Set deletionProtection to false to let it go.'],
   Scheduled: ['The VM has a node.', 'Nothing.'],
   NotNeeded: ['A stopped VM that never ran needs no node.', 'Nothing.'],
-  NoNodeFits: ['No node has room for the VM.', 'Free what the message names, or add a node.'],
+  NoNodeFits: ['No node has room for the VM, or that of a placed VM has none for its latest edit.', 'Free what the message names, or add a node; or ask for less.'],
   NoNodeReady: ['No node is connected and schedulable.', 'Look at `kubectl get hvn`.'],
   ArchitectureMismatch: ['The VM and its image are for different architectures.', 'Correct spec.architecture of a new VM, or of a new image.'],
   FeatureMissing: ['The node does not have what the VM asks for (any more).', 'See the message; install what it names, or place the VM elsewhere.'],

@@ -94,6 +94,10 @@ const vmStatus = z.object({
     acceleratorReason: z.string().max(256).describe('Why it is software emulation.').optional(),
     cpus: z.int32().describe('Virtual CPUs of the machine.').optional(),
     memory: z.string().max(16).describe('Memory of the machine.').optional(),
+    reserved: z.object({
+      cpus: z.int32().describe('Virtual CPUs.'),
+      memory: z.string().max(16).describe('Memory of the guest.'),
+    }).describe('What the node keeps for this VM: cpu and memory with their max, as they were when its node had room for them last.').optional(),
     images: z.array(z.object({
       disk: z.string().max(20).describe('Name of the disk.').optional(),
       name: z.string().max(253).describe('Name of the VirtualMachineImage.'),

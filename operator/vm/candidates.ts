@@ -7,7 +7,7 @@ import type { Fleet, Member } from '../fleet/fleet.ts';
 import { orphansOf } from '../fleet/orphans.ts';
 import { belongs, type Machine, machinesOf } from './machines.ts';
 import { skillsOf } from './needs.ts';
-import { extraMiB, memoryOnNodeMiB, reservedFor } from './overhead.ts';
+import { extraMiB, grantedTo, memoryOnNodeMiB } from './overhead.ts';
 import type { Candidate } from './place.ts';
 
 /** Where the facts about nodes come from. */
@@ -32,8 +32,9 @@ const sum = (bound: readonly VirtualMachine[], accelerator: Candidate['accelerat
   const ports = new Map<string, string>();
   let cpus = 0;
   let memoryMiB = 0;
-  for (const { metadata, spec } of bound) {
-    const reserved = reservedFor(spec);
+  for (const vm of bound) {
+    const { metadata, spec } = vm;
+    const reserved = grantedTo(vm);
     cpus += reserved.cpus;
     memoryMiB += memoryOnNodeMiB(reserved.memoryMiB, reserved.cpus, accelerator) + extraMiB(spec);
     for (const { user } of spec.interfaces ?? []) {

@@ -19,6 +19,7 @@ import { disksToMake } from './images.ts';
 import { architectureTold, boardOf } from './needs.ts';
 import { extraMiB, reservedFor } from './overhead.ts';
 import { place } from './place.ts';
+import { outgrown } from './room.ts';
 import { restartVerdict, type Standing, standingOf, statusOf } from './status.ts';
 
 /**
@@ -189,7 +190,8 @@ const end = (facts: VmFacts, now: Date): Decision => {
 const bound = (facts: VmFacts, now: Date): Decision => {
   if (facts.holders.length > 0) return heldTwice(facts, now);
   const desire = desireOf(facts);
-  const tell: Decision['tell'] = 'missing' in desire ? { is: 'keep' } : { is: 'desire', vm: desire };
+  const tooBig = outgrown(facts);
+  const tell: Decision['tell'] = 'missing' in desire || tooBig !== undefined ? { is: 'keep' } : { is: 'desire', vm: desire };
   const write = (standing: Standing, verdicts: Verdict[], outcome: Outcome): Decision => ({
     ...nothing, tell, outcome, status: statusOf(facts, standing, [...linkVerdicts(facts), ...verdicts, ...ioErrorVerdict(facts), ...protectedVerdict(facts)], now),
     passing: standing.progress === 'reconciling' && (standing.phase === 'Preparing' || standing.phase === 'Starting' || standing.reason === 'Applying'),
@@ -207,6 +209,10 @@ const bound = (facts: VmFacts, now: Date): Decision => {
   // Just connected, or an operator that has just started: the last status stands until the node has spoken.
   // Whether the guest has been given its Secrets already is not known before that either.
   if (facts.link === 'joining' && !facts.report) return { ...nothing, tell: facts.secrets ? { is: 'keep' } : tell, outcome: waiting('the node to report', 5_000) };
+  if (tooBig !== undefined) {
+    const phase = facts.report ? standingOf(facts.vm.spec, facts.report.digest, facts.report).phase : 'Pending';
+    return write({ phase, ready: 'False', reason: 'NoNodeFits', message: tooBig, progress: 'reconciling' }, [], waiting(tooBig, 5_000));
+  }
   if ('missing' in desire && !saidAlready(facts)) {
     const message = `${desire.message}${facts.report ? '; the latest edit waits for it' : ''}`;
     const phase = facts.report ? standingOf(facts.vm.spec, facts.report.digest, facts.report).phase : 'Pending';

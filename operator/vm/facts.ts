@@ -5,7 +5,7 @@ import type { ObservedVm } from '#crds/wire/observed.ts';
 import type { Claim } from '../disk/claims.ts';
 import type { Unrecordable } from '../disk/recordeach.ts';
 import type { Holder } from './holders.ts';
-import type { Candidate } from './place.ts';
+import type { Candidate, Free } from './place.ts';
 import type { Architecture } from './needs.ts';
 import type { SecretFact } from './secrets.ts';
 
@@ -31,6 +31,8 @@ export type VmFacts = {
   link: Link;
   /** The bound node is silent and has no HypervisorNode: somebody has said that it is gone for good. */
   nodeGone: boolean;
+  /** What the others leave a bound VM on its node; undefined before that has spoken. */
+  room?: Free;
   /** Why the bound node keeps no new intent now. */
   refuses?: { reason: Reason; message: string };
   /** The desire does not fit into a frame that the bound node's agent reads. */

@@ -17,6 +17,7 @@ import { elderOf, holdersOf } from './holders.ts';
 import { machineUidOf } from './identity.ts';
 import { disksToMake, usesImage } from './images.ts';
 import type { Candidate } from './place.ts';
+import { roomOf } from './room.ts';
 
 /** Where the facts about VMs come from. */
 export type VmSources = NodeSources & {
@@ -106,6 +107,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const report = nodeName === undefined ? undefined : fleet.report(nodeName, uid);
   const oversize = nodeName === undefined ? undefined : fleet.oversize(nodeName, uid);
   const refuses = nodeName === undefined ? undefined : refusalOf(fleet.troubles(nodeName));
+  const room = nodeName === undefined ? undefined : roomOf(vm, nodeName, sources);
   const elder = nodeName === undefined ? elderOf(vm, sources) : undefined;
   const names = nodes.all().map(({ meta }) => meta.name);
   const unreported = names.find((name) => fleet.link(name) !== 'connected');
@@ -120,6 +122,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     candidates: nodeName === undefined ? candidates(sources).map((each) => ({ ...each, ...refusedCopy(each.name, toFetch, sources) })) : [],
     link: nodeName === undefined ? 'joining' : fleet.link(nodeName),
     nodeGone: nodeName !== undefined && !names.includes(nodeName) && fleet.link(nodeName) === 'silent',
+    ...(room ? { room } : {}),
     ...(refuses ? { refuses } : {}),
     ...(oversize ? { oversize } : {}),
     ...(report ? { report } : {}),

@@ -48,17 +48,26 @@ const refuse = (need: Need, node: Candidate): Refusal | undefined => {
   if (node.trouble !== undefined) return no('trouble', Infinity, node.trouble);
   const lack = lackOf(need.board, node.skills);
   if (lack !== undefined) return no('board', Infinity, lack);
-  const wantMiB = memoryOnNodeMiB(need.memoryMiB, need.cpus, node.accelerator) + need.extraMiB;
-  const freeMiB = Math.max(0, freeMemory(node));
-  const freeCpus = Math.max(0, node.capacity.cpus * cpuOvercommit - node.taken.cpus);
-  const short = [
-    ...(wantMiB > freeMiB ? [{ by: 1 - freeMiB / wantMiB, text: `needs ${fromMiB(wantMiB)} of memory with overhead and ${fromMiB(freeMiB)} is free` }] : []),
-    ...(need.cpus > freeCpus ? [{ by: 1 - freeCpus / need.cpus, text: `needs ${need.cpus} vCPUs and ${freeCpus} are free` }] : []),
-  ];
+  const free = { cpus: node.capacity.cpus * cpuOvercommit - node.taken.cpus, memoryMiB: freeMemory(node), accelerator: node.accelerator };
+  const short = shortOf(need, free);
   if (short.length > 0) return no('room', Math.max(...short.map(({ by }) => by)), short.map(({ text }) => text).join('; '));
   const port = need.ports.map((each) => portTrouble(each, node)).find((text) => text !== undefined);
   if (port) return { ...no('ports', 0, port.message), reason: port.reason };
   return node.refuses && { ...no('image', 0, node.refuses.message), reason: node.refuses.reason };
+};
+
+/** What is free on a node, perhaps less than nothing. */
+export type Free = { cpus: number; memoryMiB: number; accelerator: Candidate['accelerator'] };
+
+/** What a need lacks on a node, and which share of it. Pure. */
+export const shortOf = (need: Pick<Need, 'cpus' | 'memoryMiB' | 'extraMiB'>, free: Free): { of: 'memory' | 'cpus'; by: number; text: string }[] => {
+  const wantMiB = memoryOnNodeMiB(need.memoryMiB, need.cpus, free.accelerator) + need.extraMiB;
+  const freeMiB = Math.max(0, free.memoryMiB);
+  const freeCpus = Math.max(0, free.cpus);
+  return [
+    ...(wantMiB > freeMiB ? [{ of: 'memory' as const, by: 1 - freeMiB / wantMiB, text: `needs ${fromMiB(wantMiB)} of memory with overhead and ${fromMiB(freeMiB)} is free` }] : []),
+    ...(need.cpus > freeCpus ? [{ of: 'cpus' as const, by: 1 - freeCpus / need.cpus, text: `needs ${need.cpus} vCPUs and ${freeCpus} are free` }] : []),
+  ];
 };
 
 /** Why a port can't be forwarded on a node; undefined when it can. */

@@ -133,6 +133,43 @@ describe('a VM', () => {
     expect(conditionOf(statusOf('b')?.conditions, 'Ready')).toMatchObject({ reason: 'ForwardConflict', message: expect.stringContaining('default/a') });
   });
 
+  test('that is edited to take more than its node has is not told so, takes no room from others, and says what to do', async () => {
+    const vm = machine('a', 1);
+    const { reconcile, say, put, fleet, statusOf, time, store } = lab(vm, machine('b', 2));
+    const told = () => fleet.member('node-1').wanted.get(uidOf(1))?.object;
+    const edit = (generation: number, spec: object) => {
+      const now = store.get('default/a') ?? vm;
+      put(now, { metadata: { ...now.metadata, generation }, spec: virtualMachine.parse({ ...now, spec: { ...now.spec, ...spec } }).spec });
+    };
+    await reconcile('default/a');
+    say(1, 'running');
+    await reconcile('default/a');
+    expect(statusOf('a')?.resolved?.reserved).toEqual({ cpus: 1, memory: '256Mi' });
+    edit(2, { memory: { size: '256Mi', max: '64Gi' }, powerState: 'Paused' });
+    time.ms += 1_000;
+    await reconcile('default/a');
+    expect([told(), statusOf('a')?.resolved?.reserved, statusOf('a')?.phase]).toMatchObject([{ powerState: 'Running' }, { memory: '256Mi' }, 'Running']);
+    expect(conditionOf(statusOf('a')?.conditions, 'Ready')).toMatchObject({ status: 'False', reason: 'NoNodeFits', message: expect.stringMatching(/^node node-1 has no room for the latest edit, which needs .* and 8Gi is free: ask for less/) });
+    await reconcile('default/b');
+    expect(statusOf('b')?.nodeName).toBe('node-1');
+    edit(3, { memory: { size: '256Mi', max: '4Gi' } });
+    await reconcile('default/a');
+    expect([told(), statusOf('a')?.resolved?.reserved]).toMatchObject([{ powerState: 'Paused', maxMemoryMiB: 4096 }, { memory: '4Gi' }]);
+  });
+
+  test('that is edited at the same time as another never gets the same room', async () => {
+    const { reconcile, say, put, store, statusOf } = lab(machine('a', 1), machine('b', 2));
+    for (const [digit, name] of [[1, 'default/a'], [2, 'default/b']] as const) {
+      await reconcile(name);
+      say(digit, 'running');
+      await reconcile(name);
+      const now = store.get(name);
+      if (now) put(now, { metadata: { ...now.metadata, generation: 2 }, spec: { ...now.spec, memory: { size: '5Gi' } } });
+    }
+    await Promise.all([reconcile('default/a'), reconcile('default/b')]);
+    expect(['a', 'b'].map((name) => statusOf(name)?.resolved?.reserved?.memory)).toEqual(['5Gi', '256Mi']);
+  });
+
   test.each([['Graceful', ['Forced']], ['Force', []]] as const)('that was switched off has an event Forced only when its grace period was over: stop mode %s', async (mode, events) => {
     const { spec, ...vm } = machine('a', 1);
     const stop = { ...spec.stop, mode };

@@ -38,7 +38,7 @@ const maxPasses = 4;
 export const makeVmReconciler = (hands: VmHands) => {
   // When a passing status was first seen; lost with the process, which costs one write more at most.
   const passingSince = new Map<string, number>();
-  // Bindings that are being written: two VMs that are placed at the same time must see each other's.
+  // Bindings, and what is kept for bound ones, that are being written: two VMs that are decided about at the same time must see each other's.
   const assumed = new Map<string, VirtualMachine>();
   let listed: { of: readonly VirtualMachine[]; list: readonly VirtualMachine[] } | undefined;
   const list = (): readonly VirtualMachine[] => {
@@ -83,13 +83,14 @@ export const makeVmReconciler = (hands: VmHands) => {
       return settled;
     }
     if (!decision.status || canonical(decision.status) === canonical(vm.status)) return decision.outcome;
-    const waitMs = mayWait(vm.metadata.uid, decision);
+    const takes = decision.binds || canonical(decision.status.resolved?.reserved) !== canonical(vm.status.resolved?.reserved);
+    const waitMs = takes ? 0 : mayWait(vm.metadata.uid, decision);
     if (waitMs > 0) return waiting('progress', waitMs);
-    if (decision.binds) assume(vm.metadata.uid, { ...vm, status: decision.status });
+    if (takes) assume(vm.metadata.uid, { ...vm, status: decision.status });
     try {
       await hands.writeStatus(vm, decision.status);
     } finally {
-      if (decision.binds) assume(vm.metadata.uid);
+      if (takes) assume(vm.metadata.uid);
     }
     passingSince.delete(vm.metadata.uid);
     for (const step of timedSteps(vm.status, decision.status)) hands.stepTaken(step);

@@ -9,6 +9,7 @@ import { addressesOf, guestStatus, timingsOf } from './guest.ts';
 import { interfaceMac, machineUuid } from './identity.ts';
 import { type Architecture, architectureTold, boardOf } from './needs.ts';
 import { resolveImages } from './images.ts';
+import { reservedOf } from './room.ts';
 
 /** One verdict on the whole VM, from which phase and the conditions Ready, Reconciling and Stalled all follow. */
 export type Standing = { phase: VmPhase; ready: Verdict['status']; reason: Reason; message: string; progress?: 'reconciling' | 'stalled' };
@@ -102,7 +103,7 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
         : report === undefined && old.resolved
           ? { ...old.resolved }
           : {}),
-      ...(bound ? architectureOf(facts) : {}),
+      ...(bound ? { ...architectureOf(facts), reserved: keptFor(facts, binding !== undefined) } : {}),
       ...(images.length > 0 ? { images } : {}),
     },
     interfaces: (spec.interfaces ?? []).map(({ name: nic }) => ({
@@ -126,6 +127,11 @@ export const statusOf = (facts: VmFacts, standing: Standing, verdicts: readonly 
 const architectureOf = (facts: VmFacts): { architecture?: Architecture } => {
   const known = architectureTold(facts);
   return known.is === 'known' ? { architecture: boardOf(facts.vm.spec, known.of).architecture } : {};
+};
+
+const keptFor = (facts: VmFacts, binds: boolean): { cpus: number; memory: string } => {
+  const { cpus, memoryMiB } = reservedOf(facts, binds);
+  return { cpus, memory: fromMiB(memoryMiB) };
 };
 
 const addressesIn = (mac: string, report: ObservedVm | undefined, old: VmStatus): { addresses?: string[] } => {

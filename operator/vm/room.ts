@@ -1,0 +1,39 @@
+import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+import { type NodeSources, takenOn } from './candidates.ts';
+import type { VmFacts } from './facts.ts';
+import { cpuOvercommit, extraMiB, grantedTo, memoryOnNodeMiB, type Reserved, reservedFor } from './overhead.ts';
+import { type Free, shortOf } from './place.ts';
+
+/** What the others leave a bound VM on its node; undefined before that node has spoken. */
+export const roomOf = (vm: VirtualMachine, node: string, { vms, fleet }: Pick<NodeSources, 'vms' | 'fleet'>): Free | undefined => {
+  const member = fleet.members().find((each) => each.node === node);
+  const facts = member?.facts;
+  if (!facts) return undefined;
+  const accelerator = facts.accelerators[0] ?? 'tcg';
+  const taken = takenOn(node, vms.list(), member);
+  const own = grantedTo(vm);
+  return {
+    accelerator,
+    cpus: facts.capacity.cpus * cpuOvercommit - taken.cpus + own.cpus,
+    memoryMiB: facts.capacity.memoryMiB - taken.memoryMiB + memoryOnNodeMiB(own.memoryMiB, own.cpus, accelerator) + extraMiB(vm.spec),
+  };
+};
+
+/**
+ * Why an edit of a bound VM waits: it asks for more than its node has kept for it, and the others of that node leave no room for that. Undefined when there
+ * is room, when the node holds the edit already, and when it asks for no more: what has shrunk beneath a VM takes nothing from it. Pure.
+ */
+export const outgrown = ({ vm, room, report }: Pick<VmFacts, 'vm' | 'room' | 'report'>): string | undefined => {
+  const need = reservedFor(vm.spec);
+  const has = grantedTo(vm);
+  const grows = { cpus: need.cpus > has.cpus, memory: need.memoryMiB > has.memoryMiB };
+  if ((!grows.cpus && !grows.memory) || report?.generation === vm.metadata.generation) return undefined;
+  const node = vm.status.nodeName ?? '';
+  if (!room) return `node ${node} has not said yet what it has`;
+  const short = shortOf({ ...need, extraMiB: extraMiB(vm.spec) }, room).filter(({ of }) => grows[of]);
+  return short.length === 0 ? undefined : `node ${node} has no room for the latest edit, which ${short.map(({ text }) => text).join('; ')}: ask for less, or delete the VM and apply it anew to have it on a node with room`;
+};
+
+/** What is recorded as kept for a VM. Pure. */
+export const reservedOf = (facts: Pick<VmFacts, 'vm' | 'room' | 'report'>, binds: boolean): Reserved =>
+  (binds || outgrown(facts) === undefined ? reservedFor(facts.vm.spec) : grantedTo(facts.vm));
