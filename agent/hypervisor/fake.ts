@@ -65,13 +65,14 @@ const applyTo = (run: Run, change: MachineChange): void => {
       run.memoryMiB = change.memoryMiB;
       return;
     case 'addNic':
-      run.nics.set(change.nic.slot, change.nic);
+      if (!run.nics.has(change.nic.slot)) run.nics.set(change.nic.slot, change.nic);
       return;
     case 'removeNic':
       run.nics.delete(change.slot);
       return;
     case 'addDisk':
-      run.disks.set(change.disk.slot, change.disk);
+      // What is there stays as it was plugged.
+      if (!run.disks.has(change.disk.slot)) run.disks.set(change.disk.slot, change.disk);
       return;
     case 'removeDisk':
       run.disks.delete(change.slot);
@@ -82,7 +83,7 @@ const applyTo = (run: Run, change: MachineChange): void => {
       run.sizes.set(change.slot, Math.max(change.sizeMiB, run.sizes.get(change.slot) ?? 0));
       return;
     case 'addDrive':
-      run.drives.set(change.drive.slot, change.drive);
+      if (!run.drives.has(change.drive.slot)) run.drives.set(change.drive.slot, change.drive);
       return;
     case 'medium': {
       const there = run.drives.get(change.slot);

@@ -1,13 +1,15 @@
 import { Fault } from '#crds/kit/fault.ts';
 import type { DesiredForward } from '#crds/wire/desired.ts';
 import { changeDisk } from './applydisk.ts';
-import { appliedOf, cardKey, forwardsKey, hardwareOf, type LiveChange, withChange } from './change.ts';
+import { appliedOf, hardwareOf, type LiveChange, withChange } from './change.ts';
+import { cardKey, doubtOf, doubtsAfter, forwardsKey } from './doubt.ts';
 import type { VmEntry } from './entry.ts';
 import type { Hands, Scratch } from './hands.ts';
 import { withSlots } from './places.ts';
 
 /**
- * Changes a machine that runs, and then remembers that its run has it. An agent that dies in between does it again.
+ * Changes a machine that runs, and then remembers that its run has it. What QEMU may have is remembered before: an agent that
+ * dies in between does it again, or what is wanted by then.
  * Faults: those of the drivers.
  */
 export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, change: LiveChange, signal: AbortSignal): Promise<void> => {
@@ -25,10 +27,11 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
     const has = appliedOf(mine);
     if (!has) return mine;
     const next = withChange(has, desired, change);
-    const card = change.is === 'plugNic' || change.is === 'unplugNic' || change.is === 'forwards' ? change.name : undefined;
-    const others = mine.plugging.filter((each) => card === undefined || (each !== cardKey(card) && each !== forwardsKey(card)));
-    return { ...mine, applied: next, plugging: card !== undefined && plugging ? [...others, cardKey(card)] : others, slots: withSlots(mine.slots, mine.desired ?? desired, next) };
+    const others = doubtsAfter(mine.plugging, change);
+    return { ...mine, applied: next, plugging: change.is === 'plugNic' && plugging ? [...others, cardKey(change.name)] : others, slots: withSlots(mine.slots, mine.desired ?? desired, next) };
   });
+  const doubt = doubtOf(change);
+  if (doubt !== undefined) await hands.ledger.change(uid, (mine) => withDoubt(mine, doubt));
   switch (change.is) {
     case 'cpus':
       await hands.hypervisor.change(uid, { do: 'cpus', cpus: change.cpus }, signal);
@@ -60,8 +63,8 @@ export const applyChange = async (hands: Hands, uid: string, scratch: Scratch, c
       scratch.holdsPorts = true;
       const isNew = (each: DesiredForward): boolean => !nic.user.forwards.some((other) => textOf(other) === textOf(each));
       // Before QEMU may have them: all that may be open. Where that is in doubt, what shall be open is opened anew.
-      const doubt = entry.plugging.includes(forwardsKey(nic.name));
-      const from = now.user.forwards.filter((each) => !doubt || isNew(each)).map(({ protocol, hostPort, port }) => ({ protocol, address, hostPort, port }));
+      const inDoubt = entry.plugging.includes(forwardsKey(nic.name));
+      const from = now.user.forwards.filter((each) => !inDoubt || isNew(each)).map(({ protocol, hostPort, port }) => ({ protocol, address, hostPort, port }));
       await hands.ledger.change(uid, (mine) => withOpen(mine, nic.name, [...nic.user.forwards, ...now.user.forwards.filter(isNew)]));
       await hands.hypervisor.change(uid, { do: 'forwards', slot: slotOf(nic.name), from, to: backend.forwards }, signal);
       break;
@@ -87,5 +90,7 @@ const withOpen = (entry: VmEntry, name: string, forwards: DesiredForward[]): VmE
   const has = appliedOf(entry);
   if (!has) return entry;
   const interfaces = has.interfaces.map((nic) => (nic.name === name ? { ...nic, user: { forwards: forwards.slice(0, mostForwards) } } : nic));
-  return { ...entry, applied: { ...has, interfaces }, plugging: [...new Set([...entry.plugging, forwardsKey(name)])] };
+  return withDoubt({ ...entry, applied: { ...has, interfaces } }, forwardsKey(name));
 };
+
+const withDoubt = (entry: VmEntry, key: string): VmEntry => ({ ...entry, plugging: [...new Set([...entry.plugging, key])] });

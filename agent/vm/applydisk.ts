@@ -79,8 +79,7 @@ export const changeDisk = async (hands: Hands, scratch: Scratch, entry: VmEntry,
       const addition = wanted && additionOf(wanted, scratch.places.get(change.name), entry.slots);
       if (!addition) throw new Fault('ChangeRefused', `disk ${change.name} was not made ready`);
       await recordPlug(hands, uid, change.name, scratch);
-      await hands.hypervisor.change(uid, addition, signal);
-      return hands.ledger.change(uid, (mine) => ({ ...mine, plugging: mine.plugging.filter((each) => each !== change.name) }));
+      return hands.hypervisor.change(uid, addition, signal);
     }
   }
 };

@@ -1,6 +1,7 @@
 import type { DesiredVm, Hardware } from '#crds/wire/desired.ts';
 import { fromMiB } from '#crds/kit/quantity.ts';
 import { type DiskChange, diskChanges, disksAfter } from './diskchange.ts';
+import { cardKey, forwardsKey, memoryKey, mostCpus } from './doubt.ts';
 import type { VmEntry } from './entry.ts';
 
 /** What can be changed while the guest runs; `apply` has one function for each. */
@@ -24,13 +25,13 @@ export const appliedOf = ({ applied, desired, run }: Pick<VmEntry, 'applied' | '
 
 /**
  * Everything in which a run differs from what is wanted. Pure. `bootMemoryMiB` is what the machine started with: memory is
- * never asked back below that. `plugging`: disks and cards (`cardKey`) of
- * `applied` that QEMU may not have, and cards that may have some only of the forwards that stand there (`forwardsKey`). Removals come before additions, which may need what they free.
+ * never asked back below that. `plugging`: in what `applied` is in doubt (`doubt.ts`); that is made anew, as it is wanted now.
+ * Removals come before additions, which may need what they free.
  */
 export const changesOf = (applied: Hardware, desired: Hardware, bootMemoryMiB: number, plugging: readonly string[] = []): Change[] => {
   const changes = [
-    ...cpuChanges(applied, desired),
-    ...memoryChanges(applied, desired, bootMemoryMiB),
+    ...cpuChanges(applied, desired, plugging),
+    ...memoryChanges(applied, desired, bootMemoryMiB, plugging),
     ...nicChanges(applied, desired, plugging),
     ...diskChanges(applied.disks, desired.disks, plugging),
     ...boardChanges(applied, desired),
@@ -50,12 +51,13 @@ export const maxCpusOf = ({ cpus, maxCpus, architecture }: Pick<Hardware, 'cpus'
 /** Most memory that can be plugged into a machine, in MiB. */
 export const maxMemoryOf = ({ memoryMiB, maxMemoryMiB }: Pick<Hardware, 'memoryMiB' | 'maxMemoryMiB'>): number => Math.max(memoryMiB, maxMemoryMiB ?? memoryMiB);
 
-const cpuChanges = (applied: Hardware, desired: Hardware): Change[] => {
+const cpuChanges = (applied: Hardware, desired: Hardware, plugging: readonly string[]): Change[] => {
   const changes: Change[] = [];
-  if (applied.cpus !== desired.cpus) {
+  const most = mostCpus(applied.cpus, plugging);
+  if (applied.cpus !== desired.cpus || most > applied.cpus) {
     // Taking a CPU away crashed QEMU under TCG at the next plug (4 of 4), so fewer wait for a restart.
-    const fits = desired.cpus > applied.cpus && desired.cpus <= maxCpusOf(applied);
-    changes.push({ path: 'cpu.cores', current: String(applied.cpus), desired: String(desired.cpus), ...(fits ? { live: { is: 'cpus', cpus: desired.cpus } } : {}) });
+    const fits = desired.cpus >= most && desired.cpus <= maxCpusOf(applied);
+    changes.push({ path: 'cpu.cores', current: most > applied.cpus ? `up to ${most}` : String(applied.cpus), desired: String(desired.cpus), ...(fits ? { live: { is: 'cpus', cpus: desired.cpus } } : {}) });
   }
   if (applied.maxCpus !== desired.maxCpus) changes.push({ path: 'cpu.max', current: numberOr(applied.maxCpus), desired: numberOr(desired.maxCpus) });
   return changes;
@@ -64,12 +66,13 @@ const cpuChanges = (applied: Hardware, desired: Hardware): Change[] => {
 const numberOr = (value: number | undefined): string => (value === undefined ? 'none' : String(value));
 const sizeOr = (sizeMiB: number | undefined): string => (sizeMiB === undefined ? 'none' : fromMiB(sizeMiB));
 
-const memoryChanges = (applied: Hardware, desired: Hardware, bootMemoryMiB: number): Change[] => {
+const memoryChanges = (applied: Hardware, desired: Hardware, bootMemoryMiB: number, plugging: readonly string[]): Change[] => {
   const changes: Change[] = [];
-  if (applied.memoryMiB !== desired.memoryMiB) {
+  const differs = applied.memoryMiB !== desired.memoryMiB;
+  if (differs || plugging.includes(memoryKey)) {
     const fits = desired.memoryMiB >= bootMemoryMiB && desired.memoryMiB <= maxMemoryOf(applied);
     changes.push({
-      path: 'memory.size', current: fromMiB(applied.memoryMiB), desired: fromMiB(desired.memoryMiB), ...(fits ? { live: { is: 'memory', memoryMiB: desired.memoryMiB } } : {}),
+      path: 'memory.size', current: differs ? fromMiB(applied.memoryMiB) : 'unknown', desired: fromMiB(desired.memoryMiB), ...(fits ? { live: { is: 'memory', memoryMiB: desired.memoryMiB } } : {}),
     });
   }
   if (applied.maxMemoryMiB !== desired.maxMemoryMiB) changes.push({ path: 'memory.max', current: sizeOr(applied.maxMemoryMiB), desired: sizeOr(desired.maxMemoryMiB) });
@@ -87,11 +90,6 @@ const boardChanges = (applied: Hardware, desired: Hardware): Change[] => {
     ...(applied.devices && desired.devices ? devices.flatMap((name) => differ(`devices.${name}`, members(applied)[name], members(desired)[name])) : []),
   ];
 };
-
-/** How a card stands among what is being plugged; no disk has such a name. */
-export const cardKey = (name: string): string => `nic/${name}`;
-/** How a card stands there whose forwards are being moved. */
-export const forwardsKey = (name: string): string => `fwd/${name}`;
 
 const nicChanges = (applied: Hardware, desired: Hardware, plugging: readonly string[]): Change[] => {
   const wanted = new Map(desired.interfaces.map((nic) => [nic.name, nic]));

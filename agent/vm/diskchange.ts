@@ -2,6 +2,7 @@ import type { Hardware } from '#crds/wire/desired.ts';
 import { fromMiB } from '#crds/kit/quantity.ts';
 import { bootNames } from './bootorder.ts';
 import type { Change } from './change.ts';
+import { limitsKey, mediumKey } from './doubt.ts';
 
 /** What can be changed about disks while the guest runs. */
 export type DiskChange =
@@ -14,16 +15,20 @@ export type DiskChange =
 type Disks = Hardware['disks'];
 type Disk = Disks[number];
 
-/** In what the disks of a run differ from those that are wanted. Pure. `plugging`: those of the run that QEMU may not have. */
+/** In what the disks of a run differ from those that are wanted. Pure. `plugging`: in what those of the run are in doubt. */
 export const diskChanges = (applied: Disks, desired: Disks, plugging: readonly string[]): Change[] => {
   const wanted = new Set(desired.map(({ name }) => name));
   const there = new Map(applied.map((disk) => [disk.name, disk]));
   const boots = bootNames(applied);
+  // One that QEMU may have otherwise than it is wanted goes, and comes anew.
+  const comesAnew = (disk: Disk): boolean =>
+    plugging.includes(disk.name) && desired.some((then) => then.name === disk.name && difference(disk, then, plugging).some(({ live, held }) => held === undefined && live?.is !== 'growDisk'));
   return [
-    ...applied.filter(({ name }) => !wanted.has(name)).map((disk) => removal(disk, !disk.cdrom && boots.includes(disk.name))),
+    ...applied.filter((disk) => !wanted.has(disk.name) || comesAnew(disk)).map((disk) => removal(disk, !disk.cdrom && boots.includes(disk.name))),
     ...desired.flatMap((disk) => {
       const now = there.get(disk.name);
-      return now && !plugging.includes(disk.name) ? difference(now, disk) : [addition(disk)];
+      if (now && comesAnew(now)) return [];
+      return now && !plugging.includes(disk.name) ? difference(now, disk, plugging) : [addition(disk)];
     }),
     // A CD drive is removed at once, and leaves the boot order with it.
     ...order(boots.filter((name) => wanted.has(name) || !there.get(name)?.cdrom), bootNames(desired)),
@@ -38,15 +43,18 @@ const plugs = (disk: Disk): boolean => busOf(disk) !== 'sata';
 /** A guest sees a new size on these; the others' devices forbid it. */
 const grows = (disk: Disk): boolean => busOf(disk) === 'virtio' || busOf(disk) === 'scsi';
 
-const difference = (now: Disk, disk: Disk): Change[] => {
+const difference = (now: Disk, disk: Disk, plugging: readonly string[]): Change[] => {
   if ((now.cdrom ?? false) !== (disk.cdrom ?? false)) return [{ path: pathOf(disk), current: kindOf(now), desired: kindOf(disk) }];
-  return disk.cdrom ? [...medium(now, disk), ...staged(now, disk)] : [...growth(now, disk), ...limits(now, disk), ...staged(now, disk)];
+  return disk.cdrom ? [...medium(now, disk, plugging), ...staged(now, disk)] : [...growth(now, disk), ...limits(now, disk, plugging), ...staged(now, disk)];
 };
 
 const kindOf = ({ cdrom }: Disk): string => (cdrom ? 'cdrom' : 'disk');
 
-const medium = (now: Disk, disk: Disk): Change[] =>
-  now.imageUid === disk.imageUid ? [] : [{ path: `${pathOf(disk)}.cdrom.image`, current: now.imageUid ?? 'none', desired: disk.imageUid ?? 'none', live: { is: 'medium', name: disk.name } }];
+const medium = (now: Disk, disk: Disk, plugging: readonly string[]): Change[] => {
+  const differs = now.imageUid !== disk.imageUid;
+  if (!differs && !plugging.includes(mediumKey(disk.name))) return [];
+  return [{ path: `${pathOf(disk)}.cdrom.image`, current: differs ? (now.imageUid ?? 'none') : 'unknown', desired: disk.imageUid ?? 'none', live: { is: 'medium', name: disk.name } }];
+};
 
 const addition = (disk: Disk): Change => ({
   path: pathOf(disk), current: 'absent', desired: 'present', ...(plugs(disk) ? { live: { is: 'plugDisk', name: disk.name } } : {}),
@@ -65,8 +73,11 @@ const growth = (now: Disk, { name, sizeMiB }: Disk): Change[] => {
   return [grows(now) ? { ...change, live: { is: 'growDisk', name, sizeMiB } } : change];
 };
 
-const limits = (now: Disk, disk: Disk): Change[] =>
-  limitsText(now) === limitsText(disk) ? [] : [{ path: `${pathOf(disk)}.limits`, current: limitsText(now), desired: limitsText(disk), live: { is: 'limits', name: disk.name } }];
+const limits = (now: Disk, disk: Disk, plugging: readonly string[]): Change[] => {
+  const differs = limitsText(now) !== limitsText(disk);
+  if (!differs && !plugging.includes(limitsKey(disk.name))) return [];
+  return [{ path: `${pathOf(disk)}.limits`, current: differs ? limitsText(now) : 'unknown', desired: limitsText(disk), live: { is: 'limits', name: disk.name } }];
+};
 
 const limitsText = ({ limits: { iops, mibPerSecond } = {} }: Disk): string =>
   [...(iops === undefined ? [] : [`${iops} iops`]), ...(mibPerSecond === undefined ? [] : [`${fromMiB(mibPerSecond)}/s`])].join(', ') || 'none';

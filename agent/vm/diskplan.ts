@@ -1,4 +1,5 @@
 import { appliedOf, type Change } from './change.ts';
+import { mediumKey } from './doubt.ts';
 import type { VmEntry } from './entry.ts';
 import type { DiskFact, Step, VmFacts } from './facts.ts';
 import { returnOf, settleMoves, takenAway } from './retain.ts';
@@ -24,7 +25,7 @@ export const dropSteps = (facts: VmFacts): Step[] => {
   const drops = (entry.desired?.removedDisks ?? [])
     .filter(({ name }) => !used.has(name) && (entry.disks.includes(name) || disks.get(name)?.is === 'ready' || staleDrives.has(name)));
   const tidied = (entry.desired?.disks ?? [])
-    .filter(({ name, cdrom, imageUid }) => cdrom && staleDrives.has(name) && (!used.has(name) || used.get(name)?.imageUid === imageUid));
+    .filter(({ name, cdrom, imageUid }) => cdrom && staleDrives.has(name) && (!used.has(name) || (used.get(name)?.imageUid === imageUid && !entry.plugging.includes(mediumKey(name)))));
   const moves = settleMoves(facts, (name) => used.has(name) || drops.some((each) => each.name === name));
   return [...drops.map(({ name }) => takenAway(facts, name)), ...moves, ...tidied.map(({ name }) => ({ do: 'tidyDrive' as const, name }))];
 };

@@ -189,6 +189,16 @@ describe('what a disk is made with', () => {
     expect(there(world, 'data')?.limits).toEqual({});
   });
 
+  test.each(Array.from({ length: 6 }, (_, effects) => [effects]))('its limits are those of before when an edit of them is taken back after an agent was killed at effect %i of it', async (effects) => {
+    for (const after of [false, true]) {
+      const { world, bench } = await running();
+      await want(bench, edited(2, [root, { ...data, limits: { iops: 7 } }]));
+      const next = await dyingAt(world, effects, after, (dying) => want(dying, edited(3, [root, { ...data, limits: { iops: 100 } }])));
+      expect(await want(next, edited(4, [root, { ...data, limits: { iops: 7 } }]))).toMatchObject(upToDate(4));
+      expect([there(world, 'data')?.limits, next.hands.ledger.vm(uid)?.plugging]).toEqual([{ iops: 7 }, []]);
+    }
+  });
+
   test.each<[NonNullable<DesiredVm['disks'][number]['bus']>, boolean, boolean]>([['virtio', true, true], ['scsi', true, true], ['nvme', true, false], ['sata', false, false]])(
     'on bus %s it is plugged while the guest runs: %s, and grown: %s', async (bus, plugs, grows) => {
       const { world, bench, machine } = await running();
@@ -314,6 +324,17 @@ describe('a CD drive', () => {
       expect([drives(), media()]).toEqual([[`cd ${second}`], [second]]);
     }
   });
+
+  test.each(Array.from({ length: 10 }, (_, effects) => [effects]))('has its medium when a change of that is taken back after an agent was killed at effect %i of it', async (effects) => {
+    for (const after of [false, true]) {
+      const { world, bench, drives, media } = await booted();
+      await want(bench, edited(2, [root, data, cd(first)]));
+      await another(world);
+      const next = await dyingAt(world, effects, after, (dying) => want(dying, edited(3, [root, data, cd(second)])));
+      expect(await want(next, edited(4, [root, data, cd(first)]))).toMatchObject(upToDate(4));
+      expect([drives(), media(), next.hands.ledger.vm(uid)?.plugging]).toEqual([[`cd ${first}`], [first], []]);
+    }
+  });
 });
 
 /** An agent that dies at its n-th effect, before or after that has happened, and the next one on the same node. */
@@ -331,6 +352,16 @@ const dyingAt = async (world: Parameters<typeof openBench>[0], effects: number, 
   await doing(bench).catch(() => undefined);
   return openBench(world);
 };
+
+test.each(Array.from({ length: 10 }, (_, effects) => [effects]))('a disk that is edited after an agent died at effect %i of its plug is as it is wanted then', async (effects) => {
+  for (const after of [false, true]) {
+    const { world, machine, files } = await running();
+    const next = await dyingAt(world, effects, after, (bench) => want(bench, edited(2, [root, data, more])));
+    expect(await want(next, edited(3, [root, data, { ...more, limits: { iops: 7 } }]))).toMatchObject(upToDate(3));
+    expect([...(world.machine.machines.get(uid)?.run?.disks.values() ?? [])].find(({ name }) => name === 'more')?.limits).toEqual({ iops: 7 });
+    expect([machine(), files(), next.hands.ledger.vm(uid)?.plugging]).toEqual([['root', 'data', 'more'], ['root', 'data', 'more'], []]);
+  }
+});
 
 // Effects of a plug: the desire, the disk, the intent, QEMU, two records. Of an unplug: the desire, QEMU, a record, the file, a record.
 test.each(Array.from({ length: 10 }, (_, effects) => [effects]))('an agent that dies at effect %i of a plug leaves a disk that can be taken away whole', async (effects) => {

@@ -26,8 +26,8 @@ export const noRestarts = { count: 0, quickEnds: 0, ranSinceMs: null, dueMs: nul
  *   seeded     the cloud-init seed was written
  *   run        a start was ordered and its end is not dealt with yet; `ran` once its guest has executed anything
  *   applied    the hardware that the run has; null after an end, and in files of version 1
- *   plugging   disks and cards (`nic/NAME`) of `applied` that are being plugged: QEMU may have them or not; `fwd/NAME`: it may
- *              have some only of the forwards of that card
+ *   plugging   in what `applied` is in doubt: disks and cards (`nic/NAME`) that are being plugged, which QEMU may have or not;
+ *              and what is being changed of what it has (`doubt.ts`)
  *   stopping   a stop is under way: since when (milliseconds of the node's monotonic clock), whether by force, and what for
  *   ended      the guest ended by itself: started again by its restart policy, or after a desire said Stopped
  *   restarts   how often the policy started it again; ends in a row that came quickly; when its guest first ran and when the
@@ -50,7 +50,7 @@ const vmEntry = z.strictObject({
   seeded: z.boolean(),
   run: z.strictObject({ startId: z.string().regex(/^[A-Za-z0-9-]{1,64}$/), ran: z.boolean() }).nullable(),
   applied: hardware.nullable().default(null),
-  plugging: z.array(z.string().max(20)).max(64).default([]),
+  plugging: z.array(z.string().max(24)).max(192).default([]),
   stopping: z.strictObject({ sinceMs: z.int(), forced: z.boolean(), why: z.enum(['stop', 'restart', 'panic']).default('stop') }).nullable(),
   ended: z.boolean(),
   restarts: z.strictObject({

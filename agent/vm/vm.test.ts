@@ -342,6 +342,37 @@ describe('an edit of a VM that runs', () => {
     }
   });
 
+  test.each(Array.from({ length: 6 }, (_, effects) => [effects]))('that asks for more memory and CPUs, and is taken back after an agent was killed at effect %i of it, is undone or told', async (effects) => {
+    for (const after of [false, true]) {
+      const { world, bench } = await ready();
+      await want(bench, grown());
+      const life = mortal();
+      life.dieAt(effects, after);
+      await want(await openBench(world, life.around), grown({ generation: 2, cpus: 2, memoryMiB: 128 })).catch(() => {});
+      const last = await openBench(world);
+      const seen = await want(last, grown({ generation: 3 }));
+      expect(machine(world)?.memoryMiB).toBe(64);
+      // A CPU is never taken away from a guest that runs.
+      const told = seen?.applied?.pending.some(({ path, desired, restart }) => path === 'cpu.cores' && desired === '1' && restart) ?? false;
+      if (machine(world)?.cpus === 2) expect(told).toBe(true);
+      expect(seen?.applied?.pending.filter(({ path }) => path !== 'cpu.cores')).toEqual([]);
+      rebootGuest(world.machine, uid);
+      if (told) expect(await last.rest(uid)).toMatchObject({ state: 'running', machine: { cpus: 1 }, applied: { generation: 3, pending: [] } });
+    }
+  });
+
+  test('that asks for memory which the guest has not taken yet, and is taken back, is taken back from the guest', async () => {
+    const { world, bench } = await ready();
+    await want(bench, grown());
+    world.machine.refuseChange = 'the guest has 96 MiB';
+    await want(bench, grown({ generation: 2, memoryMiB: 128 }));
+    const run = machine(world);
+    if (run) run.memoryMiB = 96;
+    delete world.machine.refuseChange;
+    expect(await want(bench, grown({ generation: 3 }))).toMatchObject({ applied: { generation: 3, pending: [] } });
+    expect([machine(world)?.memoryMiB, bench.hands.ledger.vm(uid)?.plugging]).toEqual([64, []]);
+  });
+
   test('that the guest refuses is told as pending, costs no readiness, and is tried again', async () => {
     const { world, bench } = await ready();
     await want(bench, grown());
