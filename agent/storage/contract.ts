@@ -79,12 +79,12 @@ export const storageContract = (name: string, make: () => Promise<StorageBench>)
     test('dropping a disk takes that one alone, and may be done twice; the name can be used again', async () => {
       await bench.storage.create(spec({ image: bench.image }), signal);
       await bench.storage.create(spec({ name: 'data', image: bench.image }), signal);
-      await bench.storage.drop(uid, 'data', signal);
-      await bench.storage.drop(uid, 'data', signal);
+      await bench.storage.drop(uid, 'data', undefined, signal);
+      await bench.storage.drop(uid, 'data', undefined, signal);
       expect(await bench.storage.observe(uid, 'data', signal)).toEqual({ is: 'absent' });
       expect(await bench.storage.observe(uid, 'root', signal)).toMatchObject({ is: 'ready' });
       expect(await bench.storage.create(spec({ name: 'data', sizeMiB: 20 }), signal)).toMatchObject({ is: 'ready', sizeMiB: 20 });
-      await bench.storage.drop(other, 'data', signal);
+      await bench.storage.drop(other, 'data', undefined, signal);
     });
 
     test('a CD drive has the medium that it was given, whole and alone, after a restart too', async () => {
@@ -100,7 +100,11 @@ export const storageContract = (name: string, make: () => Promise<StorageBench>)
       await bench.storage.tidy(uid, 'cd', second, signal);
       expect(await bench.storage.drive(uid, 'cd', first, signal)).toEqual({ medium: { is: 'absent' }, stale: true });
       expect(await bench.storage.drive(uid, 'cd', second, signal)).toEqual({ medium: medium(second), stale: false });
-      await bench.storage.drop(uid, 'cd', signal);
+      await bench.storage.create(spec({ name: 'cd', sizeMiB: 10 }), signal);
+      await bench.storage.drop(uid, 'cd', second, signal);
+      expect(await bench.storage.observe(uid, 'cd', signal)).toEqual({ is: 'absent' });
+      expect(await bench.storage.drive(uid, 'cd', second, signal)).toEqual({ medium: medium(second), stale: false });
+      await bench.storage.drop(uid, 'cd', undefined, signal);
       expect(await bench.storage.drive(uid, 'cd', undefined, signal)).toEqual({ medium: { is: 'absent' }, stale: false });
       expect(await bench.storage.observe(uid, 'cd-2', signal)).toMatchObject({ is: 'ready' });
     });

@@ -42,8 +42,8 @@ export type Storage = {
   insert: (medium: DriveMedium, signal: AbortSignal) => Promise<ReadyDisk>;
   /** Removes the media of a drive but this one. */
   tidy: (uid: string, name: string, imageUid: string | undefined, signal: AbortSignal) => Promise<void>;
-  /** Removes the files of one disk or drive that no process has. */
-  drop: (uid: string, name: string, signal: AbortSignal) => Promise<void>;
+  /** Removes the files of one disk or drive that no process has, but for this medium. */
+  drop: (uid: string, name: string, medium: string | undefined, signal: AbortSignal) => Promise<void>;
   /**
    * Puts a disk that no process has aside under a uid of its own, out of the directory of its VM; its base goes with it. Says what is there
    * now; `sizeMiB` is undefined when its header can not be read. `record` tells whose it is, and is kept beside it. Faults: DiskConflict (both

@@ -95,10 +95,13 @@ export const makeFakeStorage = (world: DiskWorld = new Map(), kept: KeptWorld = 
       enter('removeKept', signal);
       kept.delete(uid);
     },
-    drop: async (uid, name, signal) => {
+    drop: async (uid, name, imageUid, signal) => {
       enter('drop', signal);
       world.get(uid)?.disks.delete(name);
-      world.get(uid)?.media.delete(name);
+      const media = world.get(uid)?.media;
+      const kept = [...(media?.get(name) ?? [])].filter(([each]) => each === imageUid);
+      if (kept.length === 0) media?.delete(name);
+      else media?.set(name, new Map(kept));
     },
     drive: async (uid, name, imageUid, signal) => {
       enter('drive', signal);

@@ -86,10 +86,10 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
   };
 
   /** The overlay goes first: a base without one is what a half-made disk leaves too. */
-  const drop = async (uid: string, name: string): Promise<void> => {
+  const drop = async (uid: string, name: string, medium: string | undefined): Promise<void> => {
     for (const file of [overlay(uid, name), base(uid, name)]) await rm(file, { force: true });
     await tidy(uid, name);
-    await media.tidy(uid, name, undefined);
+    await media.tidy(uid, name, medium);
     await syncDirectory(paths.disks(uid)).catch((thrown: unknown) => {
       if (errnoOf(thrown) !== 'ENOENT') throw thrown;
     });
@@ -122,7 +122,7 @@ export const makeFileStorage = ({ paths, log }: FileStorageOptions): Storage => 
     drive: (uid, name, imageUid, signal) => guarded(signal, `looking at CD drive ${name}`, () => media.drive(uid, name, imageUid)),
     insert: (medium, signal) => guarded(signal, `the medium of CD drive ${medium.name}`, () => media.insert(medium)),
     tidy: (uid, name, imageUid, signal) => guarded(signal, `removing old media of CD drive ${name}`, () => media.tidy(uid, name, imageUid)),
-    drop: (uid, name, signal) => guarded(signal, `removing disk ${name}`, () => drop(uid, name)),
+    drop: (uid, name, medium, signal) => guarded(signal, `removing disk ${name}`, () => drop(uid, name, medium)),
     observe: (uid, name, signal) => guarded(signal, `looking at disk ${name}`, () => observe(uid, name)),
     create: (disk, signal) => guarded(signal, `making disk ${disk.name}`, () => create(disk, signal)),
     seed: (uid, seed, unixId, signal) => guarded(signal, 'writing the cloud-init seed', async () => {

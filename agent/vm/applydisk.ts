@@ -6,6 +6,7 @@ import { appliedOf, hardwareOf } from './change.ts';
 import { asPlugged, type DiskChange } from './diskchange.ts';
 import type { VmEntry } from './entry.ts';
 import type { Hands, Scratch } from './hands.ts';
+import { replacedBy } from './replaced.ts';
 import { machineDisk, machineDrive } from './machine.ts';
 import { slotCount, withSlots } from './places.ts';
 
@@ -29,11 +30,13 @@ export const growDisk = async (hands: Hands, scratch: Scratch, { uid }: VmEntry,
   scratch.places.set(name, await hands.storage.grow(uid, name, sizeMiB, signal));
 };
 
-/** Removes the files of a disk that an edit took away. No machine has it. */
-export const dropDisk = async (hands: Hands, scratch: Scratch, { uid, desired }: VmEntry, name: string, signal: AbortSignal): Promise<void> => {
-  if (!desired?.removedDisks?.some((each) => each.name === name)) return;
-  await hands.storage.drop(uid, name, signal);
-  scratch.places.delete(name);
+/** Removes the files of a disk that an edit took away, but for the medium of a drive that has come under its name. No machine has it. */
+export const dropDisk = async (hands: Hands, scratch: Scratch, entry: VmEntry, name: string, signal: AbortSignal): Promise<void> => {
+  const { uid, desired } = entry;
+  const drive = replacedBy(entry, name);
+  if (!drive && !desired?.removedDisks?.some((each) => each.name === name)) return;
+  await hands.storage.drop(uid, name, drive?.imageUid, signal);
+  if (!drive) scratch.places.delete(name);
   await hands.ledger.change(uid, (mine) => ({ ...mine, disks: mine.disks.filter((each) => each !== name) }));
 };
 

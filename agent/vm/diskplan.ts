@@ -2,6 +2,7 @@ import { appliedOf, type Change } from './change.ts';
 import { mediumKey } from './doubt.ts';
 import type { VmEntry } from './entry.ts';
 import type { DiskFact, Step, VmFacts } from './facts.ts';
+import { replacedBy } from './replaced.ts';
 import { returnOf, settleMoves, takenAway } from './retain.ts';
 
 /** Names of the disks that a VM shall have, has, or had before an edit took them away. Pure. */
@@ -22,8 +23,10 @@ export const dropSteps = (facts: VmFacts): Step[] => {
   const { entry, sight, disks, staleDrives } = facts;
   if (sight.is === 'unknown' || entry.ending) return [];
   const used = new Map(appliedOf(entry)?.disks.map((disk) => [disk.name, disk]));
-  const drops = (entry.desired?.removedDisks ?? [])
+  const removed = (entry.desired?.removedDisks ?? [])
     .filter(({ name }) => !used.has(name) && (entry.disks.includes(name) || disks.get(name)?.is === 'ready' || staleDrives.has(name)));
+  const replaced = (entry.desired?.disks ?? []).filter(({ name }) => replacedBy(entry, name) && (used.get(name)?.cdrom ?? !used.has(name)));
+  const drops = [...removed, ...replaced];
   const tidied = (entry.desired?.disks ?? [])
     .filter(({ name, cdrom, imageUid }) => cdrom && staleDrives.has(name) && (!used.has(name) || (used.get(name)?.imageUid === imageUid && !entry.plugging.includes(mediumKey(name)))));
   const moves = settleMoves(facts, (name) => used.has(name) || drops.some((each) => each.name === name));

@@ -116,6 +116,40 @@ describe('a disk that an edit takes away', () => {
   });
 });
 
+describe('a disk that was taken away, and under whose name a CD drive has come before the guest released it', () => {
+  const drive = (imageUid?: string): DesiredVm['disks'][number] => ({ name: 'data', cdrom: true, ...(imageUid === undefined ? {} : { imageUid }) });
+
+  test('goes once no machine has it, the medium of the drive stays; a disk of that name that comes later is a fresh one', async () => {
+    const { world, bench, machine, files } = await running();
+    const file = world.disks.get(uid)?.disks.get('data');
+    world.machine.refuseSlot = bench.hands.ledger.vm(uid)?.slots['disk/data'];
+    await want(bench, edited(2, [root], ['data']));
+    expect(await want(bench, edited(3, [root, drive(uidOf(900))]))).toMatchObject({ applied: { pending: [{ path: 'disks[data]', current: 'disk', desired: 'cdrom', restart: true }] } });
+    expect([machine(), files()]).toEqual([['root', 'data'], ['root', 'data']]);
+    world.machine.refuseSlot = undefined;
+    rebootGuest(world.machine, uid);
+    expect(await bench.rest(uid)).toMatchObject(upToDate(3));
+    expect([machine(), files(), [...(world.disks.get(uid)?.media.get('data')?.keys() ?? [])]]).toEqual([['root'], ['root'], [uidOf(900)]]);
+    await want(bench, edited(4, [root, data]));
+    rebootGuest(world.machine, uid);
+    expect(await bench.rest(uid)).toMatchObject(upToDate(4));
+    expect([machine(), world.disks.get(uid)?.disks.get('data') === file]).toEqual([['root', 'data'], false]);
+  });
+
+  test('stays when nobody has taken it away: a cluster restored to an older state says no word about it', async () => {
+    const { world, bench, files } = await running();
+    const file = world.disks.get(uid)?.disks.get('data');
+    await want(bench, edited(2, [root, drive()]));
+    rebootGuest(world.machine, uid);
+    await bench.rest(uid);
+    expect(files()).toEqual(['root', 'data']);
+    await want(bench, edited(3, [root, data]));
+    rebootGuest(world.machine, uid);
+    expect(await bench.rest(uid)).toMatchObject(upToDate(3));
+    expect(world.disks.get(uid)?.disks.get('data')).toBe(file);
+  });
+});
+
 describe('a disk that the spec merely omits (a cluster restored to an older state)', () => {
   test('stays with the guest and on the node, is told, and is there when the spec has it again', async () => {
     const { world, bench, machine, files } = await running();

@@ -37,6 +37,7 @@ export const noRestarts = { count: 0, quickEnds: 0, ranSinceMs: null, dueMs: nul
  *   restartToken   the one that was honoured last
  *   retained   disks that outlive it, by the last word about each; also such as the desire has since omitted
  *   keep       what the tombstone said of such disks
+ *   replaced   disks that an edit took away, and under whose names CD drives have come meanwhile
  */
 const vmEntry = z.strictObject({
   kind: z.literal('vm'),
@@ -63,6 +64,7 @@ const vmEntry = z.strictObject({
   machine: observedVm.shape.machine.unwrap().nullable(),
   retained: z.strictObject({ namespaceUid: uid, disks: z.array(z.string().max(20)).min(1).max(64) }).optional(),
   keep: keepOrder.optional(),
+  replaced: z.array(z.string().max(20)).max(64).optional(),
 });
 
 /** What must be remembered of one image. */

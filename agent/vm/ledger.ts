@@ -9,6 +9,7 @@ import { makeKeeping } from './keeping.ts';
 import { freeId, type IdRange, withSlots } from './places.ts';
 import { leaderFile, writeLeader } from './leader.ts';
 import { fileOf, recall } from './recall.ts';
+import { withReplaced } from './replaced.ts';
 import { keptToo, withRetained } from './retain.ts';
 import type { Shelf } from './shelf.ts';
 
@@ -141,7 +142,7 @@ export const openLedger = async (shelf: Shelf, unixIds: IdRange, signal: AbortSi
         const stops = object.powerState === 'Stopped';
         const applied = appliedOf(before);
         await withId({
-          ...withRetained(before, object), desired: object, order, applied: applied ?? null, slots: withSlots(before.slots, object, applied),
+          ...withReplaced(withRetained(before, object), object), desired: object, order, applied: applied ?? null, slots: withSlots(before.slots, object, applied),
           ended: before.ended && !stops, restarts: stops ? { ...before.restarts, quickEnds: 0, dueMs: null, dueTime: null } : before.restarts,
           // A new stop begins with its whole grace period.
           stopping: stops && before.desired?.powerState !== 'Stopped' ? null : before.stopping,
