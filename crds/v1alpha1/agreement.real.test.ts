@@ -12,37 +12,56 @@ import { virtualMachineImageKind } from './virtualmachineimage.ts';
 const answered = z.object({ spec: z.unknown() });
 
 /** Mostly a good value, now and then one that may be wrong. */
-const or = (good: fc.Arbitrary<unknown>, ...odd: unknown[]) => fc.oneof({ weight: 25, arbitrary: good }, { weight: 1, arbitrary: fc.constantFrom<unknown>(...odd) });
+const or = (good: fc.Arbitrary<unknown>, ...odd: unknown[]) => fc.oneof({ weight: 80, arbitrary: good }, { weight: 1, arbitrary: fc.constantFrom<unknown>(...odd) });
 const some = (...values: unknown[]) => fc.constantFrom<unknown>(...values);
 /** A record of which each member is mostly there; now and then with one too many. */
 const object = (members: Record<string, fc.Arbitrary<unknown>>, optional: readonly string[] = []) =>
-  fc.tuple(fc.record(members, { requiredKeys: Object.keys(members).filter((key) => !optional.includes(key)) }), fc.nat(150), fc.constantFrom(...Object.keys(members)))
+  fc.tuple(fc.record(members, { requiredKeys: Object.keys(members).filter((key) => !optional.includes(key)) }), fc.nat(400), fc.constantFrom(...Object.keys(members)))
     .map(([record, dice, key]) => (dice === 0 ? { ...record, extra: 1 } : dice === 1 ? Object.fromEntries(Object.entries(record).filter(([name]) => name !== key)) : record));
 
 const name = or(some('a', 'root', 'data-1', 'x'.repeat(15)), '', 'A', '-a', 'a-', 'a_b', 'x'.repeat(16), 'x'.repeat(21), 'ä', 7);
 const port = or(fc.integer({ min: 1, max: 65_535 }), 0, 65_536, -1, 1.5, '22', true);
 const size = (...good: string[]) => or(some(...good), '', '1', '0Mi', '1M', '1.5Gi', '-1Gi', '01Gi', '8193Gi', '10Ti', '1Ki', '1Mi ', 5, '99999999999Gi');
 const disk = object({ name, image: object({ name: or(some('guest', 'debian-12.qcow2'), '', 'Guest', '../x', 'x'.repeat(254)) }), blank: some({}), size: size('1Mi', '10Gi', '9Ti'),
-  bus: or(some('virtio', 'scsi', 'sata', 'nvme'), 'ide', ''), bootOrder: or(fc.integer({ min: 1, max: 9 }), 0, 65, '1'), readOnly: or(fc.boolean(), 'true'), cache: or(some('writeback', 'none', 'writethrough'), 'unsafe'),
+  bus: or(some('virtio', 'scsi', 'sata', 'nvme'), 'ide', ''), bootOrder: or(fc.integer({ min: 1, max: 9 }), 0, 65, '1'), readOnly: or(some(false, false, true), 'true'), cache: or(some('writeback', 'none', 'writethrough'), 'unsafe'),
   limits: object({ iops: or(fc.integer({ min: 1, max: 9_999 }), 0, -1, '5'), bytesPerSecond: size('1Mi', '9Ti') }, ['iops', 'bytesPerSecond']),
-}, ['image', 'blank', 'size', 'bus', 'bootOrder', 'readOnly', 'cache', 'limits'])
-  .map((each) => ('image' in each && 'blank' in each && JSON.stringify(each).length % 3 > 0 ? Object.fromEntries(Object.entries(each).filter(([key]) => key !== 'blank')) : each));
+  deletionPolicy: or(some('Delete', 'Retain'), 'Keep', ''), cdrom: object({ image: object({ name: or(some('iso'), 'Iso', '') }) }, ['image']),
+}, ['image', 'blank', 'size', 'bus', 'bootOrder', 'readOnly', 'cache', 'limits', 'deletionPolicy', 'cdrom'])
+  .map((each) => {
+    const dice = JSON.stringify(each).length % 7;
+    // Mostly one source, and a drive without what a drive can not have.
+    const sources = ['image', 'blank', 'cdrom'].filter((key) => key in each);
+    const drop = dice === 0 ? [] : sources.length > 1 ? sources.filter((_, at) => at !== dice % sources.length) : [];
+    const rest = Object.entries(each).filter(([key]) => !drop.includes(key));
+    const drive = rest.some(([key]) => key === 'cdrom') && dice > 1;
+    return Object.fromEntries(drive ? rest.filter(([key]) => !['size', 'readOnly', 'cache', 'limits', 'deletionPolicy', 'bus'].includes(key)) : rest);
+  });
 const forward = object({ name, hostPort: port, port, protocol: or(some('TCP', 'UDP'), 'tcp', 'SCTP', '') }, ['protocol']);
 const face = object({ name, user: object({ forwards: fc.array(forward, { maxLength: 3 }) }, ['forwards']) });
 const vm = object({
   powerState: or(some('Running', 'Stopped', 'Paused'), 'running', '', 1),
-  cpu: object({ cores: or(fc.integer({ min: 1, max: 128 }), 0, 129, 1.5, '1', 2 ** 31) }),
-  memory: object({ size: size('16Mi', '256Mi', '8Ti', '2Gi') }),
-  disks: or(fc.array(disk, { minLength: 1, maxLength: 3 }), [], 'none'),
+  restartPolicy: or(some('Always', 'OnFailure', 'Never'), 'always', ''),
+  restartToken: or(some('1', '2030-01-02T03:04:05Z', 'a_b.c'), '', '-', 'a-', 'x'.repeat(64), 'ä', 1),
+  cpu: object({ cores: or(fc.integer({ min: 1, max: 128 }), 0, 129, 1.5, '1', 2 ** 31), max: or(fc.integer({ min: 1, max: 128 }), 0, 129), model: or(some('host', 'max', 'EPYC-v4', 'Haswell-noTSX'), '', '-x', 'a,b', 'a b', 'x'.repeat(65)) }, ['max', 'model']),
+  memory: object({ size: size('16Mi', '256Mi', '8Ti', '2Gi', '8192Gi', '64Mi', '18Mi', '20Mi', '1Ti', '17Mi'), max: size('16Mi', '8Ti', '3Gi', '4Gi', '34Mi', '64Mi', '1Gi', '2Ti', '512Mi', '33Mi') }, ['max']),
+  architecture: or(some('amd64', 'arm64'), 'x86_64', ''),
+  firmware: object({ type: or(some('bios', 'uefi'), 'efi', ''), secureBoot: or(some(false, false, false, false, false, false, true), 'true'), tpm: or(fc.boolean(), 1) }, ['type', 'secureBoot', 'tpm']),
+  devices: object({ watchdog: fc.boolean(), rng: or(fc.boolean(), 'yes'), panic: fc.boolean(), graphics: fc.boolean(), vsock: fc.boolean(), guestAgent: or(fc.boolean(), 0) }, ['watchdog', 'rng', 'panic', 'graphics', 'vsock', 'guestAgent']),
+  probes: object({ ready: or(fc.oneof(object({ serialPattern: or(some('login:', 'a*b', '* x', '😀'.repeat(256), '\u2028'), '', '*', '**', 'a\nb', 'a\rb', 'x'.repeat(257), '😀'.repeat(257)) }), object({ tcp: object({ port }) }), some({ guestAgent: {} }, { cloudInitDone: {} })), {}, { guestAgent: {}, cloudInitDone: {} }, { guestAgent: true }) }, ['ready']),
+  disks: or(fc.oneof({ weight: 4, arbitrary: fc.array(disk, { minLength: 1, maxLength: 1 }) }, { weight: 1, arbitrary: fc.array(disk, { minLength: 1, maxLength: 3 }) }), [], 'none'),
   interfaces: fc.array(face, { maxLength: 2 }),
   cloudInit: object({
     userData: some('#!/bin/sh\necho', '', '😀'.repeat(10), '😀'.repeat(131_072 - 8), '😀'.repeat(131_072), 'x'.repeat(262_145)),
     sshAuthorizedKeys: fc.array(or(some('ssh-ed25519 AAAA me', '😀', 'ä'.repeat(8)), '', 'a\nb', 'x'.repeat(8193)), { maxLength: 2 }),
     hostname: or(some('web', 'a-1'), 'Web', 'a.b', '', '-', 'x'.repeat(64)),
-  }, ['userData', 'sshAuthorizedKeys', 'hostname']),
+    userDataSecretRef: object({ name: or(some('data', 'a.b'), '', '../x', 'A'), key: or(some('userData', '.key', 'A_b-c.d'), '', 'a/b', 'x'.repeat(254)) }, ['key']),
+    networkData: or(some('version: 2', '', '😀'.repeat(65_536)), '😀'.repeat(65_537)),
+    sshKeySecretRefs: or(fc.uniqueArray(some('a', 'b', 'c').map((each) => ({ name: each })), { selector: JSON.stringify, maxLength: 3 }), [{ name: 'a' }, { name: 'a' }], [{}], [{ name: 'A' }]),
+  }, ['userData', 'sshAuthorizedKeys', 'hostname', 'userDataSecretRef', 'networkData', 'sshKeySecretRefs'])
+    .map((each) => ('userData' in each && 'userDataSecretRef' in each && JSON.stringify(each).length % 4 > 0 ? Object.fromEntries(Object.entries(each).filter(([key]) => key !== 'userData')) : each)),
   stop: object({ mode: or(some('Graceful', 'Force'), 'force'), gracePeriodSeconds: or(fc.integer({ min: 0, max: 86_400 }), -1, 86_401, '90') }, ['mode', 'gracePeriodSeconds']),
   deletionProtection: or(fc.boolean(), 'true', 1),
-}, ['powerState', 'interfaces', 'cloudInit', 'stop', 'deletionProtection']);
+}, ['powerState', 'restartPolicy', 'restartToken', 'architecture', 'firmware', 'devices', 'probes', 'interfaces', 'cloudInit', 'stop', 'deletionProtection']);
 const goodUrl = some('http://a/b', 'https://a.example:8443/x?y=z#f', 'http://[::1]:80/', 'http://a_b/c', 'http://a/b/?c=/d', 'http://a/b#/');
 const webUrl = or(goodUrl, 'ftp://a/b', 'http://u:p@a/b', 'http://a', 'http:///b', 'http://a/ b', 'http://a/\n', '', `http://a/${'x'.repeat(2048)}`);
 const image = object({
