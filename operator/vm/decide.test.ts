@@ -30,7 +30,7 @@ const machine = ({ spec, metadata, status }: Over = {}): VirtualMachine => virtu
 });
 
 const facts = (vm: VirtualMachine, over: Partial<VmFacts> = {}): VmFacts => ({
-  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', nodeGone: false, absent: false, endedForEver: false,
+  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', nodeGone: false, held: false, absent: false, endedForEver: false,
   images: new Map([['guest', { name: 'guest', uid: imageUid }]]), holders: [], claims: [], unrecorded: [], everyNodeReported: true, ...over,
 });
 
@@ -320,6 +320,18 @@ describe('a bound VM', () => {
 test('a VM that its node calls ended for ever, by a delete that a restored cluster has forgotten, is Stalled; deleted, it is ended as ever', () => {
   const stalled = decide(facts(machine(placed), { endedForEver: true }), now);
   expect([ready(stalled.status), conditionOf(stalled.status?.conditions, 'Stalled')?.reason, stalled.tell.is]).toEqual(['False EndedForEver', 'EndedForEver', 'desire']);
+});
+
+test.each<[string, Partial<VmFacts>, string]>([
+  ['a node that is silent', { link: 'silent' }, 'keep'],
+  ['a node that has just connected', { link: 'joining' }, 'keep'],
+  ['a node that holds the VM and has not said how it stands', { held: true }, 'keep'],
+  ['a node that does not hold the VM', {}, 'desire'],
+])('what Secrets hold is not told to %s if the guest may have it already', (_, over, is) => {
+  const vm = machine({ ...placed, spec: { cloudInit: { userDataSecretRef: { name: 's' } } } });
+  const secrets: VmFacts['secrets'] = new Map([['s', { is: 'there', values: new Map([['userData', 'canary']]) }]]);
+  const { tell } = decide(facts(vm, { secrets, ...over }), now);
+  expect([tell.is, JSON.stringify(tell).includes('canary')]).toEqual([is, is === 'desire']);
 });
 
 describe('a deleted VM', () => {

@@ -191,7 +191,9 @@ const bound = (facts: VmFacts, now: Date): Decision => {
   if (facts.holders.length > 0) return heldTwice(facts, now);
   const desire = desireOf(facts);
   const tooBig = outgrown(facts);
-  const tell: Decision['tell'] = 'missing' in desire || tooBig !== undefined ? { is: 'keep' } : { is: 'desire', vm: desire };
+  // Whether the guest has been given its Secrets already is not known before a node that may hold it has spoken of it.
+  const perhapsSeeded = facts.secrets !== undefined && !facts.report && (facts.link !== 'connected' || facts.held);
+  const tell: Decision['tell'] = 'missing' in desire || tooBig !== undefined || perhapsSeeded ? { is: 'keep' } : { is: 'desire', vm: desire };
   const write = (standing: Standing, verdicts: Verdict[], outcome: Outcome): Decision => ({
     ...nothing, tell, outcome, status: statusOf(facts, standing, [...linkVerdicts(facts), ...verdicts, ...ioErrorVerdict(facts), ...protectedVerdict(facts)], now),
     passing: standing.progress === 'reconciling' && (standing.phase === 'Preparing' || standing.phase === 'Starting' || standing.reason === 'Applying'),
@@ -207,8 +209,7 @@ const bound = (facts: VmFacts, now: Date): Decision => {
     return write({ phase: 'Failed', ready: 'False', reason: 'EndedForEver', message, progress: 'stalled' }, [{ type: 'DisksReady', status: 'False', reason: 'EndedForEver', message }], settled);
   }
   // Just connected, or an operator that has just started: the last status stands until the node has spoken.
-  // Whether the guest has been given its Secrets already is not known before that either.
-  if (facts.link === 'joining' && !facts.report) return { ...nothing, tell: facts.secrets ? { is: 'keep' } : tell, outcome: waiting('the node to report', 5_000) };
+  if (facts.link === 'joining' && !facts.report) return { ...nothing, tell, outcome: waiting('the node to report', 5_000) };
   if (tooBig !== undefined) {
     const phase = facts.report ? standingOf(facts.vm.spec, facts.report.digest, facts.report).phase : 'Pending';
     return write({ phase, ready: 'False', reason: 'NoNodeFits', message: tooBig, progress: 'reconciling' }, [], waiting(tooBig, 5_000));

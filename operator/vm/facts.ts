@@ -37,6 +37,8 @@ export type VmFacts = {
   refuses?: { reason: Reason; message: string };
   /** The desire does not fit into a frame that the bound node's agent reads. */
   oversize?: { frameBytes: number; maxFrameBytes: number };
+  /** The bound node holds this uid, by its own word or since it was told. */
+  held: boolean;
   /** The latest report of the bound node about this uid. */
   report?: ObservedVm;
   /** Names of all disks of this VM that this operator has ever told the bound node to have. */

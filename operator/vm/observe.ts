@@ -125,6 +125,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     ...(room ? { room } : {}),
     ...(refuses ? { refuses } : {}),
     ...(oversize ? { oversize } : {}),
+    held: nodeName !== undefined && fleet.claims(uid).some(({ node }) => node === nodeName),
     ...(report ? { report } : {}),
     ...(nodeName === undefined ? {} : { toldDisks: fleet.toldDisks(nodeName, uid) }),
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),

@@ -106,6 +106,15 @@ describe('a VM', () => {
     expect([conditionOf(statusOf('a')?.conditions, 'Ready')?.status, JSON.stringify(statusOf('a'))]).toEqual(['True', expect.not.stringContaining('second')]);
   });
 
+  test('whose node says while its Secret is read that the guest has it, is told nothing of it', async () => {
+    const vm = machine('a', 1);
+    const { reconcile, secrets, fleet, say } = lab({ ...vm, spec: { ...vm.spec, cloudInit: { userDataSecretRef: { name: 's' } } } });
+    Object.assign(secrets, { get: (): SecretFact => { say(1, 'running', { seeded: true }); return { is: 'there', values: new Map([['userData', 'canary']]) }; } });
+    await reconcile('default/a');
+    expect(fleet.member('node-1').wanted.get(uidOf(1))?.object).toMatchObject({ cloudInit: { hostname: 'a' } });
+    expect(JSON.stringify([...fleet.member('node-1').wanted.values()])).not.toContain('canary');
+  });
+
   test('that is slow says so after a second, once', async () => {
     const { reconcile, say, time, writes } = lab(machine('a', 1));
     await reconcile('default/a');

@@ -103,7 +103,11 @@ export const makeVmReconciler = (hands: VmHands) => {
     const vm = hands.vms.get(key);
     if (!vm) return settled;
     const secrets = await secretsFor(vm, hands);
-    const look = (): VmFacts => ({ ...observe(vm, { ...hands, vms }), ...(secrets ? { secrets } : {}) });
+    // Its node may have said meanwhile that the guest has them.
+    const look = (): VmFacts => {
+      const seen = observe(vm, { ...hands, vms });
+      return secrets && !seen.report?.seeded ? { ...seen, secrets } : seen;
+    };
     const facts = look();
     const first = decide(facts, hands.now());
     const { metadata: { namespace, name }, status: { nodeName, resolved } } = vm;
