@@ -19,7 +19,7 @@ import { disksToMake } from './images.ts';
 import { architectureTold, boardOf } from './needs.ts';
 import { extraMiB, reservedFor } from './overhead.ts';
 import { place } from './place.ts';
-import { outgrown } from './room.ts';
+import { waitsForRoom } from './room.ts';
 import { restartVerdict, type Standing, standingOf, statusOf } from './status.ts';
 
 /**
@@ -190,7 +190,7 @@ const end = (facts: VmFacts, now: Date): Decision => {
 const bound = (facts: VmFacts, now: Date): Decision => {
   if (facts.holders.length > 0) return heldTwice(facts, now);
   const desire = desireOf(facts);
-  const tooBig = outgrown(facts);
+  const tooBig = waitsForRoom(facts);
   // Whether the guest has been given its Secrets already is not known before a node that may hold it has spoken of it.
   const perhapsSeeded = facts.secrets !== undefined && !facts.report && (facts.link !== 'connected' || facts.held);
   const tell: Decision['tell'] = 'missing' in desire || tooBig !== undefined || perhapsSeeded ? { is: 'keep' } : { is: 'desire', vm: desire };

@@ -161,7 +161,17 @@ describe('a VM', () => {
     expect(conditionOf(statusOf('a')?.conditions, 'Ready')).toMatchObject({ status: 'False', reason: 'NoNodeFits', message: expect.stringMatching(/^node node-1 has no room for the latest edit, which needs .* and 8Gi is free: ask for less/) });
     await reconcile('default/b');
     expect(statusOf('b')?.nodeName).toBe('node-1');
-    edit(3, { memory: { size: '256Mi', max: '4Gi' } });
+    // A stop takes no room, and asks for none.
+    edit(3, { powerState: 'Stopped' });
+    await reconcile('default/a');
+    expect(told()).toMatchObject({ powerState: 'Stopped' });
+    say(1, 'stopped', { generation: 3 });
+    await reconcile('default/a');
+    expect([statusOf('a')?.phase, statusOf('a')?.resolved?.reserved, conditionOf(statusOf('a')?.conditions, 'Ready')?.status]).toMatchObject(['Stopped', { memory: '256Mi' }, 'True']);
+    edit(4, { powerState: 'Running' });
+    await reconcile('default/a');
+    expect([told(), conditionOf(statusOf('a')?.conditions, 'Ready')?.reason]).toMatchObject([{ powerState: 'Stopped' }, 'NoNodeFits']);
+    edit(5, { memory: { size: '256Mi', max: '4Gi' }, powerState: 'Paused' });
     await reconcile('default/a');
     expect([told(), statusOf('a')?.resolved?.reserved]).toMatchObject([{ powerState: 'Paused', maxMemoryMiB: 4096 }, { memory: '4Gi' }]);
   });

@@ -23,16 +23,21 @@ export const roomOf = (vm: VirtualMachine, node: string, { vms, fleet }: Pick<No
  * Why an edit of a bound VM waits: it asks for more than its node has kept for it, and the others of that node leave no room for that. Undefined when there
  * is room, when the node holds the edit already, and when it asks for no more: what has shrunk beneath a VM takes nothing from it. Pure.
  */
-export const outgrown = ({ vm, room, report }: Pick<VmFacts, 'vm' | 'room' | 'report'>): string | undefined => {
+const outgrown = ({ vm, room, report }: Pick<VmFacts, 'vm' | 'room' | 'report'>): string | undefined => {
   const need = reservedFor(vm.spec);
   const has = grantedTo(vm);
   const grows = { cpus: need.cpus > has.cpus, memory: need.memoryMiB > has.memoryMiB };
-  if ((!grows.cpus && !grows.memory) || report?.generation === vm.metadata.generation) return undefined;
+  // A stop is always told, and is no word about room.
+  const isHeld = report?.generation === vm.metadata.generation && vm.spec.powerState !== 'Stopped';
+  if ((!grows.cpus && !grows.memory) || isHeld) return undefined;
   const node = vm.status.nodeName ?? '';
   if (!room) return `node ${node} has not said yet what it has`;
   const short = shortOf({ ...need, extraMiB: extraMiB(vm.spec) }, room).filter(({ of }) => grows[of]);
   return short.length === 0 ? undefined : `node ${node} has no room for the latest edit, which ${short.map(({ text }) => text).join('; ')}: ask for less, or delete the VM and apply it anew to have it on a node with room`;
 };
+
+/** As `outgrown`, of a VM that shall take what it asks for: one that shall be off is told so whatever else its edit says. Pure. */
+export const waitsForRoom = (facts: Pick<VmFacts, 'vm' | 'room' | 'report'>): string | undefined => (facts.vm.spec.powerState === 'Stopped' ? undefined : outgrown(facts));
 
 /** What is recorded as kept for a VM. Pure. */
 export const reservedOf = (facts: Pick<VmFacts, 'vm' | 'room' | 'report'>, binds: boolean): Reserved =>
