@@ -121,7 +121,7 @@ describe('fetching the checksum', () => {
 
   test('is bounded in size and in time, and tells what went wrong without a query', () => withWeb(async (web) => {
     await expect(get(web.serve('/big', { is: 'bytes', bytes: Buffer.alloc(1024 * 1024 + 1, 'x') }))).rejects.toMatchObject({ code: 'DownloadFailed', message: expect.stringContaining('more than 1048576 bytes') });
-    await expect(get(web.serve('/slow', { is: 'bytes', bytes: Buffer.alloc(1000), midway: 'hold' }), undefined, undefined, { ...limits, connectMs: 100, idleMs: 10 })).rejects.toMatchObject({ code: 'DownloadFailed', message: expect.stringContaining('in time') });
+    await expect(get(web.serve('/slow', { is: 'bytes', bytes: Buffer.alloc(1000), midway: 'hold' }), undefined, undefined, { ...limits, connectMs: 100, idleMs: 10 })).rejects.toMatchObject({ code: 'DownloadFailed', message: expect.stringMatching(/in time|no answer within/) });
     await expect(get(web.serve('/cut', { is: 'bytes', bytes: Buffer.alloc(1000), midway: 'cut' }))).rejects.toMatchObject({ code: 'DownloadFailed', retry: 'later' });
     await expect(get(web.serve('/gone?secret', { is: 'status', status: 404 }))).rejects.toMatchObject({ code: 'DownloadFailed', message: expect.stringMatching(/\/gone: HTTP 404/) });
   }));
