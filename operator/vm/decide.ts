@@ -1,6 +1,6 @@
 import { imageOf } from '#crds/v1alpha1/disks.ts';
 import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
-import type { Verdict } from '#crds/v1alpha1/condition.ts';
+import { conditionOf, type Verdict } from '#crds/v1alpha1/condition.ts';
 import { adoptOrphanAnnotation, discardOrphanAnnotation, vmFinalizer } from '#crds/v1alpha1/names.ts';
 import { isReason, partOf } from '#crds/v1alpha1/reasons.ts';
 import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
@@ -218,13 +218,20 @@ const bound = (facts: VmFacts, now: Date): Decision => {
     const message = `${desire.message}${facts.report ? '; the latest edit waits for it' : ''}`;
     const phase = facts.report ? standingOf(facts.vm.spec, facts.report.digest, facts.report).phase : 'Pending';
     const standing: Standing = { phase, ready: 'False', reason: desire.missing, message, progress: 'reconciling' };
-    // A Secret raises no event here: it is asked for again.
-    return write(standing, [{ type: 'DisksReady', status: 'False', reason: desire.missing, message }], waiting(message, desire.missing === 'ImageNotFound' ? 60_000 : 5_000));
+    const afterMs = desire.missing === 'ImageNotFound' ? 60_000 : againMs(facts.vm, now);
+    return write(standing, [{ type: 'DisksReady', status: 'False', reason: desire.missing, message }], waiting(message, afterMs));
   }
   const standing = tooLarge(facts) ?? failedImage(facts) ?? standingOf(facts.vm.spec, 'missing' in desire ? facts.report?.digest : desireDigest(desire), facts.report, facts.refuses);
   const ofGuest = facts.report ? [...restartVerdict(facts.report), ...guestVerdicts(facts.vm.spec, facts.report)] : [];
   const outcome = standing.progress === 'reconciling' ? waiting(standing.message, 30_000) : settled;
   return write(standing, [...partVerdicts(standing, facts), ...ofGuest], facts.vm.metadata.deletionTimestamp ? waiting('deletionProtection to be cleared', 60_000) : outcome);
+};
+
+/** How soon is looked again at what raises no event here, as a Secret: the longer it is waited for, the more seldom, up to 30 s. */
+const againMs = ({ status }: VmFacts['vm'], now: Date): number => {
+  const waits = conditionOf(status.conditions, 'DisksReady');
+  const waitedMs = waits?.status === 'False' ? now.getTime() - Date.parse(waits.lastTransitionTime) : 0;
+  return Math.min(30_000, Math.max(5_000, Math.round(waitedMs / 4)));
 };
 
 /** The node holds the desire of this very spec, told while its images were known; what it was is not recorded with the VM. */

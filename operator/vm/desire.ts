@@ -30,7 +30,7 @@ export const desireOf = (facts: Pick<VmFacts, 'vm' | 'clusterId' | 'images' | 'r
   if (refused !== undefined) return { missing: 'DigestMismatch', message: `no disk is made of other content: ${refused}; look at the agent of the node` };
   const removed = removedDisks(facts);
   const seed = cloudInitOf(name, spec, facts.secrets);
-  if (seed.is === 'waits') return { missing: seed.reason, message: seed.message };
+  if (seed.is !== 'ready') return seed.is === 'waits' ? { missing: seed.reason, message: seed.message } : { missing: 'SecretNotFound', message: 'cloudInit: its Secrets are not read yet' };
   const known = architectureTold(facts);
   if (known.is === 'missing' && spec.disks.slice(0, 1).some(isUnknown)) return { missing: 'ImageNotFound', message: unknownArchitecture(known.name) };
   const wrong = known.is === 'known' && known.of !== undefined && spec.architecture !== undefined && known.of !== spec.architecture;

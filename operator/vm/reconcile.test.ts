@@ -37,6 +37,7 @@ const lab = (...vms: VirtualMachine[]) => {
   const notes: string[] = [];
   const steps: TimedStep[] = [];
   const secrets = new Map<string, SecretFact>();
+  const reads: string[] = [];
   Object.assign(fleet.member('node-1'), {
     view: { is: 'joined', told: new Map() }, session: { id: 1, wake: () => undefined, close: () => undefined },
     facts: {
@@ -55,7 +56,7 @@ const lab = (...vms: VirtualMachine[]) => {
     nodes: fakeCache(() => [node]),
     writeStatus: async (vm, status) => { await Promise.resolve(); writes.push(`status ${status.phase}`); put(vm, { status }); },
     writeFinalizers: async (vm, finalizers) => { writes.push(`finalizers ${finalizers.join()}`); put(vm, { metadata: { ...vm.metadata, finalizers: [...finalizers] } }); },
-    secret: async (_, name) => secrets.get(name) ?? { is: 'absent' },
+    secret: async (_, name) => { reads.push(name); return secrets.get(name) ?? { is: 'absent' }; },
     stepTaken: (step) => { steps.push(step); },
     event: (_, { reason }) => { notes.push(reason); },
   };
@@ -64,7 +65,7 @@ const lab = (...vms: VirtualMachine[]) => {
     fleet.member('node-1').vms.set(uidOf(digit), { kind: 'vm', uid: uidOf(digit), generation: 1, epoch: 1, digest: held?.digest ?? '', state, disks: [], forwards: [], ...over });
   };
   const statusOf = (name: string) => store.get(`default/${name}`)?.status;
-  return { refused, time, fleet, disks, store, secrets, steps, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
+  return { refused, time, fleet, disks, store, secrets, reads, steps, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
 };
 
 describe('a VM', () => {
@@ -113,6 +114,31 @@ describe('a VM', () => {
     await reconcile('default/a');
     expect(fleet.member('node-1').wanted.get(uidOf(1))?.object).toMatchObject({ cloudInit: { hostname: 'a' } });
     expect(JSON.stringify([...fleet.member('node-1').wanted.values()])).not.toContain('canary');
+  });
+
+  test('that waits for long for a Secret asks for that one alone, and ever more seldom, and goes on within 30 s of its correction', async () => {
+    const vm = machine('a', 1);
+    const { reconcile, secrets, reads, fleet, time, statusOf } = lab({ ...vm, spec: { ...vm.spec, cloudInit: { userDataSecretRef: { name: 'data' }, sshKeySecretRefs: [{ name: 'one' }, { name: 'two' }, { name: 'three' }] } } });
+    const keys: SecretFact = { is: 'there', values: new Map([['k', 'ssh-ed25519 AAAA']]) };
+    secrets.set('data', { is: 'there', values: new Map([['userData', 'x']]) }).set('one', keys).set('two', { is: 'there', values: new Map([['k', 'no key']]) }).set('three', keys);
+    const until = async (ms: number): Promise<number[]> => {
+      const waits: number[] = [];
+      for (let outcome = await reconcile('default/a'); time.ms < ms && outcome.is === 'waiting'; outcome = await reconcile('default/a')) {
+        waits.push(outcome.afterMs);
+        time.ms += outcome.afterMs;
+        fleet.member('node-1').lastHeardMs = time.ms;
+      }
+      return waits;
+    };
+    await until(600_000);
+    expect(conditionOf(statusOf('a')?.conditions, 'Ready')).toMatchObject({ reason: 'SecretInvalid', message: expect.stringContaining('Secret two') });
+    reads.splice(0);
+    const waits = await until(1_200_000);
+    expect([Math.min(...waits), Math.max(...waits), new Set(reads)]).toEqual([30_000, 30_000, new Set(['two'])]);
+    expect(reads.length).toBeLessThan(25);
+    secrets.set('two', keys);
+    await reconcile('default/a');
+    expect(fleet.member('node-1').wanted.get(uidOf(1))?.object).toMatchObject({ cloudInit: { userData: 'x', sshAuthorizedKeys: ['ssh-ed25519 AAAA', 'ssh-ed25519 AAAA', 'ssh-ed25519 AAAA'] } });
   });
 
   test('that is slow says so after a second, once', async () => {

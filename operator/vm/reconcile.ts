@@ -12,7 +12,8 @@ import type { KeptDisk } from '#crds/wire/kept.ts';
 import type { KeptFor } from '../disk/record.ts';
 import { machineUidOf } from './identity.ts';
 import { observe, type VmSources } from './observe.ts';
-import { type SecretFact, secretNames } from './secrets.ts';
+import { makeSecretReads } from './secretreads.ts';
+import type { SecretFact } from './secrets.ts';
 
 /** What a VM's reconciler may do. The writers put what the API server answered into the cache before they return. */
 export type VmHands = VmSources & {
@@ -52,6 +53,7 @@ export const makeVmReconciler = (hands: VmHands) => {
     listed = undefined;
   };
   const vms: VmSources['vms'] = { ...hands.vms, list };
+  const readSecrets = makeSecretReads(hands);
 
   const mayWait = (uid: string, decision: Decision): number => {
     if (!decision.passing) {
@@ -102,7 +104,7 @@ export const makeVmReconciler = (hands: VmHands) => {
   const pass = async (key: string): Promise<Outcome | 'again'> => {
     const vm = hands.vms.get(key);
     if (!vm) return settled;
-    const secrets = await secretsFor(vm, hands);
+    const secrets = await readSecrets(vm);
     // Its node may have said meanwhile that the guest has them.
     const look = (): VmFacts => {
       const seen = observe(vm, { ...hands, vms });
@@ -129,14 +131,6 @@ export const makeVmReconciler = (hands: VmHands) => {
     }
     return waiting('the cache to catch up', 1_000);
   };
-};
-
-/** The Secrets of a bound VM whose guest has not been given them yet. */
-const secretsFor = async (vm: VirtualMachine, { fleet, secret }: VmHands): Promise<VmFacts['secrets']> => {
-  const { metadata: { namespace, deletionTimestamp }, spec, status: { nodeName } } = vm;
-  const names = secretNames(spec);
-  if (names.length === 0 || nodeName === undefined || deletionTimestamp !== undefined || fleet.report(nodeName, machineUidOf(vm))?.seeded) return undefined;
-  return new Map(await Promise.all(names.map(async (name) => [name, await secret(namespace, name)] as const)));
 };
 
 /** Two events for a VM that starts well: where it was placed, and that it runs; one for each way of failing. */

@@ -5,8 +5,11 @@ import type { VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
 import { isNotFound, type Kube } from '../kube/kube.ts';
 
-/** What is known of one Secret. Its values leave this process in a desire only: never in a log, an event, a status or a fault. */
-export type SecretFact = { is: 'there'; values: ReadonlyMap<string, string> } | { is: 'absent' } | { is: 'unreadable'; why: string };
+/**
+ * What is known of one Secret; nothing is said about one that is `unread`. Its values leave this process in a desire only: never in a
+ * log, an event, a status or a fault.
+ */
+export type SecretFact = { is: 'unread' } | { is: 'there'; values: ReadonlyMap<string, string> } | { is: 'absent' } | { is: 'unreadable'; why: string };
 
 /** Key of the user-data in its Secret when the VM names none. */
 const defaultKey = 'userData';
@@ -32,7 +35,7 @@ export const secretNames = ({ cloudInit }: Pick<VmSpec, 'cloudInit'>): string[] 
   [...new Set([...(cloudInit?.userDataSecretRef ? [cloudInit.userDataSecretRef.name] : []), ...(cloudInit?.sshKeySecretRefs ?? []).map(({ name }) => name)])];
 
 /** What a guest is given at its first boot, or what that waits for. */
-export type CloudInit = { is: 'ready'; cloudInit: DesiredVm['cloudInit'] } | { is: 'waits'; reason: Reason; message: string };
+export type CloudInit = { is: 'ready'; cloudInit: DesiredVm['cloudInit'] } | { is: 'waits'; reason: Reason; message: string } | { is: 'unread' };
 
 /**
  * What a guest is given at its first boot. Pure. Without `secrets` it has been given that already: what came from Secrets is
@@ -50,6 +53,7 @@ export const cloudInitOf = (name: string, { cloudInit }: Pick<VmSpec, 'cloudInit
   const read = [...(userDataSecretRef ? [userDataOf(userDataSecretRef, secrets)] : []), ...sshKeySecretRefs.map((ref) => keysOf(ref.name, secrets))];
   const [trouble] = read.flatMap((each) => ('reason' in each ? [each] : []));
   if (trouble) return { is: 'waits', ...trouble };
+  if (read.some((each) => 'unread' in each)) return { is: 'unread' };
   const keys = [...sshAuthorizedKeys, ...read.flatMap((each) => ('keys' in each ? each.keys : []))];
   if (keys.length > mostKeys) return { is: 'waits', reason: 'SecretInvalid', message: `cloudInit: ${keys.length} SSH keys with those of the Secrets; at most ${mostKeys} are given` };
   const text = read.flatMap((each) => ('userData' in each ? [each.userData] : []))[0] ?? userData;
@@ -59,12 +63,16 @@ export const cloudInitOf = (name: string, { cloudInit }: Pick<VmSpec, 'cloudInit
 };
 
 type Trouble = { reason: Reason; message: string };
+/** That nobody has looked yet. */
+type Unread = { unread: true };
 
-const valuesOf = (name: string, secrets: ReadonlyMap<string, SecretFact>): ReadonlyMap<string, string> | Trouble => {
+const valuesOf = (name: string, secrets: ReadonlyMap<string, SecretFact>): { values: ReadonlyMap<string, string> } | Trouble | Unread => {
   const fact = secrets.get(name) ?? { is: 'absent' };
   switch (fact.is) {
     case 'there':
-      return fact.values;
+      return { values: fact.values };
+    case 'unread':
+      return { unread: true };
     case 'absent':
       return { reason: 'SecretNotFound', message: `cloudInit: Secret ${name} does not exist` };
     case 'unreadable':
@@ -72,20 +80,20 @@ const valuesOf = (name: string, secrets: ReadonlyMap<string, SecretFact>): Reado
   }
 };
 
-const userDataOf = ({ name, key = defaultKey }: { name: string; key?: string | undefined }, secrets: ReadonlyMap<string, SecretFact>): { userData: string } | Trouble => {
-  const values = valuesOf(name, secrets);
-  if ('reason' in values) return values;
-  const userData = values.get(key);
+const userDataOf = ({ name, key = defaultKey }: { name: string; key?: string | undefined }, secrets: ReadonlyMap<string, SecretFact>): { userData: string } | Trouble | Unread => {
+  const read = valuesOf(name, secrets);
+  if (!('values' in read)) return read;
+  const userData = read.values.get(key);
   if (userData === undefined) return { reason: 'SecretInvalid', message: `cloudInit: Secret ${name} has no key ${key}` };
   return { userData };
 };
 
 /** Every value of the Secret is one or more lines as in authorized_keys; empty lines and comments are passed over. */
-const keysOf = (name: string, secrets: ReadonlyMap<string, SecretFact>): { keys: string[] } | Trouble => {
-  const values = valuesOf(name, secrets);
-  if ('reason' in values) return values;
+const keysOf = (name: string, secrets: ReadonlyMap<string, SecretFact>): { keys: string[] } | Trouble | Unread => {
+  const read = valuesOf(name, secrets);
+  if (!('values' in read)) return read;
   const keys: string[] = [];
-  for (const [key, value] of values) {
+  for (const [key, value] of read.values) {
     for (const line of value.split(/\r?\n/).map((each) => each.trim()).filter((each) => each !== '' && !each.startsWith('#'))) {
       if (!isPublicKeyLine(line)) return { reason: 'SecretInvalid', message: `cloudInit: key ${key} of Secret ${name} holds a line that is no SSH public key` };
       keys.push(line);
