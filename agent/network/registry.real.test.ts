@@ -66,6 +66,23 @@ describe('forwards on the node', () => {
     await expect(make().attach(udp(port), AbortSignal.timeout(5_000))).resolves.toMatchObject({ forwards: [{ protocol: 'UDP' }] });
   });
 
+  test('what an interface holds is its own while it asks for others in vain: no other VM gets it meanwhile and loses it again', async () => {
+    const network = make();
+    const [port, other] = await freePair();
+    const rival = { ...udp(port), uid: '00000000-0000-4000-8000-000000000002' };
+    const socket = createSocket('udp4');
+    socket.bind(other, '127.0.0.1');
+    await once(socket, 'listening');
+    await network.attach(udp(port), AbortSignal.timeout(5_000));
+    const ends = await Promise.allSettled([network.attach(udp(other), AbortSignal.timeout(5_000)), network.attach(rival, AbortSignal.timeout(5_000))]);
+    expect(ends).toMatchObject([{ status: 'rejected', reason: { code: 'ForwardInUse' } }, { status: 'rejected', reason: { code: 'ForwardInUse', message: expect.stringContaining(uid) } }]);
+    socket.close();
+    await once(socket, 'close');
+    // One that has moved has given back what it had.
+    await network.attach(udp(other), AbortSignal.timeout(5_000));
+    await expect(network.attach(rival, AbortSignal.timeout(5_000))).resolves.toMatchObject({ forwards: [{ hostPort: port }] });
+  });
+
   test('two VMs that ask for one port at the same moment: one gets it, the other is told who has it', async () => {
     const network = make();
     const [port] = await freePair();

@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
 import type { NicBackend, Port } from '../driver.ts';
 import type { MakeNetwork } from '../registry.ts';
-import { backendOf, inUse, record, release, reserve, type Table } from './reserve.ts';
+import { backendOf, inUse, isHolder, record, release, reserve, slotOf, type Table } from './reserve.ts';
 
 type Forward = NicBackend['forwards'][number];
 
@@ -29,10 +29,9 @@ export const makeUserNetwork: MakeNetwork = ({ forwards: range, guard }) => {
       signal.throwIfAborted();
       const trouble = guard.trouble();
       if (trouble) throw new Fault(trouble.reason, `interface ${port.name}: ${trouble.message}`, { retry: 'later' });
-      const before = table;
-      const wanted = reserve(before, port, range);
-      // Held from now on, so that nobody gets these ports while the node is asked.
-      table = wanted.table;
+      const wanted = reserve(table, port, range);
+      // Held from now on beside what it held before, so that nobody gets either while the node is asked.
+      table = new Map([...table, ...wanted.table]);
       try {
         for (const forward of wanted.fresh) {
           await probe(forward, AbortSignal.any([signal, AbortSignal.timeout(probeMs)])).catch((cause: unknown) => {
@@ -41,10 +40,11 @@ export const makeUserNetwork: MakeNetwork = ({ forwards: range, guard }) => {
           });
         }
       } catch (thrown) {
-        const held = [...before].filter(([, holder]) => holder.uid === port.uid && holder.name === port.name);
-        table = new Map([...release(table, (holder) => holder.uid === port.uid && holder.name === port.name), ...held]);
+        const fresh = new Set(wanted.fresh.map(slotOf));
+        table = release(table, (holder, slot) => isHolder(holder, port) && fresh.has(slot));
         throw thrown;
       }
+      table = release(table, (holder, slot) => isHolder(holder, port) && !wanted.table.has(slot));
       return backendOf(port, range);
     },
     adopt: (port) => {

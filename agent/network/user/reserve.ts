@@ -51,8 +51,8 @@ export const record = (table: Table, port: Port, range: ForwardRange): Table => 
 };
 
 /** The table without the entries that `gone` picks. Pure. */
-export const release = (table: Table, gone: (holder: Holder) => boolean): Map<string, Holder> =>
-  new Map([...table].filter(([, holder]) => !gone(holder)));
+export const release = (table: Table, gone: (holder: Holder, slot: string) => boolean): Map<string, Holder> =>
+  new Map([...table].filter(([slot, holder]) => !gone(holder, slot)));
 
 /** The fault for a port of the node that somebody else holds. */
 export const inUse = (port: Port, forward: Forward, range: ForwardRange, by: string, cause?: unknown): Fault =>
@@ -62,7 +62,8 @@ export const inUse = (port: Port, forward: Forward, range: ForwardRange, by: str
     { cause },
   );
 
-const isHolder = (holder: Holder | undefined, port: Port): boolean => holder?.uid === port.uid && holder.name === port.name;
+/** Whether a port is held by this interface. Pure. */
+export const isHolder = (holder: Holder | undefined, port: Port): boolean => holder?.uid === port.uid && holder.name === port.name;
 
 const heldBy = (holder: Holder, port: Port): string =>
   holder.uid === port.uid ? `interface ${holder.name} of the same VM` : `VM ${holder.uid}`;
