@@ -71,6 +71,8 @@ export const timedSteps = (before: VmStatus, after: VmStatus): TimedStep[] => {
     const from = order[at - 1];
     const [since, until] = [from && after.timings?.[from], after.timings?.[step]];
     if (step === 'accepted' || since === undefined || until === undefined || before.timings?.[step] !== undefined) return [];
-    return [{ step, seconds: Math.max(0, (Date.parse(until) - Date.parse(since)) / 1000) }];
+    const seconds = (Date.parse(until) - Date.parse(since)) / 1000;
+    // An agent may say anything of its times.
+    return Number.isNaN(seconds) ? [] : [{ step, seconds: Math.max(0, seconds) }];
   });
 };

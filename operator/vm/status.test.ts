@@ -1,7 +1,9 @@
 import { describe, expect, test } from '@jest/globals';
+import { dated } from '#crds/v1alpha1/condition.ts';
 import { type VirtualMachine, virtualMachine, virtualMachineKind } from '#crds/v1alpha1/virtualmachine.ts';
 import { exitReason, type LastExit, type ObservedVm, observedVm } from '#crds/wire/observed.ts';
 import type { VmFacts } from './facts.ts';
+import { timedSteps } from './guest.ts';
 import { restartVerdict, type Standing, standingOf, statusOf } from './status.ts';
 
 const report = (over: Partial<ObservedVm>): ObservedVm => ({
@@ -67,4 +69,14 @@ test('whatever an agent says of a VM, its status is one that the API server take
   expect(virtualMachineKind.status.safeParse(statusOf(facts, standing({}), [], new Date(0))).error).toBeUndefined();
   const paths = observedVm.safeParse(says(most + 1, 2 ** 40 + 1)).error?.issues.map(({ path }) => path.join('.'));
   expect(paths?.toSorted()).toEqual(expect.arrayContaining(['applied.generation', 'disks.0.sizeMiB', 'forwards.0.port', 'lastExit.code', 'machine.cpus', 'machine.memoryMiB', 'restarts.count']));
+});
+
+test('a message that is cut within a character, or that an agent cut there, is one that the API server stores as it is', () => {
+  const messages = [`${'a'.repeat(4095)}😀`, 'half: \ud83d'].map((message) => dated([{ type: 'Ready', status: 'True', reason: 'Ready', message }], [], 1, new Date(0))[0]?.message);
+  expect(messages.map((message) => message?.isWellFormed())).toEqual([true, true]);
+});
+
+test('a time that is none makes no step of the histogram', () => {
+  const timings = { accepted: '2030-01-01T00:00:00Z', scheduled: '2030-01-01T00:00:01Z', prepared: 'garbage' };
+  expect(timedSteps({ observedGeneration: 1 }, { observedGeneration: 1, timings })).toEqual([{ step: 'scheduled', seconds: 1 }]);
 });
