@@ -141,6 +141,41 @@ describe('a VM', () => {
     expect(fleet.member('node-1').wanted.get(uidOf(1))?.object).toMatchObject({ cloudInit: { userData: 'x', sshAuthorizedKeys: ['ssh-ed25519 AAAA', 'ssh-ed25519 AAAA', 'ssh-ed25519 AAAA'] } });
   });
 
+  test('whose guest says something else at every look is written at once a few times, then once in 30 s, and all else at once', async () => {
+    const vm = machine('a', 1);
+    const { reconcile, say, time, fleet, writes, statusOf } = lab({ ...vm, spec: { ...vm.spec, interfaces: [{ name: 'net', user: {} }], probes: { ready: { guestAgent: {} } } } });
+    await reconcile('default/a');
+    say(1, 'running');
+    await reconcile('default/a');
+    const mac = statusOf('a')?.interfaces?.[0]?.mac ?? '';
+    const says = async (at: number, over: Partial<ObservedVm> = {}) => {
+      fleet.member('node-1').lastHeardMs = time.ms;
+      say(1, 'running', { ready: { is: at % 2 === 0, message: `look ${at}` }, guest: { agentVersion: '1', hostname: `h${at}`, addresses: [{ mac, addresses: [`10.0.0.${at % 250}`] }] }, ...over });
+      return reconcile('default/a');
+    };
+    const before = writes.length;
+    for (let at = 0; at < 5; at += 1) {
+      await says(at);
+      expect(statusOf('a')?.guest?.hostname).toBe(`h${at}`);
+      time.ms += 2_000;
+    }
+    let last: Awaited<ReturnType<typeof says>> | undefined;
+    for (let at = 5; at < 305; at += 1) {
+      last = await says(at);
+      time.ms += 2_000;
+    }
+    expect(writes.length - before).toBeLessThanOrEqual(5 + 600 / 30 + 1);
+    expect(last).toMatchObject({ is: 'waiting', afterMs: expect.any(Number) });
+    await says(306, { lastExit: { reason: 'GuestReset', time: '2030-01-01T00:00:00Z' } });
+    expect(statusOf('a')).toMatchObject({ lastExit: { reason: 'GuestReset' }, guest: { hostname: 'h306' } });
+    await says(307);
+    time.ms += 30_000;
+    await says(307);
+    expect(statusOf('a')?.guest?.hostname).toBe('h307');
+    time.ms += 200_000;
+    expect(await says(307)).toEqual({ is: 'settled' });
+  });
+
   test('that is slow says so after a second, once', async () => {
     const { reconcile, say, time, writes } = lab(machine('a', 1));
     await reconcile('default/a');

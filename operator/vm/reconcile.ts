@@ -14,6 +14,7 @@ import { machineUidOf } from './identity.ts';
 import { observe, type VmSources } from './observe.ts';
 import { makeSecretReads } from './secretreads.ts';
 import type { SecretFact } from './secrets.ts';
+import { makeWords, onlyWords } from './words.ts';
 
 /** What a VM's reconciler may do. The writers put what the API server answered into the cache before they return. */
 export type VmHands = VmSources & {
@@ -54,6 +55,7 @@ export const makeVmReconciler = (hands: VmHands) => {
   };
   const vms: VmSources['vms'] = { ...hands.vms, list };
   const readSecrets = makeSecretReads(hands);
+  const words = makeWords(hands.monotonicMs);
 
   const mayWait = (uid: string, decision: Decision): number => {
     if (!decision.passing) {
@@ -73,6 +75,12 @@ export const makeVmReconciler = (hands: VmHands) => {
     if (it.is === 'end') hands.fleet.doom(nodeName, machineUidOf(vm), 'vm', it.keep);
   };
 
+  /** A VM whose guest's next word waits is looked at when its time has come. */
+  const calm = (vm: VirtualMachine, outcome: Outcome): Outcome => {
+    const waitMs = words.waitMs(vm.metadata.uid);
+    return waitMs > 0 && (outcome.is === 'settled' || (outcome.is === 'waiting' && outcome.afterMs > waitMs)) ? waiting('the guest to say the same for longer', waitMs) : outcome;
+  };
+
   /** Carries a decision out. */
   const act = async (vm: VirtualMachine, decision: Decision): Promise<Outcome | 'again'> => {
     tell(vm, decision);
@@ -82,9 +90,12 @@ export const makeVmReconciler = (hands: VmHands) => {
       if (decision.finalizer === 'add') return 'again';
       if (vm.status.nodeName !== undefined) hands.fleet.release(vm.status.nodeName, machineUidOf(vm));
       passingSince.delete(vm.metadata.uid);
+      words.forget(vm.metadata.uid);
       return settled;
     }
-    if (!decision.status || canonical(decision.status) === canonical(vm.status)) return decision.outcome;
+    if (!decision.status || canonical(decision.status) === canonical(vm.status)) return calm(vm, decision.outcome);
+    const isWord = onlyWords(vm.status, decision.status);
+    if (isWord && words.waitMs(vm.metadata.uid) > 0) return calm(vm, decision.outcome);
     const takes = decision.binds || canonical(decision.status.resolved?.reserved) !== canonical(vm.status.resolved?.reserved);
     const waitMs = takes ? 0 : mayWait(vm.metadata.uid, decision);
     if (waitMs > 0) return waiting('progress', waitMs);
@@ -94,10 +105,11 @@ export const makeVmReconciler = (hands: VmHands) => {
     } finally {
       if (takes) assume(vm.metadata.uid);
     }
+    if (isWord) words.written(vm.metadata.uid);
     passingSince.delete(vm.metadata.uid);
     for (const step of timedSteps(vm.status, decision.status)) hands.stepTaken(step);
     announce(vm, decision.status, hands);
-    return decision.binds ? 'again' : decision.outcome;
+    return decision.binds ? 'again' : calm(vm, decision.outcome);
   };
 
   /** One decision and at most one write, or the VirtualDisks of disks that outlive the VM. */
