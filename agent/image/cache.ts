@@ -73,11 +73,13 @@ export const openCache = async (directory: string, nowMs: () => number, log: Pic
     await syncDirectory(directory);
   };
   const describe = async (entry: Content): Promise<void> => {
+    const now = nowMs();
     await writeWhole(sidecar(entry.sha256), owner, async (handle) => {
       await handle.writeFile(seal(entry));
+      await handle.utimes(now / 1000, now / 1000);
     });
     contents.set(entry.sha256, entry);
-    used.set(entry.sha256, { atMs: nowMs(), notedMs: nowMs() });
+    used.set(entry.sha256, { atMs: now, notedMs: now });
   };
 
   const { claims, damaged } = await readClaims(wanted, log);
@@ -87,7 +89,9 @@ export const openCache = async (directory: string, nowMs: () => number, log: Pic
     // While any claim is damaged every content may be claimed.
     if (found && (damaged || claims.some((each) => isClaimedBy(found.entry, each)))) {
       contents.set(sha256, found.entry);
-      used.set(sha256, { atMs: found.usedMs, notedMs: found.usedMs });
+      // A node that has set its clock back would keep what it used before for as long.
+      const atMs = Math.min(found.usedMs, nowMs());
+      used.set(sha256, { atMs, notedMs: atMs });
     } else {
       log.warn({ sha256 }, 'an unfinished, damaged or unclaimed content is removed from the image cache');
       await tidied(evict(sha256));

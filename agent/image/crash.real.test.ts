@@ -3,10 +3,9 @@ import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { describe, expect, test } from '@jest/globals';
-import { until } from '#hack/bed/until.ts';
+import { catching, until } from '#hack/bed/until.ts';
 import { settledImage } from './contract.ts';
 import { openLocalBed, sha256, uids, wanted } from './localbed.ts';
 
@@ -17,13 +16,14 @@ const unixId = '100782';
 
 // The child says its progress by lines; it is killed at a moment of it, then a new store opens the same cache.
 const importer = `
-  const { makeImageStore } = await import(process.argv[1] + '/agent/image/local.ts');
-  const { makeGuard } = await import(process.argv[1] + '/agent/image/web/guard.ts');
-  const { systemClock } = await import(process.argv[1] + '/crds/kit/clock.ts');
+  const [, , root, images, desire, unixId] = process.argv;
+  const { makeImageStore } = await import(root + '/agent/image/local.ts');
+  const { makeGuard } = await import(root + '/agent/image/web/guard.ts');
+  const { systemClock } = await import(root + '/crds/kit/clock.ts');
   const log = { info: () => {}, warn: () => {} };
-  const store = await makeImageStore({ paths: { images: process.argv[2] }, unixId: Number(process.argv[4]), bootId: 'boot-1', guard: makeGuard({ allowed: ['127.0.0.1'] }), clock: systemClock, chance: Math.random, log });
+  const store = await makeImageStore({ paths: { images }, unixId: Number(unixId), bootId: 'boot-1', guard: makeGuard({ allowed: ['127.0.0.1'] }), clock: systemClock, chance: Math.random, log });
   store.watch((uid) => console.log(store.observe(uid).state, store.observe(uid).progress));
-  store.want(JSON.parse(process.argv[3]));
+  store.want(JSON.parse(desire));
   setInterval(() => {}, 1000);
 `;
 
@@ -47,14 +47,15 @@ describe('SIGKILL at any moment of an import (F15)', () => {
       await it.store[Symbol.asyncDispose]();
       const bytes = await it.make(150, 100);
       const desire = wanted({ url: it.web.serve('/a', { is: 'bytes', bytes, etag: '"1"' }) });
-      const child = spawn(process.execPath, ['--input-type=module', '-e', importer, process.cwd(), it.images, JSON.stringify(desire), unixId], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const script = join(it.folder, 'importer.mjs');
+      await writeFile(script, importer);
+      const child = spawn(process.execPath, [script, process.cwd(), it.images, JSON.stringify(desire), unixId], { stdio: ['ignore', 'pipe', 'inherit'] });
       let said = '';
       child.stdout.setEncoding('utf8').on('data', (text: string) => {
         said += text;
       });
       const ended = once(child, 'exit');
-      const end = performance.now() + 30_000;
-      while (!(await isNow(said, it.images)) && performance.now() < end) await delay(1);
+      await catching('the moment', () => isNow(said, it.images), 30_000);
       child.kill('SIGKILL');
       await ended;
       // Its qemu-img dies with it.

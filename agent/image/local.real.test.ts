@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { link, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { link, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -229,7 +229,8 @@ describe('a cache that holds too much', () => {
   const clock = { ...systemClock, now: () => new Date(ms) };
   beforeEach(async () => {
     used = new Set();
-    ms = Date.now();
+    // Not that of the file system, however slow the machine is.
+    ms = Date.now() - 3_600_000;
     // Each content is two and a half MiB of data and tables.
     it = await openLocalBed({ clock, cacheRules: { maxBytes: 6 * 1024 * 1024, keepMs: 1_000 }, sweepMs: 20 });
     it.store.protect(() => used);
@@ -291,6 +292,16 @@ describe('a cache that holds too much', () => {
     await gone(0, 1);
     expect(again.ready(uids[2] ?? '')).toBeDefined();
     await until('their files to go', async () => (await it.contents()).length === 2, 10_000);
+  });
+
+  test('whose node has set its clock back loses what it has no room for', async () => {
+    await have(0);
+    const tomorrow = ms / 1000 + 86_400;
+    for (const name of await it.contents()) await utimes(join(it.images, name), tomorrow, tomorrow);
+    const again = await it.reopen({ cacheRules: { maxBytes: 0, keepMs: 1_000 } });
+    again.protect(() => used);
+    ms += 1_000;
+    await gone(0);
   });
 
   test('loses nothing before somebody has said what VMs use', async () => {

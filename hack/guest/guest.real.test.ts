@@ -15,7 +15,7 @@ import { startMachine } from './machine.ts';
 import { makeSeed } from './seed.ts';
 
 const run = promisify(execFile);
-const bootMs = 120_000;
+const bootMs = 300_000;
 jest.setTimeout(3 * bootMs);
 
 let dir = '';

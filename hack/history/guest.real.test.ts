@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { startMachine } from '../guest/machine.ts';
 import { bootsOf, diaryGuest, guestKeys } from './guest.ts';
 
-const bootMs = 60_000;
+const bootMs = 240_000;
 
 test('counts its boots on its disk, over reboots, power-offs and a QEMU that is killed', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'strato-diary-'));

@@ -9,7 +9,7 @@ import type { MachineSpec } from '../driver.ts';
 import { openQemuBed, type QemuBed } from './bed.ts';
 import { lockIsFree } from './lock.ts';
 
-const waitMs = 60_000;
+const waitMs = 240_000;
 const signal = () => AbortSignal.timeout(waitMs);
 const uefi = { type: 'uefi', secureBoot: false, tpm: false } as const;
 
@@ -48,7 +48,7 @@ describe('firmware', () => {
     await ends();
     await rm(variables());
     await expect(bed.hypervisor.start({ ...spec, startId: randomUUID(), firmwareMade: true }, signal())).rejects.toMatchObject({ code: 'FirmwareMissing', retry: 'never' });
-  }, 300_000);
+  }, 600_000);
 
   test('a TPM has a state of its own; its emulator ends with the machine, and comes with the next', async () => {
     const spec = await runs({ firmware: { type: 'bios', secureBoot: false, tpm: true } });
@@ -61,7 +61,7 @@ describe('firmware', () => {
     await ends();
     await rm(state, { recursive: true });
     await expect(bed.hypervisor.start({ ...spec, startId: randomUUID(), firmwareMade: true }, signal())).rejects.toMatchObject({ code: 'FirmwareMissing' });
-  }, 300_000);
+  }, 600_000);
 
   test('a TPM whose emulator dies is told as lost, the guest runs on, and the next start has it again', async () => {
     const spec = await runs({ firmware: { type: 'bios', secureBoot: false, tpm: true } });
@@ -74,7 +74,7 @@ describe('firmware', () => {
     await ends();
     await bed.hypervisor.start({ ...spec, startId: randomUUID(), firmwareMade: true }, signal());
     expect(await bed.hypervisor.observe(uid, signal())).not.toHaveProperty('tpmLost');
-  }, 300_000);
+  }, 600_000);
 
   test('a start that fails leaves no emulator that holds the lock', async () => {
     const spec = { ...(await bed.spec(uid)), firmware: { type: 'bios' as const, secureBoot: false, tpm: true } };
@@ -89,7 +89,7 @@ describe('firmware', () => {
     await serialHas(/up/);
     expect((await readdir(bed.paths.sockets(uid))).sort()).toEqual(['qga.sock', 'qmp.sock', 'tools.sock', 'vnc.sock']);
     expect((await stat(bed.paths.sockets(uid))).mode & 0o777).toBe(0o700);
-  }, 300_000);
+  }, 600_000);
 
   test('what the node does not have is named before anything starts', async () => {
     const spec = await bed.spec(uid);
