@@ -42,7 +42,7 @@ const planRun = (facts: VmFacts, desired: DesiredVm, sight: Present, remember: r
   const note: Step[] = facts.guest?.ready?.is === true && facts.entry.times?.guestReady === null ? [{ do: 'noteReady', time: facts.now.toISOString() }] : [];
   const keep = [...remember, ...clear, ...note];
   const wantsPause = desired.powerState === 'Paused';
-  const pending = changesFor(facts, desired, sight);
+  const pending = wantsPause ? changesFor(facts, desired, sight).map(whenItGoesOn) : changesFor(facts, desired, sight);
   const reboot = rebootSteps(facts, pending);
   switch (sight.guest) {
     case 'prelaunch':
@@ -64,6 +64,9 @@ const changesFor = (facts: VmFacts, desired: DesiredVm, sight: Present): Change[
   const applied = appliedOf(facts.entry);
   return applied ? changesOf(applied, hardwareOf(desired), sight.facts.memoryMiB, facts.entry.plugging).map((change) => heldDisk(facts, change)) : [];
 };
+
+/** A change of a guest that is to stay paused: what would be made at once waits, and says so. */
+const whenItGoesOn = (change: Change): Change => (change.live && change.held === undefined ? { ...change, held: 'the guest is paused; it is made when it goes on' } : change);
 
 /** While an edit waits for a power cycle QEMU ends at the guest's own reboot, so that it is started anew with the edit; else it resets the machine. */
 const rebootSteps = ({ onReboot }: VmFacts, pending: readonly Change[]): Step[] => {

@@ -497,6 +497,15 @@ describe('pause', () => {
     expect(await want(bench, someVm({ generation: 2 }))).toMatchObject({ state: 'running' });
   });
 
+  test('makes an edit wait that would be made at once, and says so; it is made when the guest goes on', async () => {
+    const { world, bench } = await running();
+    const cards = { interfaces: [{ name: 'net1', mac: '52:54:00:00:00:99', user: { forwards: [] } }] };
+    await want(bench, someVm({ generation: 2, powerState: 'Paused' }));
+    expect((await want(bench, someVm({ generation: 3, powerState: 'Paused', ...cards })))?.applied?.pending)
+      .toEqual(expect.arrayContaining([expect.objectContaining({ path: 'interfaces[net1]', restart: false, why: 'the guest is paused; it is made when it goes on' })]));
+    expect(await want(bench, someVm({ generation: 4, ...cards }))).toMatchObject({ state: 'running', applied: { generation: 4, pending: [] } });
+    expect([...(world.machine.machines.get(uid)?.run?.nics.values() ?? [])].map(({ name }) => name)).toEqual(['net1']);
+  });
 });
 
 describe('a tombstone', () => {
