@@ -84,8 +84,13 @@ describe('a VM whose binding the cluster has forgotten', () => {
     a = await node('node-a', a.world);
     const twice = await me.vmIs('web', 'Ready=Unknown HeldElsewhere');
     expect([twice.status.nodeName, a.running(), b.running()]).toEqual(['node-b', [uid], [uid]]);
-    const listed = await me.nodeIs('node-a', 'OrphansPresent=True OrphansPresent');
-    expect(listed.status.orphans).toEqual([{ uid, namespace: 'default', name: 'web', state: 'running' }]);
+    await me.nodeIs('node-a', 'OrphansPresent=True OrphansPresent');
+    // Listed before it was looked at, it is `unknown`.
+    const listed = await until('the orphan to be looked at', async () => {
+      const { orphans } = (await me.node('node-a')).status;
+      return orphans?.some(({ state }) => state !== 'unknown') && orphans;
+    }, 60_000);
+    expect(listed).toEqual([{ uid, namespace: 'default', name: 'web', state: 'running' }]);
     await me.patchVm('web', { spec: { powerState: 'Stopped', stop: { mode: 'Force' } } });
     // Another operator knows no more than this one, while the node is away.
     await operator.stop();
