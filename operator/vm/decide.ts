@@ -2,7 +2,7 @@ import { imageOf } from '#crds/v1alpha1/disks.ts';
 import { type Outcome, settled, waiting } from '#crds/kit/outcome.ts';
 import { conditionOf, type Verdict } from '#crds/v1alpha1/condition.ts';
 import { adoptOrphanAnnotation, discardOrphanAnnotation, vmFinalizer } from '#crds/v1alpha1/names.ts';
-import { isReason, partOf } from '#crds/v1alpha1/reasons.ts';
+import { isReason } from '#crds/v1alpha1/reasons.ts';
 import type { VmStatus } from '#crds/v1alpha1/virtualmachine.ts';
 import { type DesiredVm, desireDigest } from '#crds/wire/desired.ts';
 import type { KeepOrder, KeptDisk } from '#crds/wire/kept.ts';
@@ -20,6 +20,7 @@ import { architectureTold, boardOf } from './needs.ts';
 import { extraMiB, reservedFor } from './overhead.ts';
 import { place } from './place.ts';
 import { waitsForRoom } from './room.ts';
+import { ioErrorVerdict, linkVerdicts, partVerdicts, protectedVerdict } from './verdicts.ts';
 import { restartVerdict, type Standing, standingOf, statusOf } from './status.ts';
 
 /**
@@ -237,14 +238,6 @@ const againMs = ({ status }: VmFacts['vm'], now: Date): number => {
 /** The node holds the desire of this very spec, told while its images were known; what it was is not recorded with the VM. */
 const saidAlready = ({ vm, report }: VmFacts): boolean => report !== undefined && report.generation === vm.metadata.generation;
 
-/** What a silent node last said may be long over. */
-const ioErrorVerdict = ({ link, report }: VmFacts): Verdict[] =>
-  report?.ioError === undefined || link === 'silent' ? [] : [{ type: 'IOError', status: 'True', ...report.ioError }];
-
-/** Protected, and deleted all the same where no policy is asked (with its namespace, or with the CRD): it runs on until the field is cleared. */
-const protectedVerdict = ({ vm }: VmFacts): Verdict[] =>
-  vm.metadata.deletionTimestamp === undefined ? [] : [{ type: 'DeletionProtected', status: 'True', reason: 'DeletionProtected', message: 'deleted, but spec.deletionProtection is true; nothing is torn down' }];
-
 /** It can't be sent; what runs, runs on as it was. */
 const tooLarge = ({ vm, report, oversize }: VmFacts): Standing | undefined => oversize && {
   phase: report ? standingOf(vm.spec, report.digest, report).phase : 'Pending', ready: 'False', reason: 'SpecTooLarge', progress: 'stalled',
@@ -256,23 +249,4 @@ const failedImage = (facts: VmFacts): Standing | undefined => {
   if (report !== undefined && report.state !== 'preparing') return undefined;
   const failed = disksToMake(facts).flatMap((disk) => images.get(imageOf(disk) ?? '') ?? []).find((each) => each.failed !== undefined);
   return failed && { phase: 'Pending', ready: 'False', reason: 'ImageFailed', message: `image ${failed.name}: ${failed.failed}`, progress: 'stalled' };
-};
-
-const partVerdicts = (standing: Standing, { report }: VmFacts): Verdict[] => {
-  const part = (type: 'DisksReady' | 'NetworkReady'): Verdict => {
-    if (partOf(standing.reason) === type && report?.ioError === undefined) return { type, status: 'False', reason: standing.reason, message: standing.message };
-    const started = report !== undefined && report.state !== 'preparing';
-    return started
-      ? { type, status: 'True', reason: type, message: type === 'DisksReady' ? 'all disks are there' : 'all interfaces are connected' }
-      : { type, status: 'Unknown', reason: 'Preparing', message: 'not reported yet' };
-  };
-  return [part('DisksReady'), part('NetworkReady')];
-};
-
-const linkVerdicts = ({ vm, link }: VmFacts): Verdict[] => {
-  const node = vm.status.nodeName ?? '';
-  const connected: Verdict = link === 'silent'
-    ? { type: 'AgentConnected', status: 'False', reason: 'NodeUnreachable', message: `the agent of ${node} is silent` }
-    : { type: 'AgentConnected', status: 'True', reason: 'Connected', message: `the agent of ${node} is connected` };
-  return [{ type: 'Scheduled', status: 'True', reason: 'Scheduled', message: `placed on ${node}` }, connected];
 };

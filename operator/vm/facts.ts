@@ -31,7 +31,7 @@ export type VmFacts = {
   link: Link;
   /** The bound node is silent and has no HypervisorNode: somebody has said that it is gone for good. */
   nodeGone: boolean;
-  /** What the others leave a bound VM on its node; undefined before that has spoken. */
+  /** What the others leave a bound VM that asks for more on its node; undefined before that has spoken. */
   room?: Free;
   /** Why the bound node keeps no new intent now. */
   refuses?: { reason: Reason; message: string };
