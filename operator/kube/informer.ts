@@ -31,7 +31,7 @@ export type InformerOptions<T> = {
   /** Told of each change after the cache has it. It only enqueues; what it throws is logged. */
   onChange: (change: Change<T>) => void;
   /** The cluster was restored to an older state: told before the cache changes. Hold every tombstone, raise the epoch. */
-  onHistoryWentBack?: (note: { held: string; found: string | undefined }) => void;
+  onHistoryWentBack?: (note: { held: string; found: string }) => void;
   log: Log;
   clock: Clock;
   chance: () => number;
@@ -52,7 +52,7 @@ export type Informer<T> = {
   by: (index: string, word: string) => Held<T>[];
   /** Takes the API server's answer to our own write, unless something newer is held. So that we read what we wrote. */
   accept: (raw: unknown) => boolean;
-  /** Whether the cache is a complete list. False again, with the old content, while history that went back is being read. */
+  /** Whether the cache is a complete list. */
   hasSynced: () => boolean;
   /** The newest version that anything told us of. */
   newest: () => string | undefined;
@@ -72,11 +72,12 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
   const cache = makeCache(options.indexes);
   const firstSync = Promise.withResolvers<void>();
   let synced = false;
-  let wentBack = false;
   /** Where a watch can go on. */
   let position: string | undefined;
-  /** The newest version that anything told us of; a newest list must reach it. */
+  /** The newest version that anything told us of. */
   let newest = options.since;
+  /** What a list must reach: the newest version when it was asked for. Our own writes may overtake it on its way. */
+  let sought = newest;
   let trouble: string | undefined;
   let incoming = new Map<string, Held<T>>();
 
@@ -96,18 +97,17 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
     if (old !== undefined && old.meta.uid !== held.meta.uid) tell({ is: 'gone', key: held.key, seenBy, last: old });
     tell({ is: 'present', key: held.key, seenBy });
   };
-  const noteWentBack = (found: string | undefined): void => {
-    wentBack = true;
-    synced = false;
+  const noteWentBack = (found: string): void => {
     const held = newest ?? '';
     log.warn({ path, held, found }, 'history went back: the cluster was restored to an older state');
     guarded('onHistoryWentBack', () => options.onHistoryWentBack?.({ held, found }));
   };
 
   const listed = (version: string): void => {
-    const older = newest !== undefined && compareVersions(version, newest) < 0;
+    const older = sought !== undefined && compareVersions(version, sought) < 0;
     const forked = position !== undefined && cache.isForked(incoming, version, position);
-    if (!wentBack && (older || forked)) noteWentBack(version);
+    const wentBack = older || forked;
+    if (wentBack) noteWentBack(version);
     const seenBy = wentBack ? 'history' : 'relist';
     const before = new Map(cache.list().map((held) => [held.key, held]));
     if (wentBack) cache.drop();
@@ -115,9 +115,8 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
     const vanished = wentBack ? [...before.values()].filter((held) => cache.get(held.key) === undefined) : gone;
     incoming = new Map();
     position = version;
-    newest = wentBack ? version : newest;
-    seen(version);
-    wentBack = false;
+    if (wentBack) newest = version;
+    else seen(version);
     synced = true;
     if (trouble !== undefined) log.info({ path }, 'list and watch work again');
     trouble = undefined;
@@ -133,6 +132,9 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
         incoming.set(held.key, held);
         return;
       }
+      case 'lost':
+        incoming.delete(hold(step.raw, options.parse).key);
+        return;
       case 'listed':
         return listed(step.resourceVersion);
       case 'bookmark':
@@ -163,6 +165,7 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
     using cycle = watchdog(clock, signal);
     let frames = 0;
     incoming = new Map();
+    sought = newest;
     const onFrame = (): void => {
       frames += 1;
       cycle.alive();
@@ -177,7 +180,7 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
   };
 
   const follow = async (): Promise<void> => {
-    let next: Next = { beginning: { by: 'stream' }, delayMs: 0, historyWentBack: false };
+    let next: Next = { beginning: { by: 'stream' }, delayMs: 0 };
     let failures = 0;
     while (!signal.aborted) {
       const beganMs = clock.monotonicMs();
@@ -187,7 +190,6 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
       if (clock.monotonicMs() - beganMs >= relistBackoff.maxMs) failures = 0;
       next = afterEnding(ending, { beginning: next.beginning, resumeAt: position, failures, chance: chance() });
       if (next.delayMs > 0) failures += 1;
-      if (next.historyWentBack) noteWentBack(undefined);
       report(ending, next);
       if (next.delayMs > 0) await clock.sleep(next.delayMs, signal).catch(() => {});
     }

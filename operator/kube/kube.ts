@@ -84,8 +84,8 @@ export const isConflict = (thrown: unknown): boolean => thrown instanceof KubeFa
 export const isAlreadyExists = (thrown: unknown): boolean => thrown instanceof KubeFault && thrown.code === 'AlreadyExists';
 
 /**
- * The server has not reached the resourceVersion that we hold: history went back.
- * Source: apimachinery `NewTooLargeResourceVersionError`.
+ * The server's watch cache has not reached a version within 3 s. It says nothing of the history: a stalled etcd is enough.
+ * Source: apimachinery `NewTooLargeResourceVersionError`; apiserver `waitUntilFreshAndBlock`.
  */
 export const isTooLargeVersion = (thrown: unknown): boolean =>
   thrown instanceof KubeFault && thrown.status === 504 && (thrown.causes.includes('ResourceVersionTooLarge') || thrown.message.includes('Too large resource version'));

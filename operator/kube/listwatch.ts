@@ -6,9 +6,12 @@ import { type Kube, KubeFault, type Query } from './kube.ts';
 /** How a session begins: a streamed list, a list in pages, or a watch from where the last one ended. */
 export type Beginning = { by: 'stream' } | { by: 'pages' } | { by: 'resume'; at: string };
 
-/** What a session brings, in order: every item of the list, `listed`, then changes and bookmarks. A resumed one has no list. */
+/**
+ * What a session brings, in order: every item of the list, `listed`, then changes and bookmarks. A resumed one has no list.
+ * While a list is streamed its items may change and go (`lost`): the server begins with what its cache holds and catches up. Source: KEP-3157.
+ */
 export type Step =
-  | { is: 'item'; raw: unknown }
+  | { is: 'item' | 'lost'; raw: unknown }
   | { is: 'listed'; resourceVersion: string }
   | { is: 'put' | 'gone'; raw: unknown }
   | { is: 'bookmark'; resourceVersion: string };
@@ -64,8 +67,7 @@ async function* watch({ kube, path, selector, timeoutSeconds, signal, onFrame }:
     switch (frame.is) {
       case 'put':
       case 'gone':
-        if (listed) yield frame;
-        else if (frame.is === 'put') yield { is: 'item', raw: frame.raw };
+        yield listed ? frame : { is: frame.is === 'put' ? 'item' : 'lost', raw: frame.raw };
         break;
       case 'bookmark':
         if (!listed && frame.endOfInitialEvents) {
