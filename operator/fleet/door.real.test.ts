@@ -194,6 +194,32 @@ describe('the agents\' door', () => {
     expect([talkative.heard.map(({ type }) => type), talkative.closed()]).toEqual([['welcome', 'alive'], false]);
   }, 30_000);
 
+  const slowly = { perSecond: 50, atOnce: 20 };
+  const freely = { perSecond: 1e9, atOnce: 1e9 };
+  test.each([
+    ['frames', { frames: slowly, bytes: freely }, ({ socket }: Awaited<ReturnType<typeof agent>>) => {
+      socket.send(JSON.stringify({ type: 'from-the-future', padding: 'x'.repeat(64 * 1024) }));
+    }],
+    ['bytes', { frames: freely, bytes: { perSecond: 50 * 64 * 1024, atOnce: 20 * 64 * 1024 } }, ({ socket }: Awaited<ReturnType<typeof agent>>) => {
+      socket.send(JSON.stringify({ type: 'from-the-future', padding: 'x'.repeat(64 * 1024) }));
+    }],
+    ['pings', { frames: slowly, bytes: freely }, async ({ socket }: Awaited<ReturnType<typeof agent>>) => {
+      socket.ping('x');
+      await once(socket, 'pong');
+    }],
+  ])('takes no more %s of one agent than its share, and loses none', async (_, talk, say) => {
+    const { server } = await open({}, { talk });
+    const talkative = await agent(server.port, 'node-1');
+    talkative.say(hello);
+    await until('the welcome', () => talkative.heard.length > 0, 5_000);
+    const beganMs = ms();
+    for (let count = 0; count < 70; count += 1) await say(talkative);
+    talkative.say({ type: 'heartbeat' });
+    await until('the last frame to be answered', () => talkative.heard.at(-1)?.type === 'alive', 20_000);
+    expect(ms() - beganMs).toBeGreaterThan(900);
+    expect(talkative.closed()).toBe(false);
+  }, 30_000);
+
   test('shows a renewed certificate to who comes, keeps who is there, and is not led astray by a half-written one', async () => {
     const { server, said } = await open({}, { certificateMs: 20 });
     const shown = async () => {

@@ -8,7 +8,7 @@ import { slots } from '#crds/kit/slots.ts';
 import { maxFrameBytes } from '#crds/wire/messages.ts';
 import type { AgentIdentity } from './auth.ts';
 import { type Certificate, followCertificate } from './certificate.ts';
-import { converse } from './converse.ts';
+import { converse, talkLimits } from './converse.ts';
 import type { SessionHouse } from './session.ts';
 
 /** What the server of `/agent/ws` needs. `tls` reads the certificate anew. A follower does not lead: agents then look elsewhere (503). */
@@ -24,8 +24,9 @@ export type ServerHouse = SessionHouse & { tls: () => Promise<Certificate> };
  *   partingMs      for agents to close by themselves at the end
  *   certificateMs  between two looks whether the certificate was renewed
  *   saidMs         between two log lines about refusals of one kind
+ *   talk           what one connection may say
  */
-export const doorLimits = { strangers: 2_048, admissionMs: 15_000, reviewsAtOnce: 8, perNode: 4, partingMs: 500, certificateMs: 30_000, saidMs: 10_000 };
+export const doorLimits = { strangers: 2_048, admissionMs: 15_000, reviewsAtOnce: 8, perNode: 4, partingMs: 500, certificateMs: 30_000, saidMs: 10_000, talk: talkLimits };
 
 // A refused one gets so long to read why.
 const lingerMs = 1_000;
@@ -38,7 +39,7 @@ export const serveAgents = async (house: ServerHouse, listen: { host: string; po
   const certificate = await house.tls();
   const common = { minVersion: 'TLSv1.2' } as const;
   const server = createServer({ ...certificate, ...common, handshakeTimeout: limits.admissionMs }, (_, response) => { response.writeHead(404).end(); });
-  const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: maxFrameBytes });
+  const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, autoPong: false, maxPayload: maxFrameBytes });
   const connections = new Set<Socket>();
   const deadlines = new WeakMap<Duplex, NodeJS.Timeout>();
   const ofNode = new Map<string, Set<WebSocket>>();
@@ -72,7 +73,7 @@ export const serveAgents = async (house: ServerHouse, listen: { host: string; po
     });
     const [oldest] = peers;
     if (peers.size > limits.perNode) oldest?.terminate();
-    converse(house, identity, webSocket);
+    converse(house, identity, webSocket, limits.talk);
   };
   const turnAway = (socket: Duplex, thrown: unknown): void => {
     const code = thrown instanceof Fault ? thrown.code : 'Unknown';

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { makeBudget } from '#crds/kit/budget.ts';
 import type { Clock } from '#crds/kit/clock.ts';
 import { asFault } from '#crds/kit/fault.ts';
 import type { Log } from '#crds/kit/log.ts';
@@ -25,8 +26,7 @@ export type Recorder = {
 const repeatMs = 10 * 60_000;
 const maxRemembered = 4_096;
 const maxQueued = 512;
-const burst = 25;
-const perSecond = 5;
+const rate = { perSecond: 5, atOnce: 25 };
 const maxTries = 3;
 // All events wait behind one that waits: an hour, as a proxy may ask for, would lose those of everybody.
 const maxPauseMs = 30_000;
@@ -41,8 +41,7 @@ export const makeRecorder = (options: { kube: Kube; instance: string; log: Log; 
   const queue: { body: Record<string, unknown>; path: string }[] = [];
   let working: Promise<void> | undefined;
   let lost = 0;
-  let tokens = burst;
-  let filledMs = clock.monotonicMs();
+  const budget = makeBudget(rate, clock.monotonicMs);
 
   const repeated = (key: string): boolean => {
     const nowMs = clock.monotonicMs();
@@ -56,17 +55,6 @@ export const makeRecorder = (options: { kube: Kube; instance: string; log: Log; 
       said.delete(oldest);
     }
     return false;
-  };
-
-  const token = async (): Promise<void> => {
-    const nowMs = clock.monotonicMs();
-    tokens = Math.min(burst, tokens + ((nowMs - filledMs) / 1_000) * perSecond);
-    filledMs = nowMs;
-    if (tokens < 1) {
-      await clock.sleep(((1 - tokens) * 1_000) / perSecond, signal);
-      return token();
-    }
-    tokens -= 1;
   };
 
   const write = async (path: string, body: unknown): Promise<void> => {
@@ -87,7 +75,8 @@ export const makeRecorder = (options: { kube: Kube; instance: string; log: Log; 
   const drain = async (): Promise<void> => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       try {
-        await token();
+        const debtMs = budget.spend(1);
+        if (debtMs > 0) await clock.sleep(debtMs, signal);
         await write(next.path, next.body);
       } catch (thrown) {
         lost += 1;
