@@ -174,7 +174,8 @@ export const startOperator = (parts: OperatorParts) => {
     }),
   };
   const endHands: EndHands = {
-    fleet, writeFinalizers, namespaceUid: (name) => namespaces.get(name)?.metadata.uid,
+    fleet, writeFinalizers, nodeGone: (name) => nodes.held(name) === undefined && fleet.link(name) === 'silent',
+    namespaceUid: (name) => namespaces.get(name)?.metadata.uid,
     unrecorded: (node, vm) => unrecordedOf(node, vm, { disks, fleet }),
     recordDisk: async (disk, { namespace = '', name: vm }, node) => {
       const of = namespaces.get(namespace)?.metadata;

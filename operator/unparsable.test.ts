@@ -40,7 +40,8 @@ describe('a VM that can not be parsed and was deleted', () => {
     ...held(), raw, meta: objectMeta.parse({ name: 'v', namespace: 'default', uid: 'u', resourceVersion: '7', finalizers: ['strato.dev/vm', 'other'], deletionTimestamp: '2030-01-01T00:00:00Z', ...over }),
   });
   const bound = { spec: { cpu: 'x' }, status: { nodeName: 'node-1' } };
-  const keepsNone = { unrecorded: () => [], recordDisk: async () => {}, namespaceUid: () => 'n' };
+  const retains = deleted({ ...bound, spec: { disks: [{ name: 'root', bus: 'strange' }, { name: 'data', deletionPolicy: 'Retain', size: 'x' }, 7, { deletionPolicy: 'Retain' }, { name: '../x', deletionPolicy: 'Retain' }] } });
+  const keepsNone = { nodeGone: () => false, unrecorded: () => [], recordDisk: async () => {}, namespaceUid: () => 'n' };
 
   test.each([
     ['ends on its node', deleted(bound), 'node-1'],
@@ -61,6 +62,13 @@ describe('a VM that can not be parsed and was deleted', () => {
     expect([called, written]).toEqual([calls, finalizers]);
   });
 
+  test('is let go when its node is gone for good', async () => {
+    const written: (readonly string[])[] = [];
+    const fleet = { isAbsent: () => false, doom: () => {}, release: () => {}, keepsDisks: () => undefined };
+    await endUnparsable(retains, 'node-1', { ...keepsNone, fleet, nodeGone: (node) => node === 'node-1', writeFinalizers: async (_vm, next) => void written.push(next) });
+    expect(written).toEqual([['other']]);
+  });
+
   test('is let go after each disk that outlives it has its VirtualDisk', async () => {
     const called: string[] = [];
     const disk = { uid: 'k', owner: { namespace: 'default', namespaceUid: 'n', vm: 'v', vmUid: 'u', disk: 'data' }, sizeMiB: 1 };
@@ -71,7 +79,6 @@ describe('a VM that can not be parsed and was deleted', () => {
     expect(called).toEqual(['k of v on node-1', 'finalizers']);
   });
 
-  const retains = deleted({ ...bound, spec: { disks: [{ name: 'root', bus: 'strange' }, { name: 'data', deletionPolicy: 'Retain', size: 'x' }, 7, { deletionPolicy: 'Retain' }, { name: '../x', deletionPolicy: 'Retain' }] } });
   const order = { namespace: 'default', namespaceUid: 'n', vm: 'v', disks: ['data'] };
 
   test.each<[string, { keepsDisks?: boolean; namespaceUid?: string }, unknown[]]>([

@@ -61,6 +61,8 @@ export const endsOn = ({ meta, raw }: Unparsable): string | undefined => {
 /** What ends an unparsable VM. */
 export type EndHands = {
   fleet: Pick<Fleet, 'doom' | 'isAbsent' | 'keepsDisks' | 'release'>;
+  /** Whether a node is gone for good: its HypervisorNode was deleted while its agent is silent. */
+  nodeGone: (node: string) => boolean;
   writeFinalizers: (object: Versioned, finalizers: readonly string[]) => Promise<void>;
   /** Disks of a machine that its node keeps and that no VirtualDisk stands for. */
   unrecorded: (node: string, vm: { namespace: string; name: string; uid: string }) => readonly KeptDisk[];
@@ -76,12 +78,12 @@ const retained = z.object({ name: deviceName, deletionPolicy: z.literal('Retain'
 /** Names of the disks that outlive such a VM, as far as they can be read. Pure. */
 const retainedIn = ({ raw }: Unparsable): string[] => retaining.parse(raw).spec.disks.flatMap((each) => retained.safeParse(each).data?.name ?? []).slice(0, 64);
 
-/** Has the node end the VM; lets its object go when the node says that it is absent. */
-export const endUnparsable = async (held: Unparsable, node: string, { fleet, writeFinalizers, unrecorded, recordDisk, namespaceUid }: EndHands): Promise<Outcome> => {
+/** Has the node end the VM; lets its object go when the node says that it is absent, or is gone for good itself. */
+export const endUnparsable = async (held: Unparsable, node: string, { fleet, nodeGone, writeFinalizers, unrecorded, recordDisk, namespaceUid }: EndHands): Promise<Outcome> => {
   const { meta } = held;
   const { namespace = '', name } = meta;
   const uid = machineUidIn(held);
-  if (!fleet.isAbsent(node, uid)) {
+  if (!fleet.isAbsent(node, uid) && !nodeGone(node)) {
     const disks = retainedIn(held);
     const of = namespaceUid(namespace);
     if (disks.length > 0 && fleet.keepsDisks(node) === false) return waiting(`the agent of node ${node} can not keep disk ${disks.join(', ')} after its VM; update it`, 30_000);

@@ -196,13 +196,12 @@ describe('the agents\' door', () => {
 
   const slowly = { perSecond: 50, atOnce: 20 };
   const freely = { perSecond: 1e9, atOnce: 1e9 };
+  const talkLong = async ({ socket }: Awaited<ReturnType<typeof agent>>) => {
+    await new Promise<void>((sent) => { socket.send(JSON.stringify({ type: 'from-the-future', padding: 'x'.repeat(64 * 1024) }), () => sent()); });
+  };
   test.each([
-    ['frames', { frames: slowly, bytes: freely }, ({ socket }: Awaited<ReturnType<typeof agent>>) => {
-      socket.send(JSON.stringify({ type: 'from-the-future', padding: 'x'.repeat(64 * 1024) }));
-    }],
-    ['bytes', { frames: freely, bytes: { perSecond: 50 * 64 * 1024, atOnce: 20 * 64 * 1024 } }, ({ socket }: Awaited<ReturnType<typeof agent>>) => {
-      socket.send(JSON.stringify({ type: 'from-the-future', padding: 'x'.repeat(64 * 1024) }));
-    }],
+    ['frames', { frames: slowly, bytes: freely }, talkLong],
+    ['bytes', { frames: freely, bytes: { perSecond: 50 * 64 * 1024, atOnce: 20 * 64 * 1024 } }, talkLong],
     ['pings', { frames: slowly, bytes: freely }, async ({ socket }: Awaited<ReturnType<typeof agent>>) => {
       socket.ping('x');
       await once(socket, 'pong');
