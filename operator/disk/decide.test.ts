@@ -10,7 +10,7 @@ const kept = { uid, owner: { namespace: 'default', namespaceUid: uid, vm: 'web',
 const claimed = { ...kept, owner: { ...kept.owner, namespace: 'stolen', vm: 'stolen' } };
 const recorded = recordedStatus(claimed, { namespace: 'default', namespaceUid: uid, vm: 'web', node: 'node-1' });
 
-const disk = ({ status = recorded, ...metadata }: { status?: DiskStatus; deletionTimestamp?: string; finalizers?: string[] } = {}) =>
+const disk = ({ status = recorded, ...metadata }: { status?: DiskStatus; creationTimestamp?: string; deletionTimestamp?: string; finalizers?: string[] } = {}) =>
   virtualDisk.parse({ metadata: { name: 'web-data-11111111', namespace: 'default', uid: 'o', resourceVersion: '1', generation: 1, finalizers: ['strato.dev/disk'], ...metadata }, spec: {}, status });
 const facts = (over: Partial<DiskFacts> = {}): DiskFacts => ({ disk: disk(), link: 'connected', kept, taken: false, awaited: false, absent: false, ...over });
 const gone = (over: Partial<DiskFacts> = {}): DiskFacts => { const { kept: _kept, ...rest } = facts(over); return rest; };
@@ -28,6 +28,7 @@ describe('the object of a disk that has outlived its VM', () => {
     ['on a node that was deleted', gone({ link: 'deleted' }), ['Unknown', 'Unknown NodeUnreachable']],
     ['that its node does not have any more', gone(), ['Missing', 'False DiskMissing']],
     ['made by hand', gone({ disk: disk({ finalizers: [], status: { observedGeneration: -1 } }) }), [undefined, 'False NotRecorded']],
+    ['restored without its status', gone({ disk: disk({ creationTimestamp: '2030-01-02T03:03:00Z', status: { observedGeneration: -1 } }) }), [undefined, 'False NotRecorded']],
     ['that is deleted', facts({ disk: deleted }), ['Deleting', 'False Terminating']],
     ['that is deleted while its node is silent', facts({ disk: deleted, link: 'silent' }), ['Deleting', 'False NodeUnreachable']],
   ])('%s says so, and nothing else happens to the object', (_, of, verdict) => {
@@ -42,7 +43,7 @@ describe('the object of a disk that has outlived its VM', () => {
 
   test('that is being recorded, whose node has just connected, or that its VM is perhaps just given, is left alone', () => {
     expect(decide(gone({ awaited: true }), now)).toEqual({ outcome: expect.objectContaining({ is: 'waiting' }) });
-    expect(decide(gone({ disk: disk({ status: { observedGeneration: -1 } }) }), now)).toEqual({ outcome: expect.objectContaining({ is: 'waiting' }) });
+    expect(decide(gone({ disk: disk({ creationTimestamp: '2030-01-02T03:03:30Z', status: { observedGeneration: -1 } }) }), now)).toEqual({ outcome: expect.objectContaining({ is: 'waiting' }) });
     expect(decide(gone({ link: 'joining' }), now)).toEqual({ outcome: expect.objectContaining({ is: 'waiting' }) });
   });
 

@@ -23,6 +23,9 @@ export type DiskFacts = {
 /** What is to be done about one VirtualDisk: at most one of `finalizer`, `remove` and `status`. `end`: its node shall remove the files. */
 export type DiskDecision = { status?: DiskStatus; finalizer?: 'add' | 'remove'; remove?: true; end?: true; outcome: Outcome };
 
+/** Milliseconds after which the recording of a disk, two requests, is surely over. */
+const recordingMs = 60_000;
+
 /**
  * Decides about one VirtualDisk. Pure. Its data is removed only since somebody deletes the object; the object goes by itself only when the VM has
  * the disk back.
@@ -63,10 +66,16 @@ export const decide = (facts: DiskFacts, now: Date): DiskDecision => {
 const isForeign = ({ disk: { metadata: { namespace }, status: { namespaceUid } }, kept }: DiskFacts): boolean =>
   kept !== undefined && (kept.owner.namespace !== namespace || kept.owner.namespaceUid !== namespaceUid);
 
-/** An object that stands for no disk. One with our finalizer is perhaps being recorded in this moment. */
+/** An object that stands for no disk. A young one with our finalizer is perhaps being recorded in this moment; an old one was restored without its status. */
 const unrecorded = (facts: DiskFacts, finalized: boolean, deleting: boolean, now: Date): DiskDecision => {
   if (deleting) return finalized ? { finalizer: 'remove', outcome: settled } : { outcome: settled };
-  if (finalized) return { outcome: waiting('its node and uid to be recorded', 30_000) };
+  const { creationTimestamp } = facts.disk.metadata;
+  const waits = waiting('its node and uid to be recorded', 30_000);
+  if (finalized && (creationTimestamp === undefined || now.getTime() - Date.parse(creationTimestamp) < recordingMs)) return { outcome: waits };
+  if (finalized) {
+    const message = 'no node is recorded for it: was it restored without its status? A node that keeps the disk is recorded when it is there; if none is, delete this object';
+    return { status: statusOf(facts, undefined, [ready('False', 'NotRecorded', message)], now), outcome: waits };
+  }
   const message = 'it was not made by the operator and stands for no disk; delete it';
   return { status: statusOf(facts, undefined, [ready('False', 'NotRecorded', message), { ...ready('True', 'NotRecorded', message), type: 'Stalled' }], now), outcome: settled };
 };
