@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, open, rm, stat, statfs, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readFile, rm, stat, statfs, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { runTool } from '#agent/host/exec.ts';
@@ -43,6 +43,7 @@ export const makeBedDisk = async (sizeMiB: number): Promise<BedDisk> => {
   const device = await run('losetup', ['--find', '--show', image]);
   const mount = () => run('mount', ['-o', 'errors=remount-ro', device, directory]);
   await mount();
+  const isMounted = async () => (await readFile('/proc/self/mountinfo', 'utf8')).includes(` ${directory} `);
   const unmount = () => until('the disk to be free', () => run('umount', [directory]), toolMs);
   return {
     directory,
@@ -71,12 +72,13 @@ export const makeBedDisk = async (sizeMiB: number): Promise<BedDisk> => {
     pull: async () => void (await run('perl', ['-e', 'my $how = pack("L", 2); open(my $d, "<", $ARGV[0]) or die; ioctl($d, 0x8004587d, $how) or die "$!"', directory])),
     repair: async () => {
       await unmount();
-      await run('e2fsck', ['-fy', device], [0, 1]);
+      // A sandbox that began meanwhile, of another suite too, has it mounted in a namespace of its own until it ends.
+      await until('the disk to be free for a check', () => run('e2fsck', ['-fy', device], [0, 1]), toolMs);
       await mount();
     },
     [Symbol.asyncDispose]: async () => {
       await run('fsfreeze', ['--unfreeze', directory], [0, 1]).catch(() => '');
-      await unmount();
+      if (await isMounted()) await unmount();
       await run('losetup', ['--detach', device]);
       await rm(folder, { recursive: true, force: true });
     },

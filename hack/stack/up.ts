@@ -11,6 +11,7 @@ import { ensureServers, type Servers } from '../servers/build.ts';
 import { sshVm } from './example.ts';
 import { farewell } from './farewell.ts';
 import { ensureArm64Guest, type EnsureGuest, ensureGuest } from '../guest/guest.ts';
+import { observeHolders } from './guests.ts';
 import { ensureGuestImage } from './guestimage.ts';
 import { ensureKeys, pairOf } from './keys.ts';
 import { installKubectl, kubectl } from './kubectl.ts';
@@ -106,6 +107,8 @@ const main = async (signal: AbortSignal, wishes: Wishes): Promise<void> => {
   // What fails ends the others too; each process that is up stays, and the next run goes on from there.
   const failing = new AbortController();
   const run = { at, report, signal: AbortSignal.any([signal, failing.signal]) };
+  // Before an agent is started, which starts guests by itself.
+  const running = new Set((await observeHolders(at.agent.vms)).keys());
   const orStop = async <T>(work: Promise<T>): Promise<T> => {
     try {
       return await work;
@@ -123,7 +126,7 @@ const main = async (signal: AbortSignal, wishes: Wishes): Promise<void> => {
   if (images.status === 'rejected') throw images.reason;
   if (cluster.status === 'rejected') throw cluster.reason;
   await using kube = cluster.value;
-  const booted = wishes.vm ? await report.step('first-vm', (tell) => bootFirstVm(at, kube, signal, tell), ({ how }) => how) : undefined;
+  const booted = wishes.vm ? await report.step('first-vm', (tell) => bootFirstVm({ at, kube, running, signal }, tell), ({ how }) => how) : undefined;
   const live = await Promise.all(processNames.map(async (name) => ({ name, pid: (await readLive(at.run, name))?.pid ?? 0 })));
   report.say(farewell(at, live.filter(({ pid }) => pid !== 0), booted && { uid: booted.vm.metadata.uid, how: booted.how }));
   report.say(`\nReady after ${showDuration(performance.now() - startMs)}.`);

@@ -49,11 +49,14 @@ const setPower = (at: Layout, powerState: 'Stopped' | null, signal: AbortSignal)
   return kubectl(at, ['patch', 'vm', 'first-vm', '--type=merge', '-p', JSON.stringify(patch)], signal);
 };
 
+/** What booting it needs; `running`: uids of the VMs whose guests ran before this `./hack/up`. */
+export type BootParts = { at: Layout; kube: Kube; running: ReadonlySet<string>; signal: AbortSignal };
+
 /**
  * Applies examples/first-vm.yaml and waits until the VM is as declared and, when it runs, its guest has said so on the serial
  * console. A guest that ended while the stack was down is started again. Faults: FirstVmLate with the last that was known.
  */
-export const bootFirstVm = async (at: Layout, kube: Kube, outer: AbortSignal, tell: (doing: string) => void): Promise<Booted> => {
+export const bootFirstVm = async ({ at, kube, running, signal: outer }: BootParts, tell: (doing: string) => void): Promise<Booted> => {
   const late = AbortSignal.timeout(bootMs);
   const signal = AbortSignal.any([outer, late]);
   let known = 'nothing yet';
@@ -62,15 +65,13 @@ export const bootFirstVm = async (at: Layout, kube: Kube, outer: AbortSignal, te
     tell(text);
   };
   try {
-    const before = await read(kube, signal);
-    const ran = before !== undefined && (await observeHolders(at.agent.vms)).has(before.metadata.uid);
     await awaitGone(kube, signal, say);
     await apply(at, signal);
     const { vm, restarted } = await awaitDeclared(at, kube, signal, say);
     if (vm.spec.powerState !== 'Running') return { vm, how: `${vm.spec.powerState}, as declared` };
     say('waiting for the guest to say STRATO ready on its serial console');
     const said = await awaitSaid(serialLog(at, vm), signal);
-    return { vm, how: `${restarted ? 'started again' : ran ? 'was running' : 'started'}; its serial console says: ${said}` };
+    return { vm, how: `${restarted ? 'started again' : running.has(vm.metadata.uid) ? 'was running' : 'started'}; its serial console says: ${said}` };
   } catch (thrown) {
     if (outer.aborted || !late.aborted) throw thrown;
     throw new Fault('FirstVmLate', `first-vm is not up after ${bootMs / 1000} s: ${known}\nsee ${at.log('operator')} and ${at.log('agent-node-1')}`, { cause: thrown });
