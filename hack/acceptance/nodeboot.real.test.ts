@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { lockFd } from '#agent/hypervisor/qemu/launcher.ts';
 import { openCgroups } from '#agent/hypervisor/qemu/cgroup.ts';
 import { conditionOf } from '#crds/v1alpha1/condition.ts';
+import { withoutBedDisks } from '../bed/disk.ts';
 import { verdict, vmManifest } from '../bed/objects.ts';
 import { opened } from '../bed/opened.ts';
 import { type BedOperator, startBedOperator } from '../bed/operator.ts';
@@ -66,7 +67,7 @@ describe('a node that comes up', () => {
   const anotherBoot = async () => {
     const file = join(all.cluster.dir, 'boot_id');
     await writeFile(file, `${randomUUID()}\n`);
-    options.under = ['unshare', '--mount', '--propagation', 'private', '/bin/sh', '-c', `mount --bind ${file} ${bootIdFile} && exec "$@"`, 'sh'];
+    options.under = ['unshare', '--mount', '--propagation', 'private', '/bin/sh', '-c', `${withoutBedDisks}; mount --bind ${file} ${bootIdFile} && exec "$@"`, 'sh'];
   };
 
   test('N04: with the control plane away: what shall run and may be restarted comes back from the ledger, the rest does not', async () => {

@@ -22,6 +22,9 @@ export type BedDisk = AsyncDisposable & {
   repair: () => Promise<void>;
 };
 
+/** For a shell in a mount namespace that was just made: takes these disks out of it, of all suites. There they stay mounted when their suites unmount them. */
+export const withoutBedDisks = `awk '$2 ~ /\\/strato-disk-/ { print $2 }' /proc/mounts | xargs -r -n 1 umount -l`;
+
 const toolMs = 30_000;
 const mebibyte = 1024 * 1024;
 
@@ -72,7 +75,7 @@ export const makeBedDisk = async (sizeMiB: number): Promise<BedDisk> => {
     pull: async () => void (await run('perl', ['-e', 'my $how = pack("L", 2); open(my $d, "<", $ARGV[0]) or die; ioctl($d, 0x8004587d, $how) or die "$!"', directory])),
     repair: async () => {
       await unmount();
-      // A sandbox that began meanwhile, of another suite too, has it mounted in a namespace of its own until it ends.
+      // Whoever has just made a mount namespace has it mounted for another moment.
       await until('the disk to be free for a check', () => run('e2fsck', ['-fy', device], [0, 1]), toolMs);
       await mount();
     },

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { describe, expect, test } from '@jest/globals';
+import { withoutBedDisks } from '#hack/bed/disk.ts';
 
 const ids = { min: 200_000, max: 200_009 };
 
@@ -41,7 +42,7 @@ const prelude = `
 `;
 
 const inNamespace = async (script: string): Promise<unknown> => {
-  const child: ChildProcess = spawn('unshare', ['--net', '--mount', 'sh', '-c', 'd=$(mktemp -d); trap "rm -rf $d" EXIT; "$@" "$d"', 'sh', process.execPath, '--input-type=module', '-e', `${prelude}\n${script}`, process.cwd()], {
+  const child: ChildProcess = spawn('unshare', ['--net', '--mount', 'sh', '-c', `${withoutBedDisks}; d=$(mktemp -d); trap "rm -rf $d" EXIT; "$@" "$d"`, 'sh', process.execPath, '--input-type=module', '-e', `${prelude}\n${script}`, process.cwd()], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   if (!child.stdout) throw new Error('no output');
