@@ -7,21 +7,27 @@ import { z } from 'zod';
  */
 export type ProcessIdentity = { pid: number; startTicks: string; bootId: string };
 
-const stat = z.object({ state: z.string().regex(/^[A-Za-z]$/), startTicks: z.string().regex(/^\d+$/) });
+const stat = z.object({ state: z.string().regex(/^[A-Za-z]$/), threads: z.coerce.number().int(), startTicks: z.string().regex(/^\d+$/) });
 
-/** State letter and start time from the text of /proc/PID/stat. The command in it may hold spaces and brackets. */
+/** State letter, number of threads and start time from the text of /proc/PID/stat. The command in it may hold spaces and brackets. */
 export const parseStat = (text: string): z.output<typeof stat> | undefined => {
   const fields = text.slice(text.lastIndexOf(')') + 1).trim().split(/\s+/);
   // Field 3 is the first after the command.
-  const parsed = stat.safeParse({ state: fields[0], startTicks: fields[22 - 3] });
+  const parsed = stat.safeParse({ state: fields[0], threads: fields[20 - 3], startTicks: fields[22 - 3] });
   return parsed.success ? parsed.data : undefined;
 };
 
-/** The identity of a living process; undefined when there is none (a zombie has ended too). */
+/**
+ * Whether a process has ended, as far as it is its own doing: a zombie whose other threads are gone too. While one of them is ending, ports and files of the
+ * process are still taken. Pure.
+ */
+export const hasEnded = ({ state, threads }: Pick<z.output<typeof stat>, 'state' | 'threads'>): boolean => state === 'X' || (state === 'Z' && threads <= 1);
+
+/** The identity of a living process; undefined when there is none, or it has ended and nobody has taken notice of that. */
 export const observeProcess = async (pid: number): Promise<ProcessIdentity | undefined> => {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
   const seen = text === undefined ? undefined : parseStat(text);
-  if (seen === undefined || seen.state === 'Z' || seen.state === 'X') return undefined;
+  if (seen === undefined || hasEnded(seen)) return undefined;
   return { pid, startTicks: seen.startTicks, bootId: await readBootId() };
 };
 

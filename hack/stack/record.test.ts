@@ -6,16 +6,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from '../bed/until.ts';
 import { endProcess } from './end.ts';
-import { observeProcess, parseStat, readBootId } from './identity.ts';
+import { hasEnded, observeProcess, parseStat, readBootId } from './identity.ts';
 import { launcher, parseRecord, readLive, readRecord, removeRecord } from './record.ts';
 
 const digest = 'd'.repeat(64);
 const boot = '7d4f6a56-3c2f-4b4e-9d65-0c6f6a3f1b11';
 
-test('the state and start of a process whose name is meant to confuse', () => {
+test('the state, threads and start of a process whose name is meant to confuse', () => {
   const rest = Array.from({ length: 18 }, (_, index) => index + 4).join(' ');
-  expect(parseStat(`71 (a) b (c) S ${rest} 4242 0 0`)).toEqual({ state: 'S', startTicks: '4242' });
+  expect(parseStat(`71 (a) b (c) S ${rest} 4242 0 0`)).toEqual({ state: 'S', threads: 20, startTicks: '4242' });
   expect(parseStat('')).toBeUndefined();
+});
+
+test.each([['S', 1, false], ['Z', 3, false], ['Z', 1, true], ['Z', 0, true], ['X', 1, true]])('a process in state %s with %i threads has ended: %s', (state, threads, ended) => {
+  expect(hasEnded({ state, threads })).toBe(ended);
 });
 
 describe('a record', () => {
