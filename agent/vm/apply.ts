@@ -55,6 +55,9 @@ export const deadlineMs = (step: Step['do']): number => {
   }
 };
 
+// What it takes from the record of a stop to its button on a machine that is well.
+const promptMs = 1_000;
+
 /** Does one step. Every step is safe to do twice. Its faults are those of the driver it calls. */
 export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, step: Step, signal: AbortSignal): Promise<void> => {
   const { ledger, hypervisor, storage } = hands;
@@ -71,6 +74,7 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
     case 'remember':
       return remember(work, step);
     case 'beginStop':
+      Object.assign(scratch, { pressedMs: undefined, stopUntold: true, stopRenewed: step.anew === true });
       return ledger.change(uid, (mine) => ({ ...mine, stopping: { sinceMs: Math.trunc(step.sinceMs), forced: step.forced, why: step.why } }));
     case 'clearStop':
       return ledger.change(uid, (mine) => ({ ...mine, stopping: null }));
@@ -106,9 +110,7 @@ export const applyStep = async (hands: Hands, uid: string, scratch: Scratch, ste
     case 'pause':
       return hypervisor.pause(uid, signal);
     case 'powerdown':
-      await hypervisor.powerdown(uid, signal);
-      scratch.pressedMs = hands.hostMs();
-      return;
+      return press(work);
     case 'onReboot':
       await hypervisor.change(uid, { do: 'onReboot', action: step.action }, signal);
       scratch.onReboot = step.action;
@@ -165,9 +167,19 @@ const settle = async ({ hands, scratch, uid }: Work, { exit, ended, failed }: Ex
     const restarts = stays && exit && !mine.ended ? afterEnd(mine.restarts, exit.reason, hands.hostMs(), hands.now()) : mine.restarts;
     return { ...mine, run: null, applied: null, plugging: [], stopping: null, ended: stays, restarts, lastExit: exit };
   });
-  scratch.pressedMs = undefined;
+  Object.assign(scratch, { pressedMs: undefined, stopUntold: false, stopRenewed: false });
   // When our own `start` step failed, that fault is reported already.
   if (failed !== undefined && scratch.failure === undefined) throw new Fault('StartFailed', failed);
+};
+
+/** The grace period of a stop counts from when its guest was told, however long that took from its record. */
+const press = async ({ hands, scratch, entry, uid, signal }: Work): Promise<void> => {
+  await hands.hypervisor.powerdown(uid, signal);
+  const nowMs = hands.hostMs();
+  scratch.pressedMs = nowMs;
+  const isLate = scratch.stopUntold && entry.stopping !== null && nowMs - entry.stopping.sinceMs > promptMs;
+  scratch.stopUntold = false;
+  if (isLate) await hands.ledger.change(uid, (mine) => (mine.stopping ? { ...mine, stopping: { ...mine.stopping, sinceMs: Math.trunc(nowMs) } } : mine));
 };
 
 const seed = ({ hands, entry, uid, signal }: Work): Promise<void> => {

@@ -31,10 +31,12 @@ export type VmFacts = {
   /** What is seen in the guest of the run that is there. */
   guest?: GuestSight;
   now: Date;
-  /** Milliseconds of the node's monotonic clock: it goes on over restarts of the agent. */
+  /** Milliseconds of the node's monotonic clock when this look began: it goes on over restarts of the agent. */
   nowMs: number;
-  /** When the power button was last pressed, on that clock; unknown after a restart of the agent. */
+  /** When the power button was last pressed for this stop, on that clock; unknown after a restart of the agent. */
   pressedMs: number | undefined;
+  /** Whether the grace period of the stop that is under way was given anew already. */
+  stopRenewed: boolean;
   /** What the machine was told to do at the guest's own reboot; unknown after a restart of the agent. */
   onReboot: 'reset' | 'shutdown' | undefined;
   /** While a disk halts the guest: how much the node's storage has free, when that could be told. */
@@ -53,7 +55,7 @@ export type Step =
   | { do: 'allot' }
   | { do: 'intend'; startId: string }
   | { do: 'remember'; startId: string; ran: boolean; machine: MachineFacts; time: string }
-  | { do: 'beginStop'; sinceMs: number; forced: boolean; why: NonNullable<VmEntry['stopping']>['why'] }
+  | { do: 'beginStop'; sinceMs: number; forced: boolean; why: NonNullable<VmEntry['stopping']>['why']; anew?: boolean }
   | { do: 'clearStop' }
   | { do: 'noteReady'; time: string }
   | { do: 'settle'; exit: VmEntry['lastExit']; ended: boolean; failed?: string }

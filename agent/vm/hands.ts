@@ -44,6 +44,10 @@ export type Scratch = {
   /** Whether the network may hold ports for it: it was attached, or adopted after a restart. */
   holdsPorts: boolean;
   pressedMs: number | undefined;
+  /** The stop that is under way was begun here, and its guest was not told yet. */
+  stopUntold: boolean;
+  /** Its grace period was given anew. */
+  stopRenewed: boolean;
   onReboot: 'reset' | 'shutdown' | undefined;
   retried: Retried | undefined;
   failure: Failure | undefined;
@@ -56,5 +60,5 @@ export type Scratch = {
 
 /** The memory of a worker that begins. */
 export const freshScratch = (holdsPorts: boolean): Scratch => ({
-  backends: new Map(), places: new Map(), holdsPorts, pressedMs: undefined, retried: undefined, onReboot: undefined, failure: undefined, refused: new Map(), hung: false, reported: undefined,
+  backends: new Map(), places: new Map(), holdsPorts, pressedMs: undefined, stopUntold: false, stopRenewed: false, retried: undefined, onReboot: undefined, failure: undefined, refused: new Map(), hung: false, reported: undefined,
 });

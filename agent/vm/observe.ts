@@ -16,6 +16,8 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
   const before = hands.ledger.vm(uid);
   if (!before) return undefined;
   const wanted = before.ending ? [] : (before.desired?.disks ?? []);
+  // Of the beginning: what is seen may be as old as that, when the machine or we ourselves stood still meanwhile.
+  const nowMs = hands.hostMs();
   const [sight, { disks, staleDrives }] = await Promise.all([observeMachine(hands, uid, signal), observeDisks(hands, before, signal)]);
   // Read again, for what was recorded while we looked. It is not used when a new desire came meanwhile: that may name disks which were not looked at.
   const entry = hands.ledger.vm(uid);
@@ -41,8 +43,9 @@ export const observeVm = async (hands: Hands, uid: string, scratch: Scratch, sig
     ...(unready ? { unready } : {}),
     ...(guest ? { guest } : {}),
     now: hands.now(),
-    nowMs: hands.hostMs(),
+    nowMs,
     pressedMs: scratch.pressedMs,
+    stopRenewed: scratch.stopRenewed,
     onReboot: scratch.onReboot,
     retried: scratch.retried,
     ...(freeMiB === undefined ? {} : { freeMiB }),

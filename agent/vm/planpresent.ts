@@ -90,15 +90,19 @@ const planPanicked = ({ entry: { stopping }, nowMs }: VmFacts, remember: readonl
   return leftMs > 0 ? { state: 'running', steps: remember, lookAfterMs: leftMs } : { state: 'running', steps: [...remember, { do: 'kill' }] };
 };
 
-const planStop = ({ entry, nowMs, pressedMs }: VmFacts, desired: DesiredVm, sight: Present, remember: readonly Step[], why: Why): Plan => {
+const planStop = ({ entry, nowMs, pressedMs, stopRenewed }: VmFacts, desired: DesiredVm, sight: Present, remember: readonly Step[], why: Why): Plan => {
   const state = 'stopping';
   if (sight.guest === 'prelaunch' && entry.run?.ran !== true) return { state, steps: [{ do: 'kill' }] };
   const stopping = entry.stopping?.why === why ? entry.stopping : null;
   if (stopping?.forced) return { state, steps: [...remember, { do: 'kill' }] };
-  const sinceMs = stopping && stopping.sinceMs <= nowMs ? stopping.sinceMs : nowMs;
-  const leftMs = desired.stop.mode === 'Force' ? 0 : graceMs(desired) - (nowMs - sinceMs);
+  const grace = desired.stop.mode === 'Force' ? 0 : graceMs(desired);
+  const beganMs = stopping && stopping.sinceMs <= nowMs ? stopping.sinceMs : nowMs;
+  // Who began it may have died, or stood still, before the guest was told: no plug is pulled before the button was pressed.
+  const anew = grace > 0 && nowMs - beganMs >= grace && pressedMs === undefined && !stopRenewed;
+  const sinceMs = anew ? nowMs : beganMs;
+  const leftMs = grace - (nowMs - sinceMs);
   if (leftMs <= 0) return { state, steps: [...remember, { do: 'beginStop', sinceMs, forced: true, why }, { do: 'kill' }] };
-  const begin: Step[] = stopping?.sinceMs === sinceMs ? [] : [{ do: 'beginStop', sinceMs, forced: false, why }];
+  const begin: Step[] = stopping?.sinceMs === sinceMs ? [] : [{ do: 'beginStop', sinceMs, forced: false, why, anew }];
   const pressInMs = begin.length > 0 || pressedMs === undefined ? 0 : pressAgainMs - (nowMs - pressedMs);
   if (pressInMs > 0) return { state, steps: remember, lookAfterMs: Math.min(leftMs, pressInMs) };
   // A paused guest can not react to the power button.

@@ -224,6 +224,24 @@ describe('a panic', () => {
   });
 });
 
+test('a panic that was seen before the agent stood still is no reason to end a guest which has reset itself since', async () => {
+  const { world, bench } = await running();
+  const run = world.machine.machines.get(uid)?.run;
+  Object.assign(run ?? {}, { panicked: true });
+  await bench.rest(uid);
+  const look = bench.hands.hypervisor.observe;
+  bench.hands.hypervisor.observe = async (...a) => {
+    const seen = await look(...a);
+    world.ms.now += 60_000;
+    rebootGuest(world.machine, uid);
+    return seen;
+  };
+  await bench.pass(uid);
+  expect(world.machine.machines.get(uid)?.run).toBe(run);
+  bench.hands.hypervisor.observe = look;
+  expect(await bench.rest(uid)).toMatchObject({ state: 'running' });
+});
+
 test('a TPM whose emulator has ended is told and changes nothing else', async () => {
   const { world, bench } = await running();
   Object.assign(world.machine.machines.get(uid)?.run ?? {}, { tpmLost: true });
@@ -454,6 +472,51 @@ describe('a stop', () => {
     expect(await next.rest(uid)).toMatchObject({ state: 'stopping' });
     world.ms.now += 30_000;
     expect(await next.rest(uid)).toMatchObject({ state: 'stopped', lastExit: { reason: 'Forced' } });
+  });
+
+  test.each([
+    ['the disk of the ledger stood still', 'write'], ['QEMU stood still', 'powerdown'],
+  ] as const)('has its whole grace period after the button was pressed, when %s before that', async (_, slow) => {
+    const { world } = await running();
+    const bench = await openBench(world);
+    await bench.rest(uid);
+    const { ledger, hypervisor } = bench.hands;
+    const [change, press] = [ledger.change, hypervisor.powerdown];
+    if (slow === 'write') ledger.change = async (...a) => { ledger.change = change; await change(...a); world.ms.now += 100_000; };
+    else hypervisor.powerdown = async (...a) => { world.ms.now += 100_000; await press(...a); };
+    await ledger.accept({ type: 'desire', leaderEpoch: 1, revision: 1_000_000, object: stopped });
+    await bench.pass(uid);
+    Object.assign(ledger, { change });
+    Object.assign(hypervisor, { powerdown: press });
+    expect([world.machine.presses, await bench.rest(uid)]).toMatchObject([1, { state: 'stopping' }]);
+    world.ms.now += 89_000;
+    expect(await bench.rest(uid)).toMatchObject({ state: 'stopping' });
+    world.ms.now += 1_000;
+    expect(await bench.rest(uid)).toMatchObject({ state: 'stopped', lastExit: { reason: 'Forced' } });
+  });
+
+  test('of which nobody knows whether the button was ever pressed is no reason to pull the plug: an agent that comes too late presses it', async () => {
+    const { world, bench } = await running();
+    bench.hands.hypervisor.powerdown = () => Promise.reject(new Error('killed'));
+    await want(bench, stopped);
+    world.ms.now += 200_000;
+    const next = await openBench(world);
+    expect(await next.rest(uid)).toMatchObject({ state: 'stopping' });
+    expect(world.machine.presses).toBe(1);
+    world.ms.now += 90_000;
+    expect(await next.rest(uid)).toMatchObject({ state: 'stopped', lastExit: { reason: 'Forced' } });
+  });
+
+  test('of a machine whose button can not be pressed ends by force all the same', async () => {
+    const { world, bench } = await running();
+    bench.hands.hypervisor.powerdown = () => Promise.reject(new Error('no such button'));
+    await want(bench, stopped);
+    // Its grace period is given anew once, when it is tried again to press it.
+    for (let seconds = 0; seconds < 240; seconds += 10) {
+      await bench.rest(uid);
+      world.ms.now += 10_000;
+    }
+    expect(await bench.rest(uid)).toMatchObject({ state: 'stopped', lastExit: { reason: 'Forced' } });
   });
 
   test.each([[{ mode: 'Force' as const, gracePeriodSeconds: 90 }], [{ mode: 'Graceful' as const, gracePeriodSeconds: 0 }]])('%j pulls the plug', async (stop) => {
