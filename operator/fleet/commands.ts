@@ -12,7 +12,7 @@ export type Commands = {
   sync: () => void;
   /** Something has left the socket: what waited for that is said. */
   drained: () => void;
-  /** Says each tombstone again whose end was not told, and the digest of what the agent should hold. */
+  /** Says what was not said yet, each tombstone again whose end was not told, and the digest of what the agent should hold. */
   compare: () => void;
 };
 
@@ -71,9 +71,12 @@ export const makeCommands = ({ member, open, leads, say, bufferedBytes }: Comman
       if (paused && bufferedBytes() <= pauseBytes) sync();
     },
     compare: () => {
-      const { spoke, view, doomed } = member();
+      const said = [...member().doomed].filter(([uid]) => member().view.told.get(uid)?.ending);
+      // What could not be said when it was wanted: no wake-up has to arrive.
+      sync();
+      const { spoke, view } = member();
       if (!open() || !leads() || !spoke || view.is !== 'joined') return;
-      for (const [uid, kind] of doomed) {
+      for (const [uid, kind] of said) {
         const message = tombstone(uid, kind);
         if (message) say(message);
       }

@@ -31,8 +31,10 @@ export type Member = {
   rival?: { agentId: string; message: string; atMs: number };
   /** Its agent has said, since the operator started, all that it holds: `view.told` is its word. */
   listed?: boolean;
-  /** The session that speaks for this node now; an older socket's end means nothing. */
-  session?: { id: symbol; wake: () => void; close: (why: string) => void };
+  /** Hellos of its agents, over all connections. */
+  hellos: number;
+  /** The session that speaks for this node now, by its `hello`; an older socket's end means nothing. */
+  session?: { id: symbol; hello: number; wake: () => void; close: (why: string) => void };
   view: AgentView;
   /** Of the last command to this node; it only grows, over all sessions. */
   revision: number;
@@ -82,7 +84,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     const known = members.get(node);
     if (known) return known;
     const fresh: Member = {
-      node, view: joining, revision: 0, lastHeardMs: startedMs, wanted: new Map(), toldDisks: new Map(), doomed: new Map(), keep: new Map(), keptOf: new Map(), absent: new Set(), endedForEver: new Set(), vms: new Map(), images: new Map(),
+      node, view: joining, hellos: 0, revision: 0, lastHeardMs: startedMs, wanted: new Map(), toldDisks: new Map(), doomed: new Map(), keep: new Map(), keptOf: new Map(), absent: new Set(), endedForEver: new Set(), vms: new Map(), images: new Map(),
     };
     members.set(node, fresh);
     return fresh;

@@ -28,15 +28,20 @@ export const makeRenewal = ({ reviewToken, monotonicMs, log, renewed, refused }:
   const { node, nodeUid } = identity;
   let { expiresAt } = identity;
   let unreviewed: { token: string; afterMs: number } | undefined;
+  // The review of an earlier one may end after that of a later one, and says nothing then.
+  let latest: string | undefined;
 
   const renew = async (token: string): Promise<void> => {
     unreviewed = undefined;
+    latest = token;
     try {
       const fresh = await reviewToken(token);
+      if (latest !== token) return;
       if (fresh.node !== node || fresh.nodeUid !== nodeUid) return refused('the renewed token is of another node');
       expiresAt = fresh.expiresAt;
       renewed(expiresAt);
     } catch (thrown) {
+      if (latest !== token) return;
       const { code, message } = asFault(thrown, 'Unreviewed', 'review the renewed token');
       if (code === 'Unauthenticated') return refused(message);
       log.warn({ node, code, why: message }, 'the renewed token can not be reviewed now');

@@ -300,6 +300,19 @@ describe('a session', () => {
     expect(old.types()).not.toContain('desire');
   });
 
+  test('is not replaced by an older one whose hello took longer to admit', async () => {
+    const admissions: PromiseWithResolvers<{ leaderEpoch: number }>[] = [];
+    const { fleet, connect } = lab({ admit: () => { const admission = Promise.withResolvers<{ leaderEpoch: number }>(); admissions.push(admission); return admission.promise; } });
+    const [old, fresh] = [connect(), connect()];
+    const [oldHello, freshHello] = [old.say(hello), fresh.say(hello)];
+    admissions[1]?.resolve({ leaderEpoch: 9 });
+    await freshHello;
+    admissions[0]?.resolve({ leaderEpoch: 8 });
+    await oldHello;
+    await fresh.say(holding());
+    expect([old.closed, fresh.closed, fleet.link('node-1'), fleet.member('node-1').spoke?.leaderEpoch]).toEqual([[4001], [], 'connected', 9]);
+  });
+
   test('makes its node silent 30 s after the last frame, not before', async () => {
     const { fleet, connect, time } = lab();
     const { say } = connect();
@@ -358,6 +371,27 @@ describe('a session', () => {
     expect([closed, reviews, types().at(-1)]).toEqual([[], 2, 'renewed']);
   });
 
+  test('is judged by its latest token, however late the review of an earlier one ends', async () => {
+    const reviews: PromiseWithResolvers<AgentIdentity>[] = [];
+    const { connect, time } = lab({ reviewToken: () => { const review = Promise.withResolvers<AgentIdentity>(); reviews.push(review); return review.promise; } });
+    const { say, closed, types, session } = connect();
+    await say(hello, holding());
+    const first = say({ type: 'renew', token: 'first' });
+    reviews[0]?.reject(new Fault('ApiServerUnreachable', 'no'));
+    await first;
+    time.ms = 5_000;
+    session.tick();
+    const second = say({ type: 'renew', token: 'second' });
+    reviews[2]?.resolve({ ...identity, expiresAt: new Date('2030-01-01T02:00:00Z') });
+    await second;
+    reviews[1]?.reject(new Fault('Unauthenticated', 'it has expired'));
+    await new Promise(setImmediate);
+    time.ms = 3_600_000;
+    await say({ type: 'heartbeat' });
+    session.tick();
+    expect([closed, types().filter((type) => type === 'refused' || type === 'renewed')]).toEqual([[], ['renewed']]);
+  });
+
   test('goes on counting revisions over connections, under the epoch that its agent was admitted with', async () => {
     let leaderEpoch = 7;
     const { fleet, connect } = lab({ admit: async () => ({ leaderEpoch }) });
@@ -379,6 +413,23 @@ describe('a session', () => {
     fleet.want('node-1', image);
     fleet.doom('node-1', uid, 'image');
     expect(types()).toEqual(['welcome']);
+  });
+
+  test('says with a comparison what could not be said when it was wanted: no wake-up has to arrive', async () => {
+    const lead = { is: true };
+    const { fleet, connect, time } = lab({ leads: () => lead.is });
+    const { say, types, session } = connect();
+    await say(hello, holding());
+    lead.is = false;
+    fleet.want('node-1', image);
+    lead.is = true;
+    time.ms = 25_000;
+    await say({ type: 'heartbeat' });
+    time.ms = 50_000;
+    await say({ type: 'heartbeat' });
+    time.ms = 61_000;
+    session.tick();
+    expect(types().slice(-2)).toEqual(['desire', 'compare']);
   });
 
   test.each([

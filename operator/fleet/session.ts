@@ -70,6 +70,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
   const hello = async (message: Extract<ToOperator, { type: 'hello' }>) => {
     const protocol = negotiate(protocolRange, message.protocol);
     if (protocol === undefined) return refuse('ProtocolMismatch', `we speak ${protocolRange.min}-${protocolRange.max}, the agent ${message.protocol.min}-${message.protocol.max}`);
+    const turn = (member().hellos += 1);
     const admitted = await house.admit(message, node);
     if (closed) return;
     if ('refused' in admitted) {
@@ -80,6 +81,8 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
       return refuse(admitted.refused, admitted.message);
     }
     const it = member();
+    // An admission may take longer than one that began later: the agent has given this connection up by then.
+    if (it.session && it.session.hello > turn) return close(4001, 'a newer session of this node');
     it.session?.close('a newer session of this node');
     // Another agent speaks for the node now: what the last one said does not count.
     const known = it.agentId === message.agentId;
@@ -87,7 +90,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     it.keptOf.clear();
     Object.assign(it, {
       agentId: message.agentId, facts: message.facts, protocol, listed: known && it.listed === true, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
-      view: known ? { is: 'joining', told: it.view.told } : joining, session: { id, wake: commands.sync, close: (why: string) => close(4001, why) },
+      view: known ? { is: 'joining', told: it.view.told } : joining, session: { id, hello: turn, wake: commands.sync, close: (why: string) => close(4001, why) },
     });
     it.spoke = { agentId: message.agentId, leaderEpoch: admitted.leaderEpoch };
     welcomed = true;
