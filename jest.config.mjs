@@ -12,6 +12,8 @@ export default {
   testSequencer: '<rootDir>/hack/jest/sequencer.mjs',
   // What a suite has loaded stays in memory after it.
   workerIdleMemoryLimit: '500MB',
+  // Unit tests take milliseconds, but not on a machine whose cores have other work.
+  testTimeout: 60_000,
   projects: [
     { ...common, displayName: 'unit', testMatch: ['**/*.test.ts'], testPathIgnorePatterns: ['/node_modules/', real] },
     { ...common, displayName: 'real', testRegex: [real], globalSetup: '<rootDir>/hack/jest/artifacts.mjs' },
