@@ -25,7 +25,7 @@ export const observe = (disk: VirtualDisk, { vms, nodes, fleet }: DiskSources): 
     link: known || link === 'connected' ? link : 'deleted',
     ...(kept ? { kept } : {}),
     taken: has && kept === undefined && link === 'connected' && fleet.keepsDisks(nodeName) === true,
-    awaited: bound && (report === undefined || (report.trouble === undefined && (report.state === 'preparing' || report.state === 'starting'))),
+    awaited: bound && (report === undefined || fleet.awaits(nodeName, machineUidOf(vm)) || (report.trouble === undefined && (report.state === 'preparing' || report.state === 'starting'))),
     absent: fleet.isAbsent(nodeName, uid),
   };
 };

@@ -40,8 +40,8 @@ export type Member = {
   revision: number;
   /** What its agent is commanded under. */
   spoke?: Spoken;
-  /** Monotonic milliseconds of the last frame; of the operator's start when there was none. */
-  lastHeardMs: number;
+  /** Monotonic milliseconds of the last frame; undefined before the first. */
+  lastHeardMs?: number;
   wanted: Map<string, Wanted>;
   /** By uid of a VM: names of all disks that it was ever told to have. */
   toldDisks: Map<string, ReadonlySet<string>>;
@@ -54,6 +54,8 @@ export type Member = {
   /** Uids that the agent calls ended although nobody doomed them since this operator started: a restored cluster knows them still. */
   endedForEver: Set<string>;
   vms: Map<string, ObservedVm>;
+  /** VMs that its agent held when it connected, and has not spoken of since: what is in `vms` of them is old. */
+  awaited: Set<string>;
   images: Map<string, ObservedImage>;
 };
 
@@ -84,12 +86,14 @@ export const makeFleet = (monotonicMs: () => number) => {
     const known = members.get(node);
     if (known) return known;
     const fresh: Member = {
-      node, view: joining, hellos: 0, revision: 0, lastHeardMs: startedMs, wanted: new Map(), toldDisks: new Map(), doomed: new Map(), keep: new Map(), keptOf: new Map(), absent: new Set(), endedForEver: new Set(), vms: new Map(), images: new Map(),
+      node, view: joining, hellos: 0, revision: 0, wanted: new Map(), toldDisks: new Map(), doomed: new Map(), keep: new Map(), keptOf: new Map(), absent: new Set(), endedForEver: new Set(), vms: new Map(), awaited: new Set(), images: new Map(),
     };
     members.set(node, fresh);
     return fresh;
   };
-  const silent = ({ lastHeardMs }: Member) => monotonicMs() - lastHeardMs > silenceSeconds * 1000;
+  const hasSettled = (): boolean => monotonicMs() - startedMs > settleMs;
+  /** Silence of an agent that was not heard yet begins when a living one would have come. */
+  const silent = (lastHeardMs: number | undefined): boolean => (lastHeardMs === undefined ? hasSettled() : monotonicMs() - lastHeardMs > silenceSeconds * 1000);
   return {
     /** This operator leads now. No agent dials a follower, so silence before this moment means nothing. */
     begin: () => { startedMs = monotonicMs(); },
@@ -142,12 +146,13 @@ export const makeFleet = (monotonicMs: () => number) => {
     },
     link: (node: string): 'connected' | 'joining' | 'silent' => {
       const it = members.get(node);
-      if (!it) return monotonicMs() - startedMs > silenceSeconds * 1000 ? 'silent' : 'joining';
-      if (silent(it)) return 'silent';
-      return it.session && it.view.is === 'joined' ? 'connected' : 'joining';
+      if (silent(it?.lastHeardMs)) return 'silent';
+      return it?.session && it.view.is === 'joined' ? 'connected' : 'joining';
     },
     /** What a node said is wrong with itself. */
     troubles: (node: string): NodeFacts['troubles'] => members.get(node)?.facts?.troubles ?? [],
+    /** Whether a node is back and will say soon how it stands with a VM: what it reported of it before is old. */
+    awaits: (node: string, uid: string): boolean => { const it = members.get(node); return it?.session !== undefined && (it.view.is === 'joining' || it.awaited.has(uid)); },
     /** Names of all disks that a VM was ever told to have there. */
     toldDisks: (node: string, uid: string): ReadonlySet<string> => members.get(node)?.toldDisks.get(uid) ?? new Set(),
     report: (node: string, uid: string): ObservedVm | undefined => members.get(node)?.vms.get(uid),
@@ -174,7 +179,7 @@ export const makeFleet = (monotonicMs: () => number) => {
     /** Whether a node has said, since the operator started, all that it holds. */
     hasListed: (node: string): boolean => members.get(node)?.listed === true,
     /** Whether the time in which a living agent comes and says so is over. */
-    hasSettled: (): boolean => monotonicMs() - startedMs > settleMs,
+    hasSettled,
     /** The nodes that hold a VM of this uid. */
     claims: (uid: string): Claim[] => [...members.values()].flatMap(({ node, view }) => {
       const told = view.told.get(uid);

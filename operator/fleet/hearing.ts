@@ -43,6 +43,7 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
       const it = member();
       const holds = it.view.told;
       it.listed = true;
+      if (first) it.awaited = new Set([...holds.values()].flatMap(({ kind, uid }) => (kind === 'vm' ? [uid] : [])));
       // Only the first list of a connection shows what is gone: a later one may be older than reports that came since.
       for (const reports of [it.vms, it.images]) {
         for (const uid of reports.keys()) if (first ? !holds.has(uid) : !concerns(uid)) reports.delete(uid);
@@ -59,7 +60,8 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
       });
     },
     report: (observed) => {
-      const { vms, images, view } = member();
+      const { vms, images, view, awaited } = member();
+      awaited.delete(observed.uid);
       if (observed.kind === 'vm') {
         vms.set(observed.uid, observed);
         fleet.tellListeners((listener) => listener.vm(view.told.get(observed.uid) ?? { uid: observed.uid }));
@@ -70,6 +72,7 @@ export const makeHearing = (fleet: Fleet, node: string): Hearing => {
     },
     absent: (uid, kind, kept) => {
       const it = member();
+      it.awaited.delete(uid);
       if (kind === 'vm' && kept && kept.length > 0) it.keptOf.set(uid, kept);
       // Forgotten at once: the node's facts, which still list this disk, are renewed only later.
       if (kind === 'disk' && it.facts?.keptDisks) it.facts = { ...it.facts, keptDisks: it.facts.keptDisks.filter((each) => each.uid !== uid) };

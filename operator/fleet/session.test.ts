@@ -259,6 +259,37 @@ describe('a session', () => {
     expect([fleet.claims(uid), fleet.report('node-1', uid)]).toEqual([[], undefined]);
   });
 
+  test('makes what was reported before it old: a VM that the agent holds is awaited until the agent has spoken of it anew', async () => {
+    const { fleet, connect } = lab();
+    const first = connect();
+    await first.say(hello, holding(heldVm));
+    const awaits = () => fleet.awaits('node-1', uid);
+    expect(awaits()).toBe(true);
+    await first.say({ type: 'report', observed }, holding(heldVm));
+    expect(awaits()).toBe(false);
+    first.session.ended();
+    // It is back within seconds, or silent: until then its last word stands.
+    expect(awaits()).toBe(false);
+    const second = connect();
+    await second.say(hello);
+    expect(awaits()).toBe(true);
+    await second.say(holding(heldVm));
+    expect(awaits()).toBe(true);
+    await second.say({ type: 'report', observed });
+    expect(awaits()).toBe(false);
+  });
+
+  test('awaits nothing of a VM that is only told of, or that the agent does not hold any more', async () => {
+    const { fleet, connect } = lab();
+    const first = connect();
+    await first.say(hello, holding());
+    fleet.want('node-1', vm);
+    expect(fleet.awaits('node-1', uid)).toBe(false);
+    const second = connect();
+    await second.say(hello, holding({ ...heldVm, ending: true }), { type: 'absent', kind: 'vm', uid });
+    expect(fleet.awaits('node-1', uid)).toBe(false);
+  });
+
   test.each([['while it joins', []], ['later', [holding()]]])('ends when the list of what an agent holds has no end, %s', async (_, before) => {
     const { connect } = lab();
     const { say, closed } = connect();

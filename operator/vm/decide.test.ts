@@ -30,7 +30,7 @@ const machine = ({ spec, metadata, status }: Over = {}): VirtualMachine => virtu
 });
 
 const facts = (vm: VirtualMachine, over: Partial<VmFacts> = {}): VmFacts => ({
-  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', nodeGone: false, held: false, absent: false, endedForEver: false,
+  vm, clusterId: 'c', candidates: [candidate()], link: 'connected', nodeGone: false, held: false, awaited: false, absent: false, endedForEver: false,
   images: new Map([['guest', { name: 'guest', uid: imageUid }]]), holders: [], claims: [], unrecorded: [], everyNodeReported: true, ...over,
 });
 
@@ -224,6 +224,16 @@ describe('a bound VM', () => {
     expect(decide(facts(vm, { link: 'joining' }), now).status).toBeUndefined();
   });
 
+  test('keeps its last status while its node is back and has not said how it stands: what was reported before is old', () => {
+    const old = report(vm);
+    const silent = decide(facts(vm, { report: old, link: 'silent' }), now).status ?? {};
+    for (const over of [{ report: old }, { report: old, link: 'joining' as const }, { held: true }]) {
+      const { status, tell } = decide(facts(machine({ ...placed, status: silent }), { ...over, awaited: true }), now);
+      expect([status, tell.is]).toEqual([undefined, 'desire']);
+    }
+    expect(ready(decide(facts(machine({ ...placed, status: silent }), { report: old, awaited: true, link: 'silent' }), now).status)).toBe('Unknown NodeUnreachable');
+  });
+
   test('waits for an image that is not there, and says its name', () => {
     const { status, tell } = decide(facts(vm, { images: new Map() }), now);
     expect([ready(status), tell.is]).toEqual(['False ImageNotFound', 'keep']);
@@ -326,6 +336,7 @@ test.each<[string, Partial<VmFacts>, string]>([
   ['a node that is silent', { link: 'silent' }, 'keep'],
   ['a node that has just connected', { link: 'joining' }, 'keep'],
   ['a node that holds the VM and has not said how it stands', { held: true }, 'keep'],
+  ['a node that is back, and said before that the guest has not been given it', { awaited: true, report: { kind: 'vm', uid, generation: 1, epoch: 1, digest: '', state: 'preparing', disks: [], forwards: [] } }, 'keep'],
   ['a node that does not hold the VM', {}, 'desire'],
 ])('what Secrets hold is not told to %s if the guest may have it already', (_, over, is) => {
   const vm = machine({ ...placed, spec: { cloudInit: { userDataSecretRef: { name: 's' } } } });

@@ -193,7 +193,7 @@ const bound = (facts: VmFacts, now: Date): Decision => {
   const desire = desireOf(facts);
   const tooBig = waitsForRoom(facts);
   // Whether the guest has been given its Secrets already is not known before a node that may hold it has spoken of it.
-  const perhapsSeeded = facts.secrets !== undefined && !facts.report && (facts.link !== 'connected' || facts.held);
+  const perhapsSeeded = facts.secrets !== undefined && (facts.awaited || (!facts.report && (facts.link !== 'connected' || facts.held)));
   const tell: Decision['tell'] = 'missing' in desire || tooBig !== undefined || perhapsSeeded ? { is: 'keep' } : { is: 'desire', vm: desire };
   const write = (standing: Standing, verdicts: Verdict[], outcome: Outcome): Decision => ({
     ...nothing, tell, outcome, status: statusOf(facts, standing, [...linkVerdicts(facts), ...verdicts, ...ioErrorVerdict(facts), ...protectedVerdict(facts)], now),
@@ -210,7 +210,7 @@ const bound = (facts: VmFacts, now: Date): Decision => {
     return write({ phase: 'Failed', ready: 'False', reason: 'EndedForEver', message, progress: 'stalled' }, [{ type: 'DisksReady', status: 'False', reason: 'EndedForEver', message }], settled);
   }
   // Just connected, or an operator that has just started: the last status stands until the node has spoken.
-  if (facts.link === 'joining' && !facts.report) return { ...nothing, tell, outcome: waiting('the node to report', 5_000) };
+  if (facts.awaited || (facts.link === 'joining' && !facts.report)) return { ...nothing, tell, outcome: waiting('the node to report', 5_000) };
   if (tooBig !== undefined) {
     const phase = facts.report ? standingOf(facts.vm.spec, facts.report.digest, facts.report).phase : 'Pending';
     return write({ phase, ready: 'False', reason: 'NoNodeFits', message: tooBig, progress: 'reconciling' }, [], waiting(tooBig, 5_000));

@@ -39,6 +39,8 @@ export type VmFacts = {
   oversize?: { frameBytes: number; maxFrameBytes: number };
   /** The bound node holds this uid, by its own word or since it was told. */
   held: boolean;
+  /** The bound node is back and will say soon how the VM stands: what it reported before is old. */
+  awaited: boolean;
   /** The latest report of the bound node about this uid. */
   report?: ObservedVm;
   /** Names of all disks of this VM that this operator has ever told the bound node to have. */

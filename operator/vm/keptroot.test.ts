@@ -21,7 +21,7 @@ const facts = ({ status, disks = [], spec, ...over }: Partial<VmFacts> & { statu
     spec: { cpu: { cores: 1 }, memory: { size: '256Mi' }, disks: [{ name: 'root', image: { name: 'gone' } }, ...disks], ...spec },
     status: { observedGeneration: -1, ...status },
   }),
-  clusterId: 'c', candidates: [node], link: 'connected', nodeGone: false, held: false, absent: false, endedForEver: false, images: new Map(), namespace: { uid, terminating: false },
+  clusterId: 'c', candidates: [node], link: 'connected', nodeGone: false, held: false, awaited: false, absent: false, endedForEver: false, images: new Map(), namespace: { uid, terminating: false },
   holders: [], claims: [root], unrecorded: [], everyNodeReported: true, ...over,
 });
 const placed = { nodeName: 'node-1', epoch: 1 };

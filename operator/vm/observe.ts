@@ -126,6 +126,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     ...(refuses ? { refuses } : {}),
     ...(oversize ? { oversize } : {}),
     held: nodeName !== undefined && fleet.claims(uid).some(({ node }) => node === nodeName),
+    awaited: nodeName !== undefined && fleet.awaits(nodeName, uid),
     ...(report ? { report } : {}),
     ...(nodeName === undefined ? {} : { toldDisks: fleet.toldDisks(nodeName, uid) }),
     absent: nodeName !== undefined && fleet.isAbsent(nodeName, uid),

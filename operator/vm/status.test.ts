@@ -64,7 +64,7 @@ test('whatever an agent says of a VM, its status is one that the API server take
     spec: { cpu: { cores: 1 }, memory: { size: '1Gi' }, disks: [{ name: 'root', blank: {}, size: '1Gi' }], interfaces: [{ name: 'net', user: {} }] },
   });
   const facts: VmFacts = {
-    vm, clusterId: 'c', candidates: [], link: 'connected', nodeGone: false, held: false, report: observedVm.parse(says(most, 2 ** 40)), absent: false, endedForEver: false, images: new Map(), claims: [], unrecorded: [], holders: [], everyNodeReported: true,
+    vm, clusterId: 'c', candidates: [], link: 'connected', nodeGone: false, held: false, awaited: false, report: observedVm.parse(says(most, 2 ** 40)), absent: false, endedForEver: false, images: new Map(), claims: [], unrecorded: [], holders: [], everyNodeReported: true,
   };
   expect(virtualMachineKind.status.safeParse(statusOf(facts, standing({}), [], new Date(0))).error).toBeUndefined();
   const paths = observedVm.safeParse(says(most + 1, 2 ** 40 + 1)).error?.issues.map(({ path }) => path.join('.'));
