@@ -42,3 +42,27 @@ test('a disk that can not be recorded keeps neither the status of its node from 
   expect(conditionOf(statuses[0]?.conditions, 'OrphansPresent')?.message).toContain(`disk d5 is kept under ${uidOf(5)} and gets no VirtualDisk now: exceeded quota`);
   expect(outcome).toMatchObject({ is: 'blocked', by: { code: 'Forbidden' } });
 });
+
+test('what an administrator takes back while disks are being recorded is not ended', async () => {
+  const fleet = makeFleet(() => 0);
+  const owner = { namespace: 'default', namespaceUid: uidOf(8), vm: 'web', vmUid: uidOf(1), disk: 'data' };
+  Object.assign(fleet.member('node-1'), {
+    agentId: 'mine', view: { is: 'joined', told: new Map() }, session: { id: 1, wake: () => undefined, close: () => undefined },
+    facts: {
+      agentVersion: '1', qemuVersion: '7', kernel: 'k', os: 'o', architecture: 'amd64', accelerators: ['tcg'], networkMode: 'user', bootId: 'b', capacity: { cpus: 1, memoryMiB: 1, storageMiB: 1 },
+      forwards: { address: '127.0.0.1', minPort: 1024, maxPort: 65535 }, troubles: [], keptDisks: [{ uid: uidOf(4), owner, sizeMiB: 1 }, { uid: uidOf(5), owner, sizeMiB: 1 }],
+    },
+  });
+  const annotated = (annotations: Record<string, string>) => hypervisorNode.parse({ metadata: { name: 'node-1', uid: 'n', resourceVersion: '1', annotations } });
+  const adopt = { 'strato.dev/adopt-orphan': uidOf(4) };
+  let node = annotated({ ...adopt, 'strato.dev/discard-orphan': uidOf(5) });
+  const reconcile = makeNodeReconciler({
+    clusterId: 'c', nodes: fakeCache(() => [node]), vms: fakeCache<VirtualMachine>(() => []), disks: fakeCache<VirtualDisk>(() => []), fleet, monotonicMs: () => 0, now: () => new Date('2030-01-02T03:04:05Z'),
+    namespaces: fakeCache(() => [{ metadata: objectMeta.parse({ name: 'default', uid: uidOf(8), resourceVersion: '1' }) }]),
+    images: { ...fakeCache<VirtualMachineImage>(() => []), hasSynced: () => true },
+    writeStatus: async () => {},
+    recordDisk: async () => { node = annotated(adopt); },
+  });
+  await reconcile('node-1');
+  expect([...fleet.member('node-1').doomed.keys()]).toEqual([]);
+});

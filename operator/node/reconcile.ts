@@ -22,11 +22,13 @@ const coalesceMs = 10_000;
 export const makeNodeReconciler = (hands: NodeHands) => {
   const writtenMs = new Map<string, number>();
   return async (key: string): Promise<Outcome> => {
+    const before = hands.nodes.get(key);
+    if (!before) return settled;
+    const { record } = decide(observe(before, hands), hands.now());
+    const unrecordable = await recordEach(record, (disk) => hands.recordDisk(disk, { ...disk.owner, node: key }));
+    // What has a VirtualDisk now is no orphan any more; and an administrator may have changed his mind meanwhile.
     const node = hands.nodes.get(key);
     if (!node) return settled;
-    const { record } = decide(observe(node, hands), hands.now());
-    const unrecordable = await recordEach(record, (disk) => hands.recordDisk(disk, { ...disk.owner, node: key }));
-    // What has a VirtualDisk now is no orphan any more.
     const { status, end, drop, endDisks } = decide({ ...observe(node, hands), unrecordable }, hands.now());
     const [failed] = unrecordable;
     const done = failed ? blocked(failed.fault) : settled;

@@ -116,6 +116,21 @@ describe('a VM', () => {
     expect(JSON.stringify([...fleet.member('node-1').wanted.values()])).not.toContain('canary');
   });
 
+  test.each([['is gone', undefined, undefined], ['is edited', { powerState: 'Stopped' as const }, 'Stopped']])('that %s while its Secret is read is not told as it was', async (_, edit, told) => {
+    const vm = machine('a', 1);
+    const { reconcile, secrets, fleet, store } = lab({ ...vm, spec: { ...vm.spec, cloudInit: { userDataSecretRef: { name: 's' } } } });
+    const wanted = () => { const object = fleet.member('node-1').wanted.get(uidOf(1))?.object; return object?.kind === 'vm' ? object.powerState : undefined; };
+    Object.assign(secrets, { get: (): SecretFact => {
+      const now = store.get('default/a');
+      const isDue = now !== undefined && now.metadata.finalizers.length > 0 && now.spec.powerState === 'Running';
+      if (isDue && edit) store.set('default/a', { ...now, spec: { ...now.spec, ...edit } });
+      if (isDue && !edit) store.delete('default/a');
+      return { is: 'there', values: new Map([['userData', 'x']]) };
+    } });
+    await reconcile('default/a');
+    expect(wanted()).toBe(told);
+  });
+
   test('that waits for long for a Secret asks for that one alone, and ever more seldom, and goes on within 30 s of its correction', async () => {
     const vm = machine('a', 1);
     const { reconcile, secrets, reads, fleet, time, statusOf } = lab({ ...vm, spec: { ...vm.spec, cloudInit: { userDataSecretRef: { name: 'data' }, sshKeySecretRefs: [{ name: 'one' }, { name: 'two' }, { name: 'three' }] } } });

@@ -117,6 +117,8 @@ export const makeVmReconciler = (hands: VmHands) => {
     const vm = hands.vms.get(key);
     if (!vm) return settled;
     const secrets = await readSecrets(vm);
+    // It may have been edited, or have gone, while they were read.
+    if (hands.vms.get(key) !== vm) return 'again';
     // Its node may have said meanwhile that the guest has them.
     const look = (): VmFacts => {
       const seen = observe(vm, { ...hands, vms });
@@ -132,7 +134,7 @@ export const makeVmReconciler = (hands: VmHands) => {
     if (!failed) return 'again';
     // One that can not be recorded keeps the VM from going, and from nothing else.
     hands.event(vm, { type: 'Warning', reason: 'RecordFailed', note: saidOf(unrecordable) });
-    await act(vm, decide({ ...look(), unrecordable }, hands.now()));
+    if (hands.vms.get(key) === vm) await act(vm, decide({ ...look(), unrecordable }, hands.now()));
     return blocked(failed.fault);
   };
 

@@ -70,6 +70,10 @@ describe('reading a Secret', () => {
     expect(await read(() => { throw new KubeFault('reading', { status: 403, reason: 'Forbidden', message: 'no' }); })).toMatchObject({ is: 'unreadable', why: expect.stringMatching(/403/) });
     expect(await read(() => ({ data: { a: '*' } }))).toMatchObject({ is: 'unreadable' });
   });
+
+  test.each([[0, 'ApiServerTimeout'], [429, 'TooManyRequests'], [503, 'ServiceUnavailable']])('no answer (%s) says nothing of it', async (status, reason) => {
+    await expect(read(() => { throw new KubeFault('reading', { status, reason, message: 'busy' }); })).rejects.toMatchObject({ code: reason });
+  });
 });
 
 test.each([

@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { bytesOf, cloudInitBytes, isPublicKeyLine } from '#crds/v1alpha1/cloudinit.ts';
+import { messageOf } from '#crds/kit/fault.ts';
 import type { Reason } from '#crds/v1alpha1/reasons.ts';
 import type { VmSpec } from '#crds/v1alpha1/virtualmachine.ts';
 import type { DesiredVm } from '#crds/wire/desired.ts';
-import { isNotFound, type Kube } from '../kube/kube.ts';
+import { isNotFound, type Kube, statusOf } from '../kube/kube.ts';
 
 /**
  * What is known of one Secret; nothing is said about one that is `unread`. Its values leave this process in a desire only: never in a
@@ -17,7 +18,7 @@ const mostKeys = 64;
 
 const secret = z.object({ data: z.record(z.string(), z.base64()).default({}) });
 
-/** Reads one Secret. Its faults are facts: a VM waits for it. */
+/** Reads one Secret. That it is not there, or may not be read, is a fact: a VM waits for it. Rejects with the KubeFault when there is no answer: that says nothing. */
 export const readSecret = async (kube: Kube, namespace: string, name: string, signal: AbortSignal): Promise<SecretFact> => {
   try {
     const raw = await kube.request('GET', `/api/v1/namespaces/${namespace}/secrets/${name}`, { signal });
@@ -26,7 +27,9 @@ export const readSecret = async (kube: Kube, namespace: string, name: string, si
     return { is: 'there', values: new Map(Object.entries(parsed.data.data).map(([key, value]) => [key, Buffer.from(value, 'base64').toString('utf8')])) };
   } catch (thrown) {
     if (isNotFound(thrown)) return { is: 'absent' };
-    return { is: 'unreadable', why: Error.isError(thrown) ? thrown.message : 'the API server did not answer' };
+    const status = statusOf(thrown) ?? 0;
+    if (status === 0 || status === 429 || status >= 500) throw thrown;
+    return { is: 'unreadable', why: messageOf(thrown) };
   }
 };
 
