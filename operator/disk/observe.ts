@@ -1,6 +1,7 @@
 import type { HypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import type { VirtualDisk } from '#crds/v1alpha1/virtualdisk.ts';
 import type { VirtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
+import type { ObservedVm } from '#crds/wire/observed.ts';
 import type { Cache } from '../cache.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import { machineUidOf } from '../vm/identity.ts';
@@ -25,7 +26,15 @@ export const observe = (disk: VirtualDisk, { vms, nodes, fleet }: DiskSources): 
     link: known || link === 'connected' ? link : 'deleted',
     ...(kept ? { kept } : {}),
     taken: has && kept === undefined && link === 'connected' && fleet.keepsDisks(nodeName) === true,
-    awaited: bound && (report === undefined || fleet.awaits(nodeName, machineUidOf(vm)) || (report.trouble === undefined && (report.state === 'preparing' || report.state === 'starting'))),
+    awaited: bound && (report === undefined || fleet.awaits(nodeName, machineUidOf(vm)) || isOnItsWay(report, diskName, fleet.takes(nodeName, machineUidOf(vm), uid))),
     absent: fleet.isAbsent(nodeName, uid),
   };
+};
+
+/** Whether a VM is perhaps being given a disk in this moment, which its node keeps no more from the first step on: before it starts, or as it runs. Pure. */
+const isOnItsWay = ({ state, trouble, applied }: ObservedVm, disk: string | undefined, isTold: boolean): boolean => {
+  if (trouble !== undefined) return false;
+  if (state === 'preparing' || state === 'starting') return true;
+  // What waits for the next start, or was refused, is told as pending.
+  return isTold && (state === 'running' || state === 'paused') && applied?.pending.some(({ path }) => path === `disks[${disk}]`) !== true;
 };
