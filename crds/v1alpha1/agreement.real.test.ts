@@ -97,7 +97,8 @@ describe('zod and the API server', () => {
   test.each<[string, Kind, fc.Arbitrary<unknown>, number]>([
     ['VirtualMachine', virtualMachineKind, vm, 800],
     ['VirtualMachineImage', virtualMachineImageKind, image, 300],
-    ['HypervisorNode', hypervisorNodeKind, node, 60],
+    // It has one member alone: of fewer there may be none that is refused.
+    ['HypervisorNode', hypervisorNodeKind, node, 400],
   ])('agree about every %s: what is refused, what is accepted, what it becomes', async (_name, kind, specs, numRuns) => {
     let accepted = 0;
     await fc.assert(fc.asyncProperty(specs, async (spec) => {
@@ -109,7 +110,7 @@ describe('zod and the API server', () => {
     // Neither all good nor all bad, else nothing was compared.
     expect(accepted).toBeGreaterThan(numRuns / 20);
     expect(accepted).toBeLessThan(numRuns);
-  }, 120_000);
+  });
 
   const sum = `sha256:${'0'.repeat(64)}`;
   const http = (url: string) => ({ source: { http: { url } } });

@@ -27,7 +27,7 @@ describe('the policies', () => {
     me = user(server.kube);
     await me.apply(vmManifest('kept', { deletionProtection: true }));
     // A policy is in force a moment after it was applied.
-    await until('the policies to be in force', async () => (await refusal(`${vms}/kept`, { dryRun: 'All' })) !== undefined && (await refusal(crd, { dryRun: 'All' })) !== undefined, 30_000);
+    await until('the policies to be in force', async () => (await refusal(`${vms}/kept`, { dryRun: 'All' })) !== undefined && (await refusal(crd, { dryRun: 'All' })) !== undefined, 120_000);
   }, 300_000);
   afterAll(async () => {
     await server?.[Symbol.asyncDispose]();
@@ -62,12 +62,12 @@ describe('the policies', () => {
     const forge = () => kubectl(server, ['--as=tenant', 'patch', 'vm', 'other', '--subresource=status', '--type=merge', '-p', '{"status":{"nodeName":"node-1"}}']);
     await me.apply(vmManifest('other'));
     // A Role is known to the authorizer a moment after it was applied.
-    await until('the Role to be known', () => kubectl(server, ['--as=tenant', 'get', 'vm', 'other']), 30_000);
+    await until('the Role to be known', () => kubectl(server, ['--as=tenant', 'get', 'vm', 'other']), 120_000);
     await expect(forge()).rejects.toThrow(/status is written by Strato's operator alone: it takes the verb write-status on hypervisornodes\.strato\.dev/);
     expect((await me.vm('other')).status.nodeName).toBeUndefined();
     await me.apply({ apiVersion: `${rbac}/v1`, kind: 'ClusterRole', metadata: { name: 'writer' }, rules: [{ apiGroups: ['strato.dev'], resources: ['hypervisornodes'], verbs: ['write-status'] }] });
     await me.apply({ apiVersion: `${rbac}/v1`, kind: 'ClusterRoleBinding', metadata: { name: 'writer' }, roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'writer' }, subjects });
-    expect(await until('the ClusterRole to be known', forge, 30_000)).toContain('patched');
+    expect(await until('the ClusterRole to be known', forge, 120_000)).toContain('patched');
   });
 
   test('our CRDs are not deleted before their annotation allows it; others are', async () => {
