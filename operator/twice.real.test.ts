@@ -18,8 +18,7 @@ describe('a VM whose binding the cluster has forgotten', () => {
   const node = (name: string, world?: SimNode['world']) =>
     startSimNode({ name, url: operator.url, caFile: cluster.authority, token: () => cluster.token({ node: name }), ...(world ? { world } : {}) });
   const begin = async () => { operator = await startBedOperator(cluster, { port: Number(new URL(operator.url).port) }); };
-  const schedulable = (name: string, on: boolean) =>
-    cluster.kube.request('PATCH', `/apis/strato.dev/v1alpha1/hypervisornodes/${name}`, { body: { spec: { schedulable: on } }, contentType: 'application/merge-patch+json' });
+  const schedulable = (name: string, on: boolean) => me.patchNode(name, { spec: { schedulable: on } });
   const says = (object: Awaited<ReturnType<typeof me.vm>>) => conditionOf(object.status.conditions, 'Ready')?.message;
 
   beforeAll(async () => {

