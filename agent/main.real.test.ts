@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { until } from '#hack/bed/until.ts';
 
-const waitMs = 30_000;
+const waitMs = 60_000;
 type Running = { child: ChildProcess; said: () => string; ended: Promise<number | null> };
 
 describe('the agent', () => {

@@ -22,7 +22,7 @@ export type HypervisorBench = {
   close: () => Promise<void>;
 };
 
-const limitMs = 30_000;
+const limitMs = 120_000;
 
 /** What every hypervisor keeps. */
 export const hypervisorContract = (name: string, make: () => Promise<HypervisorBench>): void => {

@@ -18,7 +18,8 @@ const second = '00000000-0000-4000-8000-000000000002';
 export const networkContract = (name: string, make: () => Promise<NetworkBench>): void => {
   describe(`network contract: ${name}`, () => {
     let bench: NetworkBench;
-    const signal = AbortSignal.timeout(60_000);
+    // Of all tests together.
+    const signal = AbortSignal.timeout(600_000);
     const port = (uid: string, hostPorts: number[], nic = 'eth0'): Port => ({
       uid,
       name: nic,

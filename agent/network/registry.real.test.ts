@@ -2,6 +2,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { describe, expect, test } from '@jest/globals';
+import { freePorts } from '#hack/bed/ports.ts';
 import { networkContract } from './contract.ts';
 import { networks } from './registry.ts';
 import { unguarded } from './user/guard.ts';
@@ -13,20 +14,11 @@ const listenOn = async (port: number): Promise<Server> => {
   return server;
 };
 
-const portOf = (bound: { address: () => ReturnType<Server['address']> }): number => {
-  const address = bound.address();
-  return address !== null && typeof address === 'object' ? address.port : 0;
-};
-
-/** A pair of neighbours that are free now: the range of the bench. */
+/** A pair of neighbours that are free and stay so: the range of the bench. */
 const freePair = async (): Promise<[number, number]> => {
   for (;;) {
-    const low = await listenOn(0);
-    const port = portOf(low);
-    const high = await listenOn(port + 1).catch(() => undefined);
-    low.close();
-    high?.close();
-    if (high) return [port, port + 1];
+    const [low = 0, high = 0] = await freePorts(2);
+    if (high === low + 1) return [low, high];
   }
 };
 
@@ -60,10 +52,10 @@ describe('forwards on the node', () => {
     socket.bind(0, '127.0.0.1');
     await once(socket, 'listening');
     const port = socket.address().port;
-    await expect(make().attach(udp(port), AbortSignal.timeout(5_000))).rejects.toMatchObject({ code: 'ForwardInUse' });
+    await expect(make().attach(udp(port), AbortSignal.timeout(60_000))).rejects.toMatchObject({ code: 'ForwardInUse' });
     socket.close();
     await once(socket, 'close');
-    await expect(make().attach(udp(port), AbortSignal.timeout(5_000))).resolves.toMatchObject({ forwards: [{ protocol: 'UDP' }] });
+    await expect(make().attach(udp(port), AbortSignal.timeout(60_000))).resolves.toMatchObject({ forwards: [{ protocol: 'UDP' }] });
   });
 
   test('what an interface holds is its own while it asks for others in vain: no other VM gets it meanwhile and loses it again', async () => {
@@ -73,20 +65,20 @@ describe('forwards on the node', () => {
     const socket = createSocket('udp4');
     socket.bind(other, '127.0.0.1');
     await once(socket, 'listening');
-    await network.attach(udp(port), AbortSignal.timeout(5_000));
-    const ends = await Promise.allSettled([network.attach(udp(other), AbortSignal.timeout(5_000)), network.attach(rival, AbortSignal.timeout(5_000))]);
+    await network.attach(udp(port), AbortSignal.timeout(60_000));
+    const ends = await Promise.allSettled([network.attach(udp(other), AbortSignal.timeout(60_000)), network.attach(rival, AbortSignal.timeout(60_000))]);
     expect(ends).toMatchObject([{ status: 'rejected', reason: { code: 'ForwardInUse' } }, { status: 'rejected', reason: { code: 'ForwardInUse', message: expect.stringContaining(uid) } }]);
     socket.close();
     await once(socket, 'close');
     // One that has moved has given back what it had.
-    await network.attach(udp(other), AbortSignal.timeout(5_000));
-    await expect(network.attach(rival, AbortSignal.timeout(5_000))).resolves.toMatchObject({ forwards: [{ hostPort: port }] });
+    await network.attach(udp(other), AbortSignal.timeout(60_000));
+    await expect(network.attach(rival, AbortSignal.timeout(60_000))).resolves.toMatchObject({ forwards: [{ hostPort: port }] });
   });
 
   test('two VMs that ask for one port at the same moment: one gets it, the other is told who has it', async () => {
     const network = make();
     const [port] = await freePair();
-    const ask = (of: string) => network.attach({ ...udp(port), uid: of }, AbortSignal.timeout(5_000));
+    const ask = (of: string) => network.attach({ ...udp(port), uid: of }, AbortSignal.timeout(60_000));
     const ends = await Promise.allSettled([ask(uid), ask('00000000-0000-4000-8000-000000000002')]);
     expect(ends).toMatchObject([{ status: 'fulfilled' }, { status: 'rejected', reason: { code: 'ForwardInUse', message: expect.stringContaining(uid) } }]);
   });

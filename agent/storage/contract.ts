@@ -19,7 +19,8 @@ const other = '00000000-0000-4000-8000-00000000000b';
 export const storageContract = (name: string, make: () => Promise<StorageBench>): void => {
   describe(`storage contract: ${name}`, () => {
     let bench: StorageBench;
-    const signal = AbortSignal.timeout(60_000);
+    // Of all tests together.
+    const signal = AbortSignal.timeout(600_000);
     const spec = (more: Partial<DiskSpec> = {}): DiskSpec => ({ uid, name: 'root', unixId: bench.unixId, ...more });
     beforeEach(async () => {
       bench = await make();

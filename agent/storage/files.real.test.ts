@@ -15,7 +15,8 @@ const run = promisify(execFile);
 const unixId = 100_123;
 const uid = '00000000-0000-4000-8000-00000000000a';
 const log = pino({ level: 'silent' });
-const signal = AbortSignal.timeout(120_000);
+// Of all tests together.
+const signal = AbortSignal.timeout(600_000);
 
 const bed = async () => {
   const folder = await mkdtemp(join(tmpdir(), 'strato-storage-'));

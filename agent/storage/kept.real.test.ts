@@ -12,7 +12,8 @@ import { makeFileShelf } from '../vm/shelf.ts';
 import { makeFileStorage } from './files.ts';
 
 const run = promisify(execFile);
-const signal = AbortSignal.timeout(120_000);
+// Of all tests together.
+const signal = AbortSignal.timeout(600_000);
 const [uid, other, kept] = ['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b', '00000000-0000-4000-8000-0000000000d1'] as const;
 const [unixId, otherId] = [100_123, 100_124] as const;
 

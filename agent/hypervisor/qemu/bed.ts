@@ -10,7 +10,7 @@ import { type Hypervisor, type MachineSpec, plainDisk, plainHardware } from '../
 import { testGuest, testGuestReady } from '../testguest.ts';
 import { makeQemu } from './driver.ts';
 
-const waitMs = 30_000;
+const waitMs = 120_000;
 
 /** A folder of an agent's own with the QEMU driver over it. */
 export type QemuBed = {

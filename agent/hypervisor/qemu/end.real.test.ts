@@ -11,7 +11,7 @@ import { lockFd } from './launcher.ts';
 import { lockIsFree } from './lock.ts';
 
 const uid = '11111111-1111-4111-8111-111111111111';
-const signal = () => AbortSignal.timeout(10_000);
+const signal = () => AbortSignal.timeout(60_000);
 
 describe('a kill', () => {
   let folder: string;

@@ -14,7 +14,7 @@ import { runBound, serialBound } from './bound.ts';
 import { lockIsFree } from './lock.ts';
 import { findProgram, proveQemu, whyEmulated } from './probe.ts';
 
-const waitMs = 30_000;
+const waitMs = 120_000;
 const signal = () => AbortSignal.timeout(waitMs);
 
 describe('a machine under its launcher', () => {

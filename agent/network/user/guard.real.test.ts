@@ -27,8 +27,8 @@ const prelude = `
     const child = spawn('setpriv', ['--reuid=' + uid, '--regid=' + uid, '--clear-groups', process.execPath, '-e', code, ...args], { cwd: '/', stdio: ['ignore', 'pipe', 'inherit'] });
     return (await text(child.stdout)).trim();
   };
-  const dial = "const s=require('net').connect({host:process.argv[1],port:+process.argv[2],timeout:1500});s.on('connect',()=>{console.log('in');process.exit()}).on('error',e=>{console.log(e.code);process.exit()}).on('timeout',()=>{console.log('silence');process.exit()})";
-  const ask = "const s=require('dgram').createSocket('udp4');setTimeout(()=>{console.log('silence');process.exit()},1500);s.on('message',m=>{console.log('in');process.exit()}).on('error',e=>{console.log(e.code);process.exit()});s.send('x',+process.argv[2],process.argv[1],e=>{if(e){console.log('refused');process.exit()}})";
+  const dial = "const s=require('net').connect({host:process.argv[1],port:+process.argv[2],timeout:30000});s.on('connect',()=>{console.log('in');process.exit()}).on('error',e=>{console.log(e.code);process.exit()}).on('timeout',()=>{console.log('silence');process.exit()})";
+  const ask = "const s=require('dgram').createSocket('udp4');setTimeout(()=>{console.log('silence');process.exit()},30000);s.on('message',m=>{console.log('in');process.exit()}).on('error',e=>{console.log(e.code);process.exit()});s.send('x',+process.argv[2],process.argv[1],e=>{if(e){console.log('refused');process.exit()}})";
   const listen = (port, host) => new Promise((done) => { const s = createServer((c) => { c.on('error', () => {}); c.end('hi'); }).listen(port, host, () => done(s)); });
   const echo = (port, host) => new Promise((done) => { const s = createSocket('udp4'); s.on('message', (m, from) => s.send(m, from.port, from.address)); s.bind(port, host, () => done(s)); });
   for (const host of ['127.0.0.1', '127.0.0.53', '10.9.0.1', '169.254.7.7', '::1']) for (const port of [53, 7000]) await listen(port, host);
