@@ -11,7 +11,7 @@ import { bootsOf, diaryGuest } from './guest.ts';
 import { judge } from './judge.ts';
 import { startWitness, type Witness } from './witnessed.ts';
 
-const waitMs = 60_000;
+const waitMs = 180_000;
 const uid = '00000000-0000-4000-8000-000000000001';
 
 describe('the witness', () => {

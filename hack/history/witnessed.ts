@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { until } from '../bed/until.ts';
 import { eventsOf, type HistoryEvent, monotonicMs, parseEvents } from './events.ts';
 
-const waitMs = 60_000;
+const waitMs = 120_000;
 
 /** The witness of a folder of VMs, at work. Disposing it ends it. */
 export type Witness = AsyncDisposable & {
-  /** All that it has told so far; waits until it has looked once more. */
+  /** All that it has told so far; waits until it has looked at everything once more. */
   told: () => Promise<HistoryEvent[]>;
 };
 
@@ -22,7 +22,8 @@ export const startWitness = async (vms: string, file: string): Promise<Witness> 
     return until('the witness to look', async () => {
       if (child.exitCode !== null || child.signalCode !== null) throw new Error(`the witness ended (${child.signalCode ?? `code ${child.exitCode}`})`);
       const events = parseEvents(await readFile(file, 'utf8').catch(() => ''));
-      return eventsOf(events, 'looked').some(({ t }) => t > asked) && events;
+      // The one that it says first may have begun before, and not all of it is looked at each time.
+      return eventsOf(events, 'looked').filter(({ t }) => t > asked).length > 1 && events;
     }, waitMs);
   };
   await told();

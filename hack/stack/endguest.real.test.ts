@@ -12,7 +12,8 @@ import { observeHolders } from './guests.ts';
 import { type Layout, layout } from './layout.ts';
 
 const uid = '0b1c2d3e-0000-4000-8000-000000000001';
-const grace = { powerMs: 1_000, termMs: 1_000 };
+const moment = 1_000;
+const long = 300_000;
 let dir = '';
 let at: Layout;
 let disk = '';
@@ -40,28 +41,28 @@ const start = async (...args: string[]): Promise<() => Promise<string>> => {
   const child = spawn('sh', ['-c', 'exec 9>>"$1"; flock -n 9; shift; "$@" & wait', 'sh', join(at.agent.vms, uid, 'lock'), ...qemu], { stdio: 'ignore', detached: true });
   started.push(child);
   await once(child, 'spawn');
-  await until('QEMU', async () => (await observeHolders(at.agent.vms)).get(uid)?.some(({ isQemu }) => isQemu), 10_000);
+  await until('QEMU', async () => (await observeHolders(at.agent.vms)).get(uid)?.some(({ isQemu }) => isQemu), long);
   return () => readFile(join(dir, 'serial.log'), 'latin1').catch(() => '');
 };
 const nobody = async () => expect((await observeHolders(at.agent.vms)).size).toBe(0);
 
 test('a guest that heeds its power button is powered off', async () => {
   const serial = await start('-drive', `file=${disk},format=qcow2,if=virtio,snapshot=on`);
-  await until('the guest', async () => readyLine(await serial()) !== undefined, 60_000);
-  expect(await endGuest(at, uid)).toBe('powered off');
+  await until('the guest', async () => readyLine(await serial()) !== undefined, long);
+  expect(await endGuest(at, uid, { powerMs: long, termMs: moment })).toBe('powered off');
   await nobody();
-}, 120_000);
+}, 3 * long);
 
 test('one that does not is switched off', async () => {
   await start();
-  expect(await endGuest(at, uid, grace)).toBe('switched off');
+  expect(await endGuest(at, uid, { powerMs: moment, termMs: long })).toBe('switched off');
   await nobody();
-}, 60_000);
+}, 3 * long);
 
 test('one whose QEMU answers to nothing is killed', async () => {
   await start();
   const qemu = (await observeHolders(at.agent.vms)).get(uid)?.find(({ isQemu }) => isQemu);
   process.kill(qemu?.pid ?? Number.NaN, 'SIGSTOP');
-  expect(await endGuest(at, uid, grace)).toBe('killed');
+  expect(await endGuest(at, uid, { powerMs: moment, termMs: moment })).toBe('killed');
   await nobody();
-}, 60_000);
+}, 3 * long);

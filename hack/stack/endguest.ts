@@ -23,7 +23,7 @@ const killMs = 5_000;
 export const endGuest = async (at: Layout, uid: string, { powerMs, termMs } = usual): Promise<GuestEnd> => {
   const holders = async () => (await observeHolders(at.agent.vms)).get(uid) ?? [];
   const isFree = (ms: number) => until('the lock', async () => (await holders()).length === 0, ms).catch(() => false);
-  const asked = await pressPower(join(at.agent.sockets, uid, 'tools.sock'), AbortSignal.timeout(2_000)).then(() => true, () => false);
+  const asked = await pressPower(join(at.agent.sockets, uid, 'tools.sock'), AbortSignal.timeout(5_000)).then(() => true, () => false);
   if (asked && (await isFree(powerMs))) return 'powered off';
   // QEMU first: its supervisor then writes down how it ended.
   const signalQemu = async (signal: NodeJS.Signals) => {
