@@ -23,7 +23,7 @@ const uids = ['1', '2', '3'].map((each) => `00000000-0000-4000-8000-00000000000$
 const [uid = '', other = '', third = ''] = uids;
 
 /** Waits for an end of an import, told by `watch`. */
-export const settledImage = (store: ImageStore, of: string, deadlineMs = 30_000): Promise<ObservedImage> =>
+export const settledImage = (store: ImageStore, of: string, deadlineMs = 120_000): Promise<ObservedImage> =>
   new Promise((resolve, reject) => {
     const look = (): boolean => {
       const seen = store.observe(of);
@@ -47,7 +47,8 @@ export const settledImage = (store: ImageStore, of: string, deadlineMs = 30_000)
 export const imageStoreContract = (name: string, make: () => Promise<ImageBench>): void => {
   describe(`image store contract: ${name}`, () => {
     let bench: ImageBench;
-    const signal = AbortSignal.timeout(60_000);
+    // Of all tests together.
+    const signal = AbortSignal.timeout(600_000);
     const desire = (more: Partial<DesiredImage> & { url: string }): DesiredImage => ({
       kind: 'image', uid, namespace: 'default', name: 'mini', generation: 1, format: 'qcow2', ...more,
     });

@@ -7,7 +7,7 @@ import { opened } from '../bed/opened.ts';
 import { until } from '../bed/until.ts';
 import { bringImage, startWhole } from '../bed/whole.ts';
 
-const stepMs = 90_000;
+const stepMs = 120_000;
 const bootMs = 240_000;
 
 describe('a guest with a full kernel', () => {

@@ -9,7 +9,7 @@ import { verdict, vmManifest } from '../bed/objects.ts';
 import { opened } from '../bed/opened.ts';
 import { startWhole } from '../bed/whole.ts';
 
-const stepMs = 60_000;
+const stepMs = 120_000;
 
 describe('hostile input', () => {
   const all = opened(startWhole);

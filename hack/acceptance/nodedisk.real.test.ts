@@ -14,7 +14,7 @@ import { until } from '../bed/until.ts';
 import { bringImage, startWhole } from '../bed/whole.ts';
 import { loopImage } from '../guest/loop.ts';
 
-const stepMs = 90_000;
+const stepMs = 150_000;
 // An import leaves 512 MiB free.
 const diskMiB = 800;
 
@@ -41,7 +41,7 @@ describe('the disk of a node', () => {
   const pids = async () => (await lab.all.node.qemus()).map(({ pid, uid }) => `${uid} ${pid}`).toSorted();
   /** What QEMU itself says of a guest, by its socket for tools. */
   const guest = async (name: string): Promise<string> => {
-    const signal = AbortSignal.timeout(15_000);
+    const signal = AbortSignal.timeout(60_000);
     using qmp = await openQmp(`${lab.all.node.paths.sockets(await uidOf(name))}/tools.sock`, signal);
     return (await qmp.execute('query-status', z.object({ status: z.string() }), signal)).status;
   };

@@ -50,7 +50,7 @@ describe('the pool of a node', () => {
   });
 
   const status = async (uid: string): Promise<string> => {
-    const signal = AbortSignal.timeout(5_000);
+    const signal = AbortSignal.timeout(60_000);
     using qmp = await openQmp(`${lab.all.node.paths.sockets(uid)}/tools.sock`, signal);
     return (await qmp.execute('query-status', z.object({ status: z.string() }), signal)).status;
   };
@@ -68,7 +68,7 @@ describe('the pool of a node', () => {
       await until('the guest to write on', async () => (await wrote()) > before + 2, stepMs);
     };
     const [qemu] = await all.node.qemus();
-    await until('the guest to write', async () => (await wrote()) > 2, 300_000);
+    await until('the guest to write', async () => (await wrote()) > 2, 600_000);
 
     await disk.fill(20);
     const halted = await all.me.vmIs('writer', 'IOError=True NoSpace', stepMs);
@@ -100,9 +100,9 @@ describe('the pool of a node', () => {
     await power('Running');
     await all.me.vmIs('writer', 'Ready=True Running', stepMs);
     expect(await wrote()).toBeLessThan(pieces - 1);
-    await until('the sum of what it wrote', async () => (await all.node.serial(uid)).includes('SUM '), 300_000);
+    await until('the sum of what it wrote', async () => (await all.node.serial(uid)).includes('SUM '), 600_000);
     const text = await all.node.serial(uid);
     expect([/SUM ([0-9a-f]{64})/.exec(text)?.[1], text.includes('FAILED')]).toEqual([expected(), false]);
     expect((await all.node.qemus()).map(({ pid }) => pid)).toEqual([qemu?.pid]);
-  }, 900_000);
+  }, 1_800_000);
 });

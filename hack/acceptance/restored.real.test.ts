@@ -6,7 +6,7 @@ import { type BedOperator, startBedOperator } from '../bed/operator.ts';
 import { until } from '../bed/until.ts';
 import { startWhole } from '../bed/whole.ts';
 
-const stepMs = 90_000;
+const stepMs = 120_000;
 
 describe('a cluster that is restored to an older state', () => {
   let operator: BedOperator | undefined;
@@ -55,7 +55,7 @@ describe('a cluster that is restored to an older state', () => {
     expect(adopted.status).toMatchObject({ nodeName: 'node-1', machineUid: younger.metadata.uid, epoch: younger.status.epoch, resolved: { uuid: younger.status.resolved?.uuid } });
     const clean = await all.me.nodeIs('node-1', 'OrphansPresent=False NoOrphans', stepMs);
     expect([clean.status.orphans, await pids()]).toEqual([[], before]);
-  }, 400_000);
+  }, 600_000);
 
   test('an adopted machine is a VM like any other, also for another agent, another operator, and at its end', async () => {
     const before = await pids();
@@ -88,5 +88,5 @@ describe('a cluster that is restored to an older state', () => {
     await all.me.apply(tiny('younger'));
     const fresh = await runs('younger');
     expect([fresh.status.machineUid, fresh.metadata.uid === machineUid]).toEqual([undefined, false]);
-  }, 400_000);
+  }, 600_000);
 });

@@ -135,6 +135,6 @@ const endingWithUs = (service: Service): Service => ({
 const end = async (at: Layout, name: Service['name']): Promise<void> => {
   const live = await readLive(at.run, name);
   if (live === undefined || !(await signalIfSame(live, 'SIGKILL'))) return;
-  await until(`${name} to be gone`, async () => (await observeProcess(live.pid)) === undefined, 10_000);
+  await until(`${name} to be gone`, async () => (await observeProcess(live.pid)) === undefined, startMs);
 };
 

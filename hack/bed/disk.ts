@@ -25,7 +25,7 @@ export type BedDisk = AsyncDisposable & {
 /** For a shell in a mount namespace that was just made: takes these disks out of it, of all suites. There they stay mounted when their suites unmount them. */
 export const withoutBedDisks = `awk '$2 ~ /\\/strato-disk-/ { print $2 }' /proc/mounts | xargs -r -n 1 umount -l`;
 
-const toolMs = 30_000;
+const toolMs = 120_000;
 const mebibyte = 1024 * 1024;
 
 const run = async (file: string, args: readonly string[], good: readonly number[] = [0]): Promise<string> => {

@@ -22,7 +22,7 @@ export const imageManifest = (name = 'guest', namespace = 'default'): Manifest =
 });
 
 // Generous: other suites load the machine meanwhile.
-const waitMs = 60_000;
+const waitMs = 120_000;
 
 const vms = resourceOf(virtualMachineKind);
 const images = resourceOf(virtualMachineImageKind);
@@ -81,7 +81,7 @@ export const user = (kube: Kube, namespace = 'default') => {
         const body = { metadata: { resourceVersion }, status: { nodeName, epoch: 1 } };
         await kube.request('PATCH', `${vmAt(name)}/status`, { body, contentType: 'application/merge-patch+json' });
         return true;
-      }, 20_000);
+      }, waitMs);
     },
     deleteVm: async (name: string) => { await kube.request('DELETE', vmAt(name)); },
     vmGone: (name: string, ms = waitMs) => until(`VM ${name} to be gone`, () => gone(vmAt(name)), ms),

@@ -60,7 +60,7 @@ export const startBedOperator = async (cluster: Cluster, options: BedOperatorOpt
     leading: () => until('the operator to lead', () => {
       const term = running.term();
       return term?.leaderEpoch() === undefined ? undefined : term;
-    }, 60_000),
+    }, 120_000),
     skip: (ms) => { skippedMs += ms; },
     [Symbol.asyncDispose]: stop,
   };

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 
-const endMs = 30_000;
+const endMs = 120_000;
 
 /** Starts a Node process of ours whose output is appended to a log file. It does not outlive this process. */
 export const startNode = async (argv: readonly string[], env: Readonly<Record<string, string>>, logFile: string): Promise<ChildProcess> => {

@@ -30,7 +30,7 @@ export const startSimulated = async (options: Partial<SimOptions> = {}, { image 
   const me = user(cluster.kube);
   if (image) {
     await me.apply(imageManifest());
-    await me.imageIs('guest', 'Ready=True Ready', 60_000);
+    await me.imageIs('guest', 'Ready=True Ready');
   }
   const all = opened.move();
   return {

@@ -13,7 +13,7 @@ import { makeSeed } from './seed.ts';
 
 const run = promisify(execFile);
 const bootMs = 240_000;
-const seenMs = 60_000;
+const seenMs = 120_000;
 jest.setTimeout(2 * bootMs);
 
 let dir = '';

@@ -16,6 +16,7 @@ import { makeSeed } from './seed.ts';
 
 const run = promisify(execFile);
 const bootMs = 300_000;
+const seenMs = 120_000;
 jest.setTimeout(3 * bootMs);
 
 let dir = '';
@@ -71,7 +72,7 @@ const boot = () =>
 const ssh = async (user: string, key: string, command: string) => {
   const options = ['StrictHostKeyChecking=no', `UserKnownHostsFile=${join(dir, 'known')}`, 'BatchMode=yes', 'ConnectTimeout=20'];
   const flags = options.flatMap((option) => ['-o', option]);
-  const { stdout } = await run('ssh', [...flags, '-F', '/dev/null', '-i', join(dir, key), '-p', `${sshPort}`, `${user}@127.0.0.1`, command], { timeout: 60_000 });
+  const { stdout } = await run('ssh', [...flags, '-F', '/dev/null', '-i', join(dir, key), '-p', `${sshPort}`, `${user}@127.0.0.1`, command], { timeout: seenMs });
   return stdout;
 };
 
@@ -104,14 +105,14 @@ describe('a first boot by BIOS', () => {
   });
 
   test('runs the script and says how it ended', async () => {
-    await first.saw(/^STRATO-TEST script on first-vm$/m, 30_000);
-    await first.saw(/^STRATO script=part-002 exit=3$/m, 30_000);
+    await first.saw(/^STRATO-TEST script on first-vm$/m, seenMs);
+    await first.saw(/^STRATO script=part-002 exit=3$/m, seenMs);
     expect(await ssh('root', 'key', 'cat /root/ran')).toBe('ran\n');
   });
 
   test('has a root shell on the serial port', async () => {
     first.type('cat /proc/uptime; id -un\n');
-    await first.saw(/^\d+\.\d+ \d+\.\d+\nroot$/m, 30_000);
+    await first.saw(/^\d+\.\d+ \d+\.\d+\nroot$/m, seenMs);
   });
 
   test('can use a second disk, found by its serial', async () => {
@@ -120,12 +121,12 @@ describe('a first boot by BIOS', () => {
   });
 
   test('answers its host name on port 80', async () => {
-    expect(await (await fetch(`http://127.0.0.1:${webPort}/`, { signal: AbortSignal.timeout(30_000) })).text()).toBe('first-vm\n');
+    expect(await (await fetch(`http://127.0.0.1:${webPort}/`, { signal: AbortSignal.timeout(seenMs) })).text()).toBe('first-vm\n');
   });
 
   test('gives a NIC that is plugged in later its address', async () => {
     await first.qmp('device_add', { driver: 'virtio-net-pci', netdev: 'n1', id: 'late', bus: 'spare', romfile: '' });
-    await first.saw(/^STRATO dhcp eth1 ip=10\.0\.9\.15\/24 /m, 30_000);
+    await first.saw(/^STRATO dhcp eth1 ip=10\.0\.9\.15\/24 /m, seenMs);
     expect(await ssh('root', 'key', 'ip route | head -n 1')).toContain('default via 10.0.2.2 dev eth0');
   });
 });
@@ -134,12 +135,12 @@ test('the power button ends it; on the next boot the script does not run again a
   await ssh('root', 'key', 'true');
   const known = await readFile(join(dir, 'known'), 'utf8');
   await first.qmp('system_powerdown');
-  await first.saw(/^STRATO acpi-power$/m, 30_000);
+  await first.saw(/^STRATO acpi-power$/m, seenMs);
   expect(await first.ended).toBe(0);
 
   await using second = await boot();
   await second.saw(/^STRATO ready host=first-vm /m, bootMs);
-  const left = await until('SSH', () => ssh('root', 'key', 'ls /root/ran /run/scripts 2>&1; mount -t ext4 /dev/disk/by-id/virtio-data /mnt; cat /mnt/f'), 60_000);
+  const left = await until('SSH', () => ssh('root', 'key', 'ls /root/ran /run/scripts 2>&1; mount -t ext4 /dev/disk/by-id/virtio-data /mnt; cat /mnt/f'), seenMs);
   expect(left).toMatch(/ran: No such file.*\n.*scripts: No such file.*\nkept\n/);
   expect(second.serial()).not.toContain('script');
   expect(await readFile(join(dir, 'known'), 'utf8')).toBe(known);

@@ -14,7 +14,7 @@ import { makeSeed } from './seed.ts';
 
 const run = promisify(execFile);
 const bootMs = 180_000;
-const seenMs = 60_000;
+const seenMs = 120_000;
 jest.setTimeout(3 * bootMs);
 
 let dir = '';

@@ -20,7 +20,7 @@ export type Machine = AsyncDisposable & {
   ended: Promise<number | null>;
 };
 
-const qmpMs = 15_000;
+const qmpMs = 60_000;
 
 /** How QEMU is called for a kind of machine, before what a test adds. */
 export type Kind = { program: string; args: readonly string[] };

@@ -42,4 +42,4 @@ test('counts its boots on its disk, over reboots, power-offs and a QEMU that is 
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
-}, 240_000);
+}, 2 * bootMs);

@@ -19,7 +19,7 @@ const settleMs = 240_000;
 const stillMs = 3_000;
 // A machine whose supervisor was killed is outlived by the tender of its records, for some naps: init may be slow to bury the dead.
 const leftoverMs = 12_000;
-const answerMs = 10_000;
+const answerMs = 60_000;
 const run = promisify(execFile);
 
 /**

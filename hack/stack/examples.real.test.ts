@@ -14,8 +14,8 @@ let server: ApiServer;
 beforeAll(async () => {
   server = await startApiServer();
   await installCrds(server.kube);
-}, 120_000);
-afterAll(async () => { await server[Symbol.asyncDispose](); }, 30_000);
+}, 300_000);
+afterAll(async () => { await server[Symbol.asyncDispose](); }, 120_000);
 
 /** As `kubectl create --dry-run=server` does: nothing is stored, unknown fields are refused. */
 const tryOut = (object: Manifest): Promise<unknown> => {
