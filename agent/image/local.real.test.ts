@@ -10,7 +10,8 @@ import { imageStoreContract, settledImage } from './contract.ts';
 import { limits, type LocalBed, openLocalBed, sha256, uids, wanted } from './localbed.ts';
 
 const run = promisify(execFile);
-const signal = AbortSignal.timeout(300_000);
+// Of all tests together.
+const signal = AbortSignal.timeout(900_000);
 const [uid = ''] = uids;
 
 imageStoreContract('local', async () => {

@@ -26,7 +26,7 @@ describe('a confined tool', () => {
     let said = '';
     const end = await runConfined(['sh', '-c', 'id -u; id -G; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; echo pid $$; grep -c : /proc/net/route; exit 3'], to, tmpdir(), (text) => {
       said += text;
-    }, AbortSignal.timeout(20_000));
+    }, AbortSignal.timeout(60_000));
     expect(end).toEqual({ code: 3, said: '' });
     expect(said.split('\n')).toEqual([`${unixId}`, `${unixId}`, 'CapEff:\t0000000000000000', 'NoNewPrivs:\t1', 'pid 1', '0', '']);
   });
@@ -35,7 +35,7 @@ describe('a confined tool', () => {
     const folder = await mkdtemp(join(tmpdir(), 'strato-confined-'));
     try {
       await chown(folder, unixId, unixId);
-      const end = await runConfined(['dd', 'if=/dev/zero', 'of=out', 'bs=1M', 'count=2'], to, folder, () => {}, AbortSignal.timeout(20_000));
+      const end = await runConfined(['dd', 'if=/dev/zero', 'of=out', 'bs=1M', 'count=2'], to, folder, () => {}, AbortSignal.timeout(60_000));
       expect(end).toMatchObject({ code: 1, said: expect.stringContaining('File too large') });
       expect((await stat(join(folder, 'out'))).size).toBe(to.fileBytes);
     } finally {
@@ -46,12 +46,12 @@ describe('a confined tool', () => {
   test('is killed with all that it started when it is aborted, and what it left running ends with it', async () => {
     const controller = new AbortController();
     const end = runConfined(['sh', '-c', 'setsid sleep 1001 & sleep 1002'], to, tmpdir(), () => {}, controller.signal);
-    await until('both', async () => (await running()).filter((command) => command.startsWith('sleep')).length === 2, 10_000);
+    await until('both', async () => (await running()).filter((command) => command.startsWith('sleep')).length === 2, 60_000);
     controller.abort();
     await end;
-    await until('the end of both', async () => (await running()).length === 0, 5_000);
-    await runConfined(['sh', '-c', 'setsid sleep 1003 > /dev/null 2>&1 &'], to, tmpdir(), () => {}, AbortSignal.timeout(20_000));
-    await until('the end of the sibling', async () => (await running()).length === 0, 5_000);
+    await until('the end of both', async () => (await running()).length === 0, 60_000);
+    await runConfined(['sh', '-c', 'setsid sleep 1003 > /dev/null 2>&1 &'], to, tmpdir(), () => {}, AbortSignal.timeout(60_000));
+    await until('the end of the sibling', async () => (await running()).length === 0, 60_000);
   });
 
   test('dies with its agent', async () => {
@@ -59,18 +59,18 @@ describe('a confined tool', () => {
       const { runConfined } = await import(process.argv[1] + '/agent/image/tool.ts');
       await runConfined(['sleep', '1004'], JSON.parse(process.argv[2]), '/', () => {}, new AbortController().signal);`;
     const agent = spawn(process.execPath, ['--input-type=module', '-e', script, process.cwd(), JSON.stringify(to)], { stdio: 'inherit' });
-    await until('the tool', async () => (await running()).includes('sleep 1004'), 20_000);
+    await until('the tool', async () => (await running()).includes('sleep 1004'), 60_000);
     const ended = once(agent, 'exit');
     agent.kill('SIGKILL');
     await ended;
-    await until('the end of the tool', async () => (await running()).length === 0, 5_000);
+    await until('the end of the tool', async () => (await running()).length === 0, 60_000);
   });
 
   test('that does not exist is told', async () => {
     const before = process.env.PATH;
     process.env.PATH = '/nowhere';
     try {
-      await expect(runConfined(['x'], to, tmpdir(), () => {}, AbortSignal.timeout(20_000))).rejects.toMatchObject({ code: 'ENOENT' });
+      await expect(runConfined(['x'], to, tmpdir(), () => {}, AbortSignal.timeout(60_000))).rejects.toMatchObject({ code: 'ENOENT' });
     } finally {
       process.env.PATH = before;
     }

@@ -13,6 +13,7 @@ import { someVm, uidOf } from '#agent/vm/bed.ts';
 import type { DesiredImage } from '#crds/wire/desired.ts';
 import { type PlainOperator, startPlainOperator } from '../bed/plainoperator.ts';
 import { type RealNode, startRealNode } from '../bed/realnode.ts';
+import { slowConversions } from '../bed/slowconversions.ts';
 import { until } from '../bed/until.ts';
 
 const run = promisify(execFile);
@@ -23,17 +24,20 @@ describe('images on a real agent', () => {
   let operator: PlainOperator;
   let node: RealNode;
   let web: TestWeb;
+  let slow: Awaited<ReturnType<typeof slowConversions>>;
   let next = 1000;
   beforeAll(async () => {
     web = await openTestWeb();
     operator = await startPlainOperator();
-    node = await startRealNode(operator, operator.url);
+    slow = await slowConversions(40);
+    node = await startRealNode(operator, operator.url, 'node-1', { env: { PATH: slow.path } });
     await node.joined();
   }, stepMs);
   afterAll(async () => {
     await node?.[Symbol.asyncDispose]();
     await operator?.[Symbol.asyncDispose]();
     await web?.close();
+    await slow?.[Symbol.asyncDispose]();
   }, stepMs);
 
   afterEach(() => web.release());
