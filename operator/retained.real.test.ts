@@ -5,7 +5,7 @@ import { until } from '#hack/bed/until.ts';
 import { type SimNode, simWorld, startSimNode } from '#hack/sim/node.ts';
 
 const data = { name: 'data', blank: {}, size: '16Mi', deletionPolicy: 'Retain' };
-const stepMs = 60_000;
+const stepMs = 120_000;
 const nodeMs = 4 * stepMs;
 
 /** Disks that outlive their VMs among several nodes, with real agents on pretend ones. */
@@ -34,13 +34,18 @@ describe('a kept disk among two nodes', () => {
     await lab.me.deleteVm(name);
     await lab.me.vmGone(name, stepMs);
   };
+  /** The operator goes by it from then on. */
+  const schedulable = async (name: string, on: boolean) => {
+    await lab.me.patchNode(name, { spec: { schedulable: on } });
+    await until('the operator to have seen it', async () => { const { metadata, status } = await lab.me.node(name); return status.observedGeneration === metadata.generation; }, stepMs);
+  };
   const kept = (world: SimNode['world']) => [...world.kept.values()].map(({ name }) => name);
   const stateOf = async (vm: string) => (await lab.me.disksOf(vm)).map(({ status }) => `${status.diskName} on ${status.nodeName} ${status.state}`);
 
   test('draws its VM to its node, although another one has more room; without it the VM goes there', async () => {
-    await lab.me.patchNode('node-2', { spec: { schedulable: false } });
+    await schedulable('node-2', false);
     const { status } = await runs('web', data);
-    await lab.me.patchNode('node-2', { spec: { schedulable: true } });
+    await schedulable('node-2', true);
     await gone('web');
     expect([status.nodeName, await stateOf('web'), kept(lab.node().world), kept(large.world)]).toEqual(['node-1', ['data on node-1 Kept'], ['data'], []]);
     expect((await runs('web', data)).status.nodeName).toBe('node-1');
@@ -79,10 +84,10 @@ describe('a kept disk among two nodes', () => {
   }, nodeMs);
 
   test('that was lost with its node is told, and its VM gets no other one, nor goes elsewhere', async () => {
-    await lab.me.patchNode('node-2', { spec: { schedulable: false } });
+    await schedulable('node-2', false);
     await runs('lost', data);
     await gone('lost');
-    await lab.me.patchNode('node-2', { spec: { schedulable: true } });
+    await schedulable('node-2', true);
     await lab.node().stop();
     await lab.me.annotateNode('node-1', { 'strato.dev/accept-agent': 'agent-anew' });
     await lab.startNode({ agentId: 'agent-anew', world: simWorld() });
@@ -108,7 +113,7 @@ describe('a kept disk among two nodes', () => {
     await lab.me.annotateNode('node-2', { 'strato.dev/discard-orphan': uid });
     const found = await until('its disk to be told', async () => (await lab.me.node('node-2')).status.orphanDisks?.find(({ vm }) => vm === 'torn'), stepMs);
     // Any node but that one would make it a new disk.
-    await lab.me.patchNode('node-2', { spec: { schedulable: false } });
+    await schedulable('node-2', false);
     await lab.me.apply(manifest('torn', { ...data, deletionPolicy: 'Delete' }));
     const annotate = 'kubectl annotate hvn node-2 --overwrite strato.dev/';
     const waits = async () => {
@@ -127,7 +132,7 @@ describe('a kept disk among two nodes', () => {
     expect(await waits()).toEqual([undefined, message]);
     await startLarge(large.world);
     await lab.me.annotateNode('node-2', { 'strato.dev/discard-orphan': null, 'strato.dev/adopt-orphan': found.uid });
-    await lab.me.patchNode('node-2', { spec: { schedulable: true } });
+    await schedulable('node-2', true);
     const back = await lab.me.vmIs('torn', 'Ready=True Running', stepMs);
     expect([back.status.nodeName, large.world.disks.get(back.metadata.uid)?.disks.get('data') === file, file === undefined, large.world.kept.has(found.uid)]).toEqual(['node-2', true, false, false]);
     await lab.me.annotateNode('node-2', { 'strato.dev/adopt-orphan': null });
