@@ -7,7 +7,7 @@ import { until } from '../bed/until.ts';
 import { bringImage, startWhole, type Whole } from '../bed/whole.ts';
 
 /** Deadlines of waits, in milliseconds: one step of the stack, the boot of a small Linux under software emulation. */
-export const stepMs = 60_000;
+export const stepMs = 120_000;
 export const bootMs = 300_000;
 
 const eventList = z.object({ items: z.array(z.object({ regarding: z.object({ name: z.string() }), reason: z.string(), note: z.string() })) });
@@ -28,8 +28,8 @@ export type Scene = AsyncDisposable & {
   /** Types into the serial console. */
   type: (uid: string, text: string) => Promise<void>;
   events: (name: string) => Promise<{ reason: string; note: string }[]>;
-  /** Deletes a VM and waits until it is gone. What it left on the node. */
-  removed: (name: string, uid: string) => Promise<string[]>;
+  /** Deletes a VM and waits until it is gone, for no longer than `ms`. What it left on the node. */
+  removed: (name: string, uid: string, ms?: number) => Promise<string[]>;
 };
 
 /** Starts the whole stack and has the small Linux ready. Dispose it at the end. */
@@ -55,9 +55,9 @@ export const openScene = async (options: RealNodeOptions = {}): Promise<Scene> =
     type: (uid, text) => appendFile(all.node.paths.serialInput(uid), text),
     events: async (name) =>
       eventList.parse(await all.cluster.kube.request('GET', '/apis/events.k8s.io/v1/namespaces/default/events')).items.filter((each) => each.regarding.name === name),
-    removed: async (name, uid) => {
+    removed: async (name, uid, ms = stepMs) => {
       await all.me.deleteVm(name);
-      await all.me.vmGone(name, 30_000);
+      await all.me.vmGone(name, ms);
       return all.node.traces(uid);
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
