@@ -356,6 +356,21 @@ describe('a session', () => {
     expect(fleet.link('node-1')).toBe('connected');
   });
 
+  test('of an agent that is refused is no sign of life of its node; one of its own agent is, from its hello on', async () => {
+    const { fleet, connect, time } = lab({ admit: async ({ agentId }) => (agentId === 'a' ? { leaderEpoch: 7 } : { refused: 'IdentityConflict', message: 'no' }) });
+    const mine = connect();
+    await mine.say(hello, holding());
+    mine.session.ended();
+    time.ms = 20_000;
+    await connect().say({ ...hello, agentId: 'b' });
+    time.ms = 30_001;
+    expect(fleet.link('node-1')).toBe('silent');
+    const admitting = connect().say(hello);
+    expect(fleet.link('node-1')).toBe('joining');
+    await admitting;
+    expect(fleet.link('node-1')).toBe('joining');
+  });
+
   test('ends when its token expires, unless it was renewed for the same node', async () => {
     const later = { ...identity, expiresAt: new Date('2030-01-01T02:00:00Z') };
     const { connect, time } = lab({ reviewToken: async () => later });

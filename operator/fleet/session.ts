@@ -89,7 +89,7 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
     if (!known) for (const each of [it.vms, it.images, it.endedForEver]) each.clear();
     it.keptOf.clear();
     Object.assign(it, {
-      agentId: message.agentId, facts: message.facts, protocol, listed: known && it.listed === true, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
+      agentId: message.agentId, lastHeardMs: lastFrameMs, facts: message.facts, protocol, listed: known && it.listed === true, maxFrameBytes: message.maxFrameBytes ?? firstMaxFrameBytes,
       view: known ? { is: 'joining', told: it.view.told } : joining, session: { id, hello: turn, wake: commands.sync, close: (why: string) => close(4001, why) },
     });
     it.spoke = { agentId: message.agentId, leaderEpoch: admitted.leaderEpoch };
@@ -141,7 +141,8 @@ export const makeSession = (house: SessionHouse, identity: AgentIdentity, wire: 
         it.lastHeardMs = lastFrameMs;
         house.heard(node);
         if (wasSilent) fleet.tellListeners((listener) => listener.node(node));
-      } else if (parsed.message.type === 'hello') {
+      } else if (parsed.message.type === 'hello' && parsed.message.agentId === member().agentId) {
+        // Also while it takes long to admit it. Another agent than that of the node, which is perhaps refused, is no sign of its life.
         member().lastHeardMs = lastFrameMs;
       }
       await hear(parsed.message);
