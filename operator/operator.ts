@@ -209,6 +209,8 @@ export const startOperator = (parts: OperatorParts) => {
   const loops = async () => {
     try {
       await orAborted(Promise.all([synced, parts.leading]), signal);
+      // What a follower holds may be as old as a watch that died unseen: a node would be told what was wanted then, under our newer epoch.
+      await orAborted(Promise.all(informers.map((each) => each.refresh())), signal);
     } catch {
       return;
     }

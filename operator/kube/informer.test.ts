@@ -252,6 +252,46 @@ describe('an informer in bad weather', () => {
     expect([informer.hasSynced(), informer.list().length, it.told.filter((each) => !each.startsWith('present'))]).toEqual([true, 600, []]);
   });
 
+  test('a watch that died unseen: what is held is old until a list is asked for, which begins at once', async () => {
+    const it = await watching();
+    it.kube.mute(true);
+    await it.set('a', 2);
+    await it.remove('b');
+    it.kube.mute(false);
+    await it.clock.settle();
+    expect(it.names(it.informer)).toEqual(['a1', 'b1']);
+    let done = false;
+    void it.informer.refresh().then(() => { done = true; });
+    await it.clock.settle();
+    expect([done, it.names(it.informer), it.told, it.lines, it.wentBack]).toEqual([true, ['a2'], ['gone b relist', 'present a relist'], [], []]);
+    await it.set('a', 3);
+    await it.clock.settle();
+    expect([it.names(it.informer), it.lists()]).toEqual([['a3'], 2]);
+  });
+
+  test('a list that is asked for while the server is away, or while another one is on its way, is one that begins after that', async () => {
+    const it = bed();
+    it.kube.put(kind, 'ns', config('a'));
+    const informer = it.start();
+    let done = 0;
+    const ask = () => void informer.refresh().then(() => { done += 1; });
+    ask();
+    it.kube.put(kind, 'ns', config('b'));
+    await it.clock.settle();
+    expect([done, it.names(informer)]).toEqual([1, ['a1', 'b1']]);
+    ask();
+    ask();
+    await it.clock.settle();
+    expect(done).toBe(3);
+    it.kube.chaos(() => ({ status: 0, message: 'cut off' }));
+    ask();
+    await it.clock.advance(10_000);
+    expect(done).toBe(3);
+    it.kube.chaos(undefined);
+    await it.clock.advance(30_000);
+    expect([done, informer.hasSynced()]).toEqual([4, true]);
+  });
+
   test('silence for 150 s: a list, and never a watch from the old version; before that nothing', async () => {
     const it = await watching();
     it.kube.mute(true);

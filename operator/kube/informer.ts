@@ -52,6 +52,8 @@ export type Informer<T> = {
   by: (index: string, word: string) => Held<T>[];
   /** Takes the API server's answer to our own write, unless something newer is held. So that we read what we wrote. */
   accept: (raw: unknown) => boolean;
+  /** Lists anew, at once; resolves when a list is complete that began after this call. What is held may be as old as a watch that died unseen. */
+  refresh: () => Promise<void>;
   /** Whether the cache is a complete list. */
   hasSynced: () => boolean;
   /** The newest version that anything told us of. */
@@ -80,6 +82,11 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
   let sought = newest;
   let trouble: string | undefined;
   let incoming = new Map<string, Held<T>>();
+  /** Who waits for a new list, and who of them asked for it before the session of this moment began. */
+  const asked = new Set<() => void>();
+  let answered: readonly (() => void)[] = [];
+  /** Ends the session of this moment, for a new list. */
+  let cut = new AbortController();
 
   const seen = (version: string): void => {
     if (newest === undefined || compareVersions(version, newest) > 0) newest = version;
@@ -121,6 +128,7 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
     if (trouble !== undefined) log.info({ path }, 'list and watch work again');
     trouble = undefined;
     firstSync.resolve();
+    for (const resolve of answered) if (asked.delete(resolve)) resolve();
     for (const last of vanished) tell({ is: 'gone', key: last.key, seenBy, last });
     for (const held of present) tellPresent(held, before.get(held.key), seenBy);
   };
@@ -162,7 +170,9 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
   };
 
   const once = async (beginning: Beginning): Promise<Ending> => {
-    using cycle = watchdog(clock, signal);
+    answered = [...asked];
+    cut = new AbortController();
+    using cycle = watchdog(clock, AbortSignal.any([signal, cut.signal]));
     let frames = 0;
     incoming = new Map();
     sought = newest;
@@ -184,8 +194,12 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
     let failures = 0;
     while (!signal.aborted) {
       const beganMs = clock.monotonicMs();
-      const ending = await once(next.beginning);
+      const ending = await once(asked.size > 0 && next.beginning.by === 'resume' ? { by: 'stream' } : next.beginning);
       if (signal.aborted) return;
+      if (cut.signal.aborted) {
+        next = { beginning: next.beginning.by === 'resume' ? { by: 'stream' } : next.beginning, delayMs: 0 };
+        continue;
+      }
       // A session that lasted was a good one, however it ended.
       if (clock.monotonicMs() - beganMs >= relistBackoff.maxMs) failures = 0;
       next = afterEnding(ending, { beginning: next.beginning, resumeAt: position, failures, chance: chance() });
@@ -225,6 +239,10 @@ export const startInformer = <T>(options: InformerOptions<T>): Informer<T> => {
       tellPresent(held, old, 'own');
       return true;
     },
+    refresh: () => new Promise<void>((resolve) => {
+      asked.add(resolve);
+      cut.abort(new Error('a new list is asked for'));
+    }),
     hasSynced: () => synced,
     newest: () => newest,
     synced: firstSync.promise,
