@@ -85,6 +85,27 @@ describe('a VM', () => {
     expect(writes).toHaveLength(3);
   });
 
+  test('that has ended and was let go is not ended once more while its object is still there, by another finalizer or in a cache that lags', async () => {
+    const vm = machine('a', 1);
+    const { reconcile, fleet, put, writes } = lab(vm);
+    await reconcile('default/a');
+    put(vm, { metadata: { ...vm.metadata, finalizers: ['strato.dev/vm', 'example.org/x'], deletionTimestamp: '2030-01-01T00:00:00Z' } });
+    await reconcile('default/a');
+    fleet.member('node-1').doomed.clear();
+    fleet.member('node-1').absent.add(uidOf(1));
+    await reconcile('default/a');
+    const before = [...writes];
+    expect(before.at(-1)).toBe('finalizers example.org/x');
+    await reconcile('default/a');
+    put(vm, { metadata: { ...vm.metadata, finalizers: ['strato.dev/vm', 'example.org/x'], deletionTimestamp: '2030-01-01T00:00:00Z' } });
+    await reconcile('default/a');
+    expect([fleet.member('node-1').doomed.size, writes]).toEqual([0, before]);
+    // Another VM of that name.
+    put(vm, { ...vm, metadata: { ...vm.metadata, uid: uidOf(2) } });
+    await reconcile('default/a');
+    expect(writes.slice(before.length)).toEqual(['status Pending', 'finalizers strato.dev/vm']);
+  });
+
   test('waits for its Secret, gets what it holds at its first boot, and then nothing of it any more', async () => {
     const vm = machine('a', 1);
     const { reconcile, secrets, fleet, say, time, statusOf, put } = lab({ ...vm, spec: { ...vm.spec, cloudInit: { userDataSecretRef: { name: 's' } } } });

@@ -42,6 +42,8 @@ export const makeVmReconciler = (hands: VmHands) => {
   const passingSince = new Map<string, number>();
   // Bindings, and what is kept for bound ones, that are being written: two VMs that are decided about at the same time must see each other's.
   const assumed = new Map<string, VirtualMachine>();
+  // By key, uids of VMs that have ended and were let go: their objects may be there for a while, by the finalizers of others or in a cache that lags.
+  const letGo = new Map<string, string>();
   let listed: { of: readonly VirtualMachine[]; list: readonly VirtualMachine[] } | undefined;
   const list = (): readonly VirtualMachine[] => {
     const of = hands.vms.list();
@@ -89,6 +91,7 @@ export const makeVmReconciler = (hands: VmHands) => {
       await hands.writeFinalizers(vm, decision.finalizer === 'add' ? [...others, vmFinalizer] : others);
       if (decision.finalizer === 'add') return 'again';
       if (vm.status.nodeName !== undefined) hands.fleet.release(vm.status.nodeName, machineUidOf(vm));
+      letGo.set(`${vm.metadata.namespace}/${vm.metadata.name}`, vm.metadata.uid);
       passingSince.delete(vm.metadata.uid);
       words.forget(vm.metadata.uid);
       return settled;
@@ -115,7 +118,8 @@ export const makeVmReconciler = (hands: VmHands) => {
   /** One decision and at most one write, or the VirtualDisks of disks that outlive the VM. */
   const pass = async (key: string): Promise<Outcome | 'again'> => {
     const vm = hands.vms.get(key);
-    if (!vm) return settled;
+    if (letGo.has(key) && letGo.get(key) !== vm?.metadata.uid) letGo.delete(key);
+    if (!vm || letGo.has(key)) return settled;
     const secrets = await readSecrets(vm);
     // It may have been edited, or have gone, while they were read.
     if (hands.vms.get(key) !== vm) return 'again';
