@@ -9,7 +9,7 @@ import { isPanicked } from './events.ts';
 import type { House } from './house.ts';
 import { lockIsFree } from './lock.ts';
 import { openQmp, type Qmp } from './qmp.ts';
-import { readEnd, readEvents, readRun } from './record.ts';
+import { readEnd, readEvents, readRun, type StartRecord } from './record.ts';
 
 /** How long a QEMU may take to answer when it is looked at. */
 export const answerMs = 3_000;
@@ -52,14 +52,17 @@ const brokenStates: ReadonlySet<string> = new Set(['internal-error', 'guest-pani
 
 const isGuestState = (text: string): text is keyof typeof guestStates => Object.hasOwn(guestStates, text);
 
+/** What a look reaches for. */
+type Look = Pick<House, 'paths' | 'log' | 'bootId' | 'watcher'> & { cgroups: Pick<House['cgroups'], 'pids' | 'oomKills'> };
+
 /** Opens the agent's monitor of a machine. Faults as `openQmp`. */
-export const openMonitor = (house: House, uid: string, signal: AbortSignal): Promise<Qmp> => openQmp(`${house.paths.sockets(uid)}/${qmpSocket}`, signal);
+export const openMonitor = (house: Pick<House, 'paths'>, uid: string, signal: AbortSignal): Promise<Qmp> => openQmp(`${house.paths.sockets(uid)}/${qmpSocket}`, signal);
 
 /** The state of a machine, as QEMU names it. */
 export const statusOf = async (qmp: Qmp, signal: AbortSignal): Promise<string> => (await qmp.execute('query-status', status, signal)).status;
 
 /** The directory of a run, and so who answers: it is told to nobody but the holder of the lock. */
-export const observeMachine = async (house: House, uid: string, signal: AbortSignal): Promise<Sight> => {
+export const observeMachine = async (house: Look, uid: string, signal: AbortSignal): Promise<Sight> => {
   const lock = house.paths.lock(uid);
   if (!(await isThere(lock))) {
     // Who removed its files has not ended it.
@@ -75,15 +78,17 @@ export const observeMachine = async (house: House, uid: string, signal: AbortSig
     } catch (thrown) {
       signal.throwIfAborted();
       const refused = thrown instanceof Fault && (thrown.code === 'QmpRefused' || thrown.code === 'QmpBroken');
+      // Before the lock: a launcher that is late may take that, and write down its own run, as soon as it was found free.
+      const [last] = await Promise.allSettled([readRun(house.paths, uid)]);
       // QEMU's answer or silence decides nothing: only the lock tells that the disks are free.
-      if (await lockIsFree(lock, refused ? lockWaitMs : 0, signal)) return await describeGone(house, uid);
+      if (await lockIsFree(lock, refused ? lockWaitMs : 0, signal)) return await describeGone(house, uid, last);
       if (!refused || performance.now() >= end) return { is: 'unknown', why: limit.aborted || (thrown instanceof Fault && thrown.code === 'QmpSilent') ? `QEMU did not answer within ${answerMs} ms` : messageOf(thrown) };
       await delay(20, undefined, { signal });
     }
   }
 };
 
-const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal): Promise<Sight> => {
+const describe = async (house: Look, uid: string, qmp: Qmp, signal: AbortSignal): Promise<Sight> => {
   const [{ name: given }, now, [cpu], devices] = await Promise.all([
     qmp.execute('query-name', name, signal), statusOf(qmp, signal), qmp.execute('query-cpus-fast', threads, signal), qmp.execute('query-chardev', chardevs, signal),
   ]);
@@ -105,12 +110,12 @@ const describe = async (house: House, uid: string, qmp: Qmp, signal: AbortSignal
   };
 };
 
-const describeGone = async (house: House, uid: string): Promise<Sight> => {
+const describeGone = async (house: Look, uid: string, last: PromiseSettledResult<StartRecord | undefined>): Promise<Sight> => {
   house.watcher.remove(uid);
-  const record = await readRun(house.paths, uid).catch((thrown: unknown) => {
+  if (last.status === 'rejected') {
     // The lock is free, and that alone says that nobody has the disks; how the last run ended is lost.
-    house.log.warn({ uid, err: messageOf(thrown) }, 'what was written down of the last run can not be read');
-    return undefined;
-  });
-  return record ? { is: 'gone', last: await readEnd(house.paths, record, house.bootId, await house.cgroups.oomKills(uid)) } : { is: 'gone' };
+    house.log.warn({ uid, err: messageOf(last.reason) }, 'what was written down of the last run can not be read');
+    return { is: 'gone' };
+  }
+  return last.value ? { is: 'gone', last: await readEnd(house.paths, last.value, house.bootId, await house.cgroups.oomKills(uid)) } : { is: 'gone' };
 };

@@ -10,11 +10,15 @@ import { platform } from '../../host/platform.ts';
 import { writeWhole } from '../../storage/durable.ts';
 import type { Accelerator, Architecture } from '../driver.ts';
 import { boards } from './board.ts';
-import { runsGuest } from './probeguest.ts';
+import { type Probed, runGuest } from './probeguest.ts';
 
 const verdictVersion = 3;
 const askMs = 20_000;
 const cpuListBytes = 16 * 1024 * 1024;
+
+/** How long a probe guest may take: one of an accelerator, also after that of software emulation has ended; and the latter. */
+type ProbeTimes = { guestMs: number; controlMs: number };
+const usualTimes: ProbeTimes = { guestMs: 15_000, controlMs: 120_000 };
 
 /** What was found out about QEMU for guests of one architecture. `type` is its newest machine, by its versioned name. */
 export type BoardVerdict = { program: string; type: string; accelerators: readonly Accelerator[]; cpuModels: readonly string[] };
@@ -55,11 +59,11 @@ export type Programs = Partial<Record<Architecture, string>>;
 
 /**
  * Finds out what the QEMU programs of a node can do by running probe guests, or reads the verdict of an earlier look: it holds for
- * one boot of the node and the same programs. Faults: QemuUnusable, when no guest of the node's own architecture runs. Rejects with
- * the signal's reason when cut off.
+ * one boot of the node and the same programs. What was not found out in time is found out anew by the next agent. Faults: QemuUnusable, when no
+ * guest of the node's own architecture runs. Rejects with the signal's reason when cut off.
  */
 export const proveQemu = async (
-  { programs, host, bootId, wanted, verdictFile }: { programs: Programs; host: Architecture; bootId: string; wanted: Accelerator | null; verdictFile: string },
+  { programs, host, bootId, wanted, verdictFile, times = usualTimes }: { programs: Programs; host: Architecture; bootId: string; wanted: Accelerator | null; verdictFile: string; times?: ProbeTimes },
   signal: AbortSignal,
 ): Promise<Verdict> => {
   const digest = (await Promise.all(Object.values(programs).map(digestOfFile))).sort().join(' ');
@@ -67,15 +71,18 @@ export const proveQemu = async (
   if (known?.success && known.data.bootId === bootId && known.data.digest === digest && known.data.verdict.wanted === wanted) return known.data.verdict;
   const found: Verdict['boards'] = {};
   let version = '';
+  let certain = true;
   for (const architecture of ['amd64', 'arm64'] as const) {
     const program = programs[architecture];
     if (program === undefined) continue;
-    const looked = await proveBoard(program, architecture, architecture === host ? wanted : null, signal);
+    const looked = await proveBoard(program, architecture, architecture === host ? wanted : null, times, signal);
+    certain &&= looked.certain;
     if (architecture === host) version = looked.version;
     if (looked.board.accelerators.length > 0) found[architecture] = looked.board;
   }
-  if (!found[host]) throw new Fault('QemuUnusable', `${programs[host] ?? 'QEMU'} did not run a probe guest, not even by software emulation`);
+  if (!found[host]) throw new Fault('QemuUnusable', `${programs[host] ?? 'QEMU'} did not run a probe guest, not even by software emulation${certain ? '' : `, within ${times.controlMs / 1000} s`}`);
   const verdict = { version, host, wanted, boards: found };
+  if (!certain) return verdict;
   const text = `${JSON.stringify({ version: verdictVersion, bootId, digest, verdict })}\n`;
   await writeWhole(verdictFile, { mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }, (handle) => handle.writeFile(text))
     // What can not be kept (a full disk, a read-only one) is found out anew by the next agent.
@@ -83,12 +90,34 @@ export const proveQemu = async (
   return verdict;
 };
 
-const proveBoard = async (program: string, architecture: Architecture, wanted: Accelerator | null, signal: AbortSignal): Promise<{ version: string; board: BoardVerdict }> => {
+const proveBoard = async (
+  program: string, architecture: Architecture, wanted: Accelerator | null, times: ProbeTimes, signal: AbortSignal,
+): Promise<{ version: string; board: BoardVerdict; certain: boolean }> => {
   const { version, type } = await askQemu(program, architecture, signal);
-  const accelerators: Accelerator[] = [];
-  for (const each of new Set<Accelerator>([...(wanted === null ? [] : [wanted]), 'tcg'])) if (await runsGuest(program, architecture, type, each, signal)) accelerators.push(each);
+  const probed = await probeAccelerators((each, limit) => runGuest(program, architecture, type, each, limit, signal), wanted, times);
+  const accelerators = [...probed].flatMap(([each, how]) => (how === 'ran' ? [each] : []));
   const [best] = accelerators;
-  return { version, board: { program, type, accelerators, cpuModels: best === undefined ? [] : await askCpuModels(program, type, best, signal) } };
+  return { version, board: { program, type, accelerators, cpuModels: best === undefined ? [] : await askCpuModels(program, type, best, signal) }, certain: probed.get('tcg') !== 'late' };
+};
+
+/**
+ * Runs a probe guest under each accelerator, the best first. A guest that hangs is how a broken accelerator shows, and a machine that is busy
+ * shows so too: the guest under software emulation, which runs beside it, tells them apart.
+ */
+const probeAccelerators = async (run: (accelerator: Accelerator, limit: AbortSignal) => Promise<Probed>, wanted: Accelerator | null, { guestMs, controlMs }: ProbeTimes): Promise<Map<Accelerator, Probed>> => {
+  const control = run('tcg', AbortSignal.timeout(controlMs));
+  if (wanted === null || wanted === 'tcg') return new Map([['tcg', await control]]);
+  const late = new AbortController();
+  const guest = run(wanted, late.signal);
+  const [how] = await Promise.allSettled([control]);
+  const timer = setTimeout(() => late.abort(), guestMs);
+  try {
+    const best = await guest;
+    if (how.status === 'rejected') throw how.reason;
+    return new Map([[wanted, best], ['tcg', how.value]]);
+  } finally {
+    clearTimeout(timer);
+  }
 };
 
 const digestOfFile = async (file: string): Promise<string> => {

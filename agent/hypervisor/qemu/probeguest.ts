@@ -6,7 +6,6 @@ import type { Accelerator, Architecture } from '../driver.ts';
 import { cpuModelOf } from './args.ts';
 import { boards } from './board.ts';
 
-const probeMs = 15_000;
 const toldByGuest = 0x2a;
 
 /**
@@ -68,8 +67,14 @@ const guests: Readonly<Record<Architecture, { file: string; content: () => Uint8
   },
 };
 
-/** Whether an accelerator runs a guest on the very machine and CPU that a VM gets. The device file of an accelerator proves nothing. */
-export const runsGuest = async (qemu: string, architecture: Architecture, type: string, accelerator: Accelerator, signal: AbortSignal): Promise<boolean> => {
+/** What came of a probe guest: it ran, it did not, or it had not told when it was ended. */
+export type Probed = 'ran' | 'failed' | 'late';
+
+/**
+ * Whether an accelerator runs a guest on the very machine and CPU that a VM gets. The device file of an accelerator proves nothing. The guest is
+ * ended when `limit` aborts. Rejects with the reason of `signal`.
+ */
+export const runGuest = async (qemu: string, architecture: Architecture, type: string, accelerator: Accelerator, limit: AbortSignal, signal: AbortSignal): Promise<Probed> => {
   const { file, content, args, told } = guests[architecture];
   const directory = await mkdtemp(join(tmpdir(), 'strato-probe-'));
   try {
@@ -79,14 +84,15 @@ export const runsGuest = async (qemu: string, architecture: Architecture, type: 
     ], { cwd: directory, stdio: 'ignore' });
     const { promise, resolve, reject } = Promise.withResolvers<number | null>();
     child.on('exit', resolve).on('error', reject);
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(probeMs)]);
+    const either = AbortSignal.any([signal, limit]);
     const kill = (): void => void child.kill('SIGKILL');
-    limit.addEventListener('abort', kill, { once: true });
-    if (limit.aborted) kill();
+    either.addEventListener('abort', kill, { once: true });
+    if (either.aborted) kill();
     const code = await promise;
-    limit.removeEventListener('abort', kill);
+    either.removeEventListener('abort', kill);
     signal.throwIfAborted();
-    return code === told;
+    if (code === told) return 'ran';
+    return limit.aborted ? 'late' : 'failed';
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
