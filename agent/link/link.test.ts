@@ -128,6 +128,26 @@ describe('a link', () => {
     expect(reads).toBe(2);
   });
 
+  test('stays with an operator that came back while a command is being written to a disk that hangs, and lists what it holds when that is done', async () => {
+    const { url, talks } = await door();
+    const { promise: written, resolve: write } = Promise.withResolvers<void>();
+    await agent(url, { hear: () => written }, { ...quick, welcomeMs: 200 });
+    await heard(talks, 0, 'hello');
+    talks[0]?.say(welcome);
+    await heard(talks, 0, 'facts');
+    talks[0]?.say({ type: 'desire', leaderEpoch: 4, revision: 1, object: someVm() });
+    talks[0]?.say({ type: 'compare', leaderEpoch: 4, digest: 'other' });
+    await heard(talks, 0, 'heartbeat');
+    talks[0]?.socket.terminate();
+    await heard(talks, 1, 'hello');
+    talks[1]?.say(welcome);
+    await until('heartbeats for longer than a welcome may take', () => (talks[1]?.heard.filter(({ type }) => type === 'heartbeat').length ?? 0) > 20, 20_000);
+    expect([talks.length, types(talks[1])]).toEqual([2, ['hello']]);
+    write();
+    await heard(talks, 1, 'facts');
+    expect(types(talks[1])).toEqual(['hello', 'holding', 'facts']);
+  }, 60_000);
+
   test('a desire that it can not read costs that VM alone; nonsense ends the session', async () => {
     const { url, talks } = await door();
     const unread: string[] = [];

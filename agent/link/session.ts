@@ -33,6 +33,7 @@ export const openSession = ({ house, times, token, underWay, socket, stop, ended
   const { clock, log } = house;
   const outbox = makeOutbox(socket);
   const over = new AbortController();
+  let welcomed = false;
   let joined = false;
   let patient = false;
   let given = token;
@@ -67,6 +68,8 @@ export const openSession = ({ house, times, token, underWay, socket, stop, ended
   const handle = async (message: ToAgent): Promise<void> => {
     switch (message.type) {
       case 'welcome':
+        // What follows may wait for a disk that hangs; the operator knows us from here on, and has to hear that we live.
+        welcomed = true;
         await house.welcomed(message.leaderEpoch);
         await sayHolding();
         if (over.signal.aborted) return;
@@ -128,8 +131,8 @@ export const openSession = ({ house, times, token, underWay, socket, stop, ended
       if (over.signal.aborted) return;
       const nowMs = clock.monotonicMs();
       if (nowMs - heardMs > times.silenceMs) return end('the operator is silent', 4002);
-      if (!joined && nowMs - openedMs > times.welcomeMs) return end('no welcome came', 4002);
-      if (!joined || nowMs - beatMs < times.heartbeatMs) continue;
+      if (!welcomed && nowMs - openedMs > times.welcomeMs) return end('no welcome came', 4002);
+      if (!welcomed || nowMs - beatMs < times.heartbeatMs) continue;
       beatMs = nowMs;
       put({ type: 'heartbeat' });
       house.beat();
