@@ -27,6 +27,7 @@ export const isDiskTrouble = (reason: string): boolean => diskTroubles.has(reaso
 export const makeKeeping = (shelf: Shelf, patienceMs = tendMs): Keeping => {
   let trouble: Trouble | undefined;
   let looking: Promise<void> | undefined;
+  let filling: Promise<boolean> | undefined;
 
   const note = (thrown: unknown): Fault => {
     const fault = asFault(thrown, 'LedgerFailed', 'writing the ledger');
@@ -36,10 +37,12 @@ export const makeKeeping = (shelf: Shelf, patienceMs = tendMs): Keeping => {
   const noRoom = (): void => {
     trouble = { reason: 'LedgerFull', message: 'too little space is left for the agent to keep new intents: they are refused, guests go on' };
   };
+  // One at a time: on a slow disk many come while it is being written.
+  const ballast = (): Promise<boolean> => (filling ??= shelf.ballast.keep().finally(() => { filling = undefined; }));
   const look = async (): Promise<void> => {
     try {
       // The ballast first: it may take the last free block, and then the probe has to fail.
-      const room = await shelf.ballast.keep();
+      const room = await ballast();
       await shelf.probe();
       if (room) trouble = undefined;
       else noRoom();
@@ -59,7 +62,7 @@ export const makeKeeping = (shelf: Shelf, patienceMs = tendMs): Keeping => {
       }
     },
     may: async (what, job) => {
-      if (!(await shelf.ballast.keep())) {
+      if (!(await ballast())) {
         noRoom();
         throw new Fault('LedgerFull', `${what} is not kept: no space is left for the agent's ledger`);
       }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { paths as pathsOf } from '../../host/paths.ts';
-import { boundRecord, boundRecords, runBound, serialBound } from './bound.ts';
+import { boundRecord, boundRecords, collapseRange, runBound, serialBound } from './bound.ts';
 
 const text = Array.from({ length: 100_000 }, (_, line) => String(line).padStart(9, '0')).join('\n');
 let folder: string;
@@ -35,6 +35,19 @@ describe('a record', () => {
     expect([rest.slice(0, bound.head) === text.slice(0, bound.head), text.endsWith(rest.slice(bound.head))]).toEqual([true, true]);
     expect(rest.length).toBeGreaterThanOrEqual(bound.head + bound.tail);
     expect(rest.length).toBeLessThanOrEqual(bound.most);
+  });
+
+  test('stays as it is when the tool that collapses it does not end in time: it may yet do so', async () => {
+    const path = process.env.PATH ?? '';
+    await writeFile(join(folder, 'fallocate'), '#!/bin/sh\nexec sleep 60\n', { mode: 0o755 });
+    await writeFile(file, text);
+    process.env.PATH = `${folder}:${path}`;
+    try {
+      await expect(boundRecord(file, { most: 400_000, head: 0, tail: 200_000 }, (...a) => collapseRange(...a, AbortSignal.timeout(100)))).rejects.toMatchObject({ code: 'ToolCut' });
+    } finally {
+      process.env.PATH = path;
+    }
+    expect(await readFile(file, 'utf8')).toBe(text);
   });
 
   test('that is short is left alone, and one that is not there is nothing', async () => {

@@ -1,5 +1,6 @@
 import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Fault } from '#crds/kit/fault.ts';
 import { uid as uidForm } from '#crds/wire/desired.ts';
 import { runTool } from '../../host/exec.ts';
 import type { Paths } from '../../host/paths.ts';
@@ -27,7 +28,7 @@ const toolMs = 10_000;
  * has become shorter. Where the file system can not collapse a range (tmpfs), the end is copied over the middle; what is
  * written in that instant may be lost. Source: fallocate(2), FALLOC_FL_COLLAPSE_RANGE.
  */
-export const boundRecord = async (file: string, bound: RecordBound, collapse = collapseRange): Promise<void> => {
+export const boundRecord = async (file: string, bound: RecordBound, collapse: Collapse = collapseRange): Promise<void> => {
   const size = await stat(file).then((seen) => seen.size, (thrown: unknown) => {
     if (errnoOf(thrown) === 'ENOENT') return 0;
     throw thrown;
@@ -37,8 +38,14 @@ export const boundRecord = async (file: string, bound: RecordBound, collapse = c
   if (drop > 0 && !(await collapse(file, bound.head, drop))) await copyDown(file, bound);
 };
 
-const collapseRange = async (file: string, from: number, bytes: number): Promise<boolean> =>
-  runTool('fallocate', ['-c', '-o', String(from), '-l', String(bytes), file], { signal: AbortSignal.timeout(toolMs) }).then(({ code }) => code === 0, () => false);
+type Collapse = (file: string, from: number, bytes: number) => Promise<boolean>;
+
+/** Takes bytes out of a file; false when its file system can not. Fault ToolCut, when that is not known: a tool that the kernel holds may do it later. */
+export const collapseRange = (file: string, from: number, bytes: number, limit = AbortSignal.timeout(toolMs)): Promise<boolean> =>
+  runTool('fallocate', ['-c', '-o', String(from), '-l', String(bytes), file], { signal: limit }).then(({ code }) => code === 0, (thrown: unknown) => {
+    if (thrown instanceof Fault && thrown.code === 'ToolCut') throw thrown;
+    return false;
+  });
 
 const copyDown = async (file: string, { head, tail }: RecordBound): Promise<void> => {
   const handle = await open(file, 'r+');
