@@ -2,6 +2,7 @@ import type { Clock } from '#crds/kit/clock.ts';
 import { canonical } from '#crds/kit/digest.ts';
 import { messageOf } from '#crds/kit/fault.ts';
 import type { Log } from '#crds/kit/log.ts';
+import { patience } from '#crds/kit/patience.ts';
 import type { Paths } from '../host/paths.ts';
 import type { Hypervisor, NodePort } from '../hypervisor/driver.ts';
 import type { GuestRun, Guests, GuestSight } from './driver.ts';
@@ -34,7 +35,7 @@ export const makeGuests = ({ established, paths, clock, log, changed }: GuestsOp
   let syncId = 0;
 
   const look = async ({ run }: Lane, scan: ReturnType<typeof makeSerialScan> | undefined, before: GuestSight, limit: AbortSignal): Promise<GuestSight> => {
-    const agent = await openGuestAgent(paths.guestAgentSocket(run.uid), (syncId += 1), AbortSignal.any([limit, AbortSignal.timeout(lookMs)])).catch(() => undefined);
+    const agent = await openGuestAgent(paths.guestAgentSocket(run.uid), (syncId += 1), AbortSignal.any([limit, patience(lookMs)])).catch(() => undefined);
     try {
       const info = agent ? await askGuest(agent).catch(() => before.info) : before.info;
       const ready = run.probe ? await readiness(run, before.ready, { scan, agent, established }, limit) : undefined;
@@ -109,5 +110,5 @@ const readiness = async (run: GuestRun, before: Readiness | undefined, { establi
   if (!run.probe) return undefined;
   if (before?.is === true && latches.has(run.probe.is)) return before;
   const tcp = run.tcp && { ...run.tcp, established: (at: NodePort, signal: AbortSignal) => established(run.uid, at, signal) };
-  return probeGuest(run.probe, { ...sources, tcp }, AbortSignal.any([limit, AbortSignal.timeout(lookMs)]));
+  return probeGuest(run.probe, { ...sources, tcp }, AbortSignal.any([limit, patience(lookMs)]));
 };

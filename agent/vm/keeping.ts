@@ -1,4 +1,5 @@
 import { asFault, Fault } from '#crds/kit/fault.ts';
+import { patience } from '#crds/kit/patience.ts';
 import type { NodeFacts } from '#crds/wire/observed.ts';
 import type { Shelf } from './shelf.ts';
 
@@ -77,7 +78,7 @@ export const makeKeeping = (shelf: Shelf, patienceMs = tendMs): Keeping => {
       // While one look hangs, no second one is begun.
       looking ??= look().finally(() => { looking = undefined; });
       const late = Promise.withResolvers<'late'>();
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(patienceMs)]);
+      const limit = AbortSignal.any([signal, patience(patienceMs)]);
       limit.addEventListener('abort', () => late.resolve('late'), { once: true });
       if ((await Promise.race([looking, late.promise])) === 'late') trouble = { reason: 'StorageHung', message: hung };
     },

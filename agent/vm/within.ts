@@ -1,4 +1,5 @@
 import { Fault } from '#crds/kit/fault.ts';
+import { patience } from '#crds/kit/patience.ts';
 
 /** How long a look at a machine or a disk may take. */
 export const lookMs = 10_000;
@@ -17,7 +18,7 @@ export const within = async <T>(
   job: (signal: AbortSignal) => Promise<T>,
   overran: (rest: Promise<unknown>) => void = () => {},
 ): Promise<T> => {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(ms)]);
+  const limit = AbortSignal.any([signal, patience(ms)]);
   const running = job(limit);
   let timer: NodeJS.Timeout | undefined;
   const { promise: late, reject } = Promise.withResolvers<never>();
@@ -32,7 +33,7 @@ export const within = async <T>(
   try {
     return await Promise.race([running, late]);
   } catch (thrown) {
-    // The reason of AbortSignal.timeout names neither the job nor its object.
+    // The reason of a deadline names neither the job nor its object.
     if (limit.aborted && !signal.aborted && thrown === limit.reason) throw new Fault('DeadlineExceeded', `${doing}: no answer after ${ms} ms`, { cause: thrown });
     throw thrown;
   } finally {

@@ -1,4 +1,5 @@
 import { Fault } from '#crds/kit/fault.ts';
+import { patience } from '#crds/kit/patience.ts';
 import { runTool } from '../../host/exec.ts';
 import { platform } from '../../host/platform.ts';
 
@@ -14,7 +15,7 @@ export const lockIsFree = (file: string, waitMs: number, signal: AbortSignal): P
 
 /** Runs a command that has the lock of a VM meanwhile; false when another process has it. Faults as `lockIsFree`, and LockFailed when the command failed. */
 export const underLock = async (file: string, waitMs: number, command: readonly [string, ...string[]], signal: AbortSignal): Promise<boolean> => {
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(waitMs + graceMs)]);
+  const limit = AbortSignal.any([signal, patience(waitMs + graceMs)]);
   const [tool, ...args] = platform.underLock(file, waitMs, command);
   const { code, stderr } = await runTool(tool, args, { signal: limit });
   if (code === 0) return true;

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
+import { patience } from '#crds/kit/patience.ts';
 import { platform } from '../../host/platform.ts';
 import { isThere } from '../../storage/durable.ts';
 import type { IoError, Sight } from '../driver.ts';
@@ -71,7 +72,7 @@ export const observeMachine = async (house: Look, uid: string, signal: AbortSign
   }
   const end = performance.now() + betweenMs;
   for (;;) {
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(answerMs)]);
+    const limit = AbortSignal.any([signal, patience(answerMs)]);
     try {
       using qmp = await openMonitor(house, uid, limit);
       return await describe(house, uid, qmp, limit);

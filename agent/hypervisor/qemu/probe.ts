@@ -5,6 +5,7 @@ import { access, constants, readFile } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
+import { patience } from '#crds/kit/patience.ts';
 import { runTool } from '../../host/exec.ts';
 import { platform } from '../../host/platform.ts';
 import { writeWhole } from '../../storage/durable.ts';
@@ -105,7 +106,7 @@ const proveBoard = async (
  * shows so too: the guest under software emulation, which runs beside it, tells them apart.
  */
 const probeAccelerators = async (run: (accelerator: Accelerator, limit: AbortSignal) => Promise<Probed>, wanted: Accelerator | null, { guestMs, controlMs }: ProbeTimes): Promise<Map<Accelerator, Probed>> => {
-  const control = run('tcg', AbortSignal.timeout(controlMs));
+  const control = run('tcg', patience(controlMs));
   if (wanted === null || wanted === 'tcg') return new Map([['tcg', await control]]);
   const late = new AbortController();
   const guest = run(wanted, late.signal);
@@ -129,7 +130,7 @@ const digestOfFile = async (file: string): Promise<string> => {
 /** Its version, and the newest machine that it makes. */
 const askQemu = async (qemu: string, architecture: Architecture, signal: AbortSignal): Promise<{ version: string; type: string }> => {
   try {
-    const limit = { signal: AbortSignal.any([signal, AbortSignal.timeout(askMs)]) };
+    const limit = { signal: AbortSignal.any([signal, patience(askMs)]) };
     const [{ stdout: version }, { stdout: machines }] = await Promise.all([runTool(qemu, ['-version'], limit), runTool(qemu, ['-machine', 'help'], limit)]);
     const found = { version: /version (\d+\.\d+\.\d+)/.exec(version)?.[1], type: boards[architecture].newest.exec(machines)?.[1] };
     return z.object({ version: z.string(), type: z.string() }).parse(found);
@@ -145,7 +146,7 @@ const cpuDefinitions = z.object({ return: z.array(z.object({ name: z.string(), '
 const askCpuModels = async (qemu: string, type: string, under: Accelerator, signal: AbortSignal): Promise<string[]> => {
   const input = ['qmp_capabilities', 'query-cpu-definitions', 'quit'].map((execute) => `${JSON.stringify({ execute })}\n`).join('');
   const args = ['-nodefaults', '-no-user-config', '-display', 'none', '-machine', type, '-accel', under, '-cpu', 'max', '-m', '64M', '-S', '-qmp', 'stdio'];
-  const { stdout } = await runTool(qemu, args, { input, signal: AbortSignal.any([signal, AbortSignal.timeout(askMs)]), maxBytes: cpuListBytes });
+  const { stdout } = await runTool(qemu, args, { input, signal: AbortSignal.any([signal, patience(askMs)]), maxBytes: cpuListBytes });
   for (const line of stdout.split('\n').filter((each) => each.includes('"name"'))) {
     const said = cpuDefinitions.safeParse(JSON.parse(line));
     if (!said.success) continue;

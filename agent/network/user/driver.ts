@@ -2,6 +2,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { Fault, messageOf } from '#crds/kit/fault.ts';
+import { patience } from '#crds/kit/patience.ts';
 import type { NicBackend, Port } from '../driver.ts';
 import type { MakeNetwork } from '../registry.ts';
 import { backendOf, inUse, isHolder, record, release, reserve, slotOf, type Table } from './reserve.ts';
@@ -34,7 +35,7 @@ export const makeUserNetwork: MakeNetwork = ({ forwards: range, guard }) => {
       table = new Map([...table, ...wanted.table]);
       try {
         for (const forward of wanted.fresh) {
-          await probe(forward, AbortSignal.any([signal, AbortSignal.timeout(probeMs)])).catch((cause: unknown) => {
+          await probe(forward, AbortSignal.any([signal, patience(probeMs)])).catch((cause: unknown) => {
             signal.throwIfAborted();
             throw unbound(port, forward, cause);
           });

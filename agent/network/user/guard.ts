@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { messageOf } from '#crds/kit/fault.ts';
 import type { Log } from '#crds/kit/log.ts';
+import { patience } from '#crds/kit/patience.ts';
 import { runTool } from '../../host/exec.ts';
 import { guardRules, parseResolvers } from './rules.ts';
 
@@ -30,7 +31,7 @@ export const startGuard = async ({ ids, log, resolvConf = '/etc/resolv.conf' }: 
   let busy: Promise<void> | undefined;
 
   const nft = async (args: readonly string[], input = ''): Promise<{ ok: boolean; stdout: string; stderr: string }> => {
-    const { code, stdout, stderr } = await runTool('nft', args, { input, signal: AbortSignal.timeout(nftMs) });
+    const { code, stdout, stderr } = await runTool('nft', args, { input, signal: patience(nftMs) });
     return { ok: code === 0, stdout, stderr };
   };
   const show = async (): Promise<string | undefined> => {
