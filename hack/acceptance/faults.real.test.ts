@@ -37,9 +37,9 @@ describe('a node', () => {
   /** Does something to the other VMs, to show that the agent does its work. */
   const works = async () => {
     await power('calm', 'Paused');
-    await all.me.vmIs('calm', 'Ready=True Paused', 15_000);
+    await all.me.vmIs('calm', 'Ready=True Paused', stepMs);
     await power('calm', 'Running');
-    await all.me.vmIs('calm', 'Ready=True Running', 15_000);
+    await all.me.vmIs('calm', 'Ready=True Running', stepMs);
   };
   const rssMiB = async () => Number(/^VmRSS:\s+(\d+)/m.exec(await readFile(`/proc/${all.node.agent().pid}/status`, 'utf8'))?.[1]) / 1024;
 
@@ -136,7 +136,9 @@ describe('a node', () => {
       expect((await all.node.log()).split('"joined the operator"').length).toBe(sessions);
     };
     const steady = await pids();
-    await all.me.apply(tiny('deaf', { stop: { gracePeriodSeconds: 60 } }));
+    // Longer than what is done within it takes on a busy machine.
+    const graceMs = 120_000;
+    await all.me.apply(tiny('deaf', { stop: { gracePeriodSeconds: graceMs / 1_000 } }));
     await all.me.apply(tiny('crashing', { restartPolicy: 'Always' }));
     for (const name of ['deaf', 'crashing']) await runs(name);
     const stopped = performance.now();
@@ -148,12 +150,12 @@ describe('a node', () => {
     await jump('+1d');
     await lived();
     await until('the clock of the agent to have jumped', async () => (await loggedHours()).some((hours) => hours > 20), stepMs);
-    expect([(await all.me.vm('deaf')).status.phase, performance.now() - stopped < 60_000]).toEqual(['Stopping', true]);
+    expect([(await all.me.vm('deaf')).status.phase, performance.now() - stopped < graceMs]).toEqual(['Stopping', true]);
     await jump('-1d');
     await lived();
     await until('the clock of the agent to have jumped back', async () => (await loggedHours()).some((hours) => hours < -20), stepMs);
-    await all.me.vmIs('deaf', 'Ready=True Stopped', stepMs);
-    expect(performance.now() - stopped).toBeGreaterThan(59_000);
+    await all.me.vmIs('deaf', 'Ready=True Stopped', graceMs + stepMs);
+    expect(performance.now() - stopped).toBeGreaterThan(graceMs - 1_000);
     expect((await all.me.vm('deaf')).status.lastExit?.reason).toBe('Forced');
     // Restarted in seconds, not in a day.
     await runs('crashing');
@@ -162,5 +164,5 @@ describe('a node', () => {
     expect(await pids()).toEqual(expect.arrayContaining(steady));
     for (const name of ['deaf', 'crashing']) await all.me.deleteVm(name);
     for (const name of ['deaf', 'crashing']) await all.me.vmGone(name, stepMs);
-  }, 600_000);
+  }, 900_000);
 });
