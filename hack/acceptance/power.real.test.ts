@@ -30,15 +30,15 @@ describe('power', () => {
       await endsItself('always', uid);
       const told = await status('always');
       expect([told.phase, told.lastExit?.reason, verdict({ status: told }, 'Reconciling')]).toEqual(['Stopped', 'GuestShutdown', 'Reconciling=True GuestShutdown']);
-      const since = performance.now();
       const again = await all.me.vmIs('always', 'Ready=True Running', bootMs);
-      delays.push(performance.now() - since);
+      delays.push(Date.parse(again.status.timings?.running ?? '') - Date.parse(again.status.lastExit?.time ?? ''));
       expect(again.status.restartCount).toBe(count);
     }
-    expect(delays[0]).toBeGreaterThan(7_000);
-    expect((delays[1] ?? 0) - (delays[0] ?? 0)).toBeGreaterThan(5_000);
+    // By the clock of the node, with the start.
+    expect(delays[0]).toBeGreaterThan(9_000);
+    expect(delays[1]).toBeGreaterThan(19_000);
     expect(await removed('always', uid)).toEqual([]);
-  }, 300_000);
+  }, 600_000);
 
   test('L05: OnFailure restarts after a crash of QEMU; Never does neither', async () => {
     const { all, runs, tiny, removed, qemuOf } = scene;
@@ -52,7 +52,7 @@ describe('power', () => {
     await all.me.vmIs('fails', 'Stalled=True GuestShutdown', stepMs);
     expect([await qemuOf(uids.fails), await qemuOf(uids.never)]).toEqual([[], []]);
     for (const [name, uid] of Object.entries(uids)) expect(await removed(name, uid)).toEqual([]);
-  }, 300_000);
+  }, 600_000);
 
   test('L08: another restartToken restarts exactly once, also when the operator restarts midway', async () => {
     const { all, linux, runs, edit, removed, serialHas, qemuOf } = scene;
