@@ -153,11 +153,16 @@ const intend = ({ hands, scratch, entry, uid }: Work, startId: string): Promise<
   }));
 };
 
+/** Whether a firmware keeps something on the node. */
+const keepsState = (firmware: DesiredVm['firmware']): boolean => firmware !== undefined && (firmware.tpm || firmware.type === 'uefi');
+
 const remember = ({ hands, uid }: Work, { startId, ran, machine, time }: Extract<Step, { do: 'remember' }>): Promise<void> =>
   hands.ledger.change(uid, (mine) => {
     const ranSinceMs = !ran ? null : mine.run?.ran === true ? mine.restarts.ranSinceMs : Math.trunc(hands.hostMs());
     const times = ran && mine.times?.running === null ? { ...mine.times, running: time } : mine.times;
-    return { ...mine, run: { startId, ran }, machine, restarts: { ...mine.restarts, ranSinceMs }, times };
+    // Also of a start that was given up and came about all the same: it had made that before.
+    const firmwareMade = mine.firmwareMade || (startId === mine.run?.startId && keepsState(mine.desired?.firmware));
+    return { ...mine, run: { startId, ran }, machine, restarts: { ...mine.restarts, ranSinceMs }, times, firmwareMade };
   });
 
 const settle = async ({ hands, scratch, uid }: Work, { exit, ended, failed }: Extract<Step, { do: 'settle' }>): Promise<void> => {
@@ -212,5 +217,5 @@ const start = async ({ hands, scratch, entry, signal }: Work, startId: string): 
   if (!spec) throw new Fault('StartFailed', `VM ${entry.uid}: a disk or an interface was not made ready`);
   await hands.hypervisor.start(spec, signal);
   scratch.onReboot = 'reset';
-  if (!entry.firmwareMade && (spec.firmware.tpm || spec.firmware.type === 'uefi')) await hands.ledger.change(entry.uid, (mine) => ({ ...mine, firmwareMade: true }));
+  if (!entry.firmwareMade && keepsState(spec.firmware)) await hands.ledger.change(entry.uid, (mine) => ({ ...mine, firmwareMade: true }));
 };

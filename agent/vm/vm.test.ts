@@ -85,6 +85,17 @@ describe('a VM that shall run', () => {
     expect(await bench.rest(uidOf(2))).toMatchObject({ state: 'running' });
   });
 
+  test('whose start was given up and came about all the same has its firmware made', async () => {
+    const { world, bench } = await ready();
+    world.machine.stalls = true;
+    await bench.hands.ledger.accept({ type: 'desire', leaderEpoch: 1, revision: 1, object: someVm({ firmware: { type: 'uefi', secureBoot: false, tpm: false } }) });
+    await bench.pass(uid);
+    thaw(world.machine, uid);
+    world.ms.now += 60_000;
+    expect(await bench.rest(uid)).toMatchObject({ state: 'running' });
+    expect([world.machine.starts.length, bench.hands.ledger.vm(uid)?.firmwareMade]).toEqual([1, true]);
+  });
+
   test('is not started on a disk that was made and is gone', async () => {
     const { world, bench } = await running();
     await want(bench, stopped);
