@@ -3,6 +3,7 @@ import { asFault, Fault } from '#crds/kit/fault.ts';
 import { errnoOf } from '../storage/durable.ts';
 import type { ConvertLimits } from './convert.ts';
 import { refused } from './inspect/refused.ts';
+import { paceOf } from './pace.ts';
 import { makeSparseWriter } from './sparse.ts';
 import { startConfined, type ToolEnd } from './tool.ts';
 
@@ -50,17 +51,18 @@ const spaceCheckBytes = 64 * 1024 * 1024;
 const notFound = 127;
 
 /**
- * Unpacks a compressed file as an unprivileged user, under limits and one deadline; what is zero becomes holes. Faults:
+ * Unpacks a compressed file as an unprivileged user, under limits; what is zero becomes holes. Faults:
  * ImageRefused (damaged, or more comes out than `maxBytes`), NoSpace, UnpackFailed (all else; later).
  */
 export const unpack = async (task: UnpackTask, signal: AbortSignal): Promise<void> => {
   const { packing, limits, maxBytes, sink } = task;
   const { argv, good, from } = tools[packing];
-  const late = AbortSignal.timeout(limits.deadlineMs);
+  using pace = paceOf(limits.deadlineMs);
+  const { late } = pace;
   const over = new AbortController();
   await using source = await open(task.source, 'r');
   const to = { unixId: task.unixId, addressSpaceBytes: limits.addressSpaceBytes, fileBytes: 0, cpuSeconds: limits.cpuSeconds };
-  const tookTooLong = () => new Fault('UnpackFailed', `unpacking the image took longer than ${limits.deadlineMs / 1000} s`);
+  const tookTooLong = () => new Fault('UnpackFailed', `unpacking the image got no further for longer than ${limits.deadlineMs / 1000} s`);
   const tool = await startConfined(argv, to, task.directory, source.fd, AbortSignal.any([signal, late, over.signal])).catch((thrown: unknown) => {
     throw late.aborted && !signal.aborted ? tookTooLong() : thrown;
   });
@@ -71,6 +73,7 @@ export const unpack = async (task: UnpackTask, signal: AbortSignal): Promise<voi
       if (!Buffer.isBuffer(part)) continue;
       if (writer.sizeBytes() + part.byteLength > maxBytes) refused(`unpacked it is larger than ${maxBytes} bytes, the most that this node takes`);
       await writer.write(part);
+      pace.moved();
       if (writer.writtenBytes() - checked < spaceCheckBytes) continue;
       checked = writer.writtenBytes();
       await task.checkSpace();
