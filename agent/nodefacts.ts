@@ -28,6 +28,9 @@ export const makeNodeFacts = (
   { node: { cpus, memoryMiB, ...node }, hypervisor, network, storage }: { node: NodeIdentity; hypervisor: Hypervisor; network: Network; storage: Storage }, ledger: Ledger, signal: AbortSignal,
 ): NodeFactsSource => {
   let storageMiB = 0;
+  // One that hangs keeps a thread of the process; it is not asked again before it has answered.
+  let asking: ReturnType<Storage['space']> | undefined;
+  const ask = (): ReturnType<Storage['space']> => (asking ??= storage.space().finally(() => { asking = undefined; }));
   let toldDigest = '';
   const now = (): NodeFacts => {
     const { version, accelerators, features, cpuModels, unready } = hypervisor.capabilities();
@@ -52,7 +55,7 @@ export const makeNodeFacts = (
       return digestOf(facts) === toldDigest ? undefined : note(facts);
     },
     measure: async () => {
-      storageMiB = await within(measureMs, signal, 'asking for the size of the storage', () => storage.space()).then(({ sizeMiB }) => sizeMiB, () => storageMiB);
+      storageMiB = await within(measureMs, signal, 'asking for the size of the storage', ask).then(({ sizeMiB }) => sizeMiB, () => storageMiB);
     },
   };
 };
