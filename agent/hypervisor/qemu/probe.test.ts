@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -42,6 +42,12 @@ exit ${code}
     const amd64 = await qemu('broken', { kvm: 60, tcg: 0 }, 85);
     expect(await prove({ amd64 }, 'kvm', { guestMs: 10, controlMs: 30_000 })).toMatchObject({ amd64: { accelerators: ['tcg'] } });
     expect(existsSync(kept())).toBe(true);
+  }, 60_000);
+
+  test('a QEMU that can not be started any more is told, and no guest of it is left', async () => {
+    const amd64 = await qemu('gone', { kvm: 0, tcg: 0 }, 85);
+    await writeFile(amd64, (await readFile(amd64, 'utf8')).replace("'-machine help')", `'-machine help') sleep 0.5; rm '${amd64}';`));
+    await expect(prove({ amd64 }, 'kvm', { guestMs: 10, controlMs: 30_000 })).rejects.toMatchObject({ code: 'ENOENT' });
   }, 60_000);
 
   test('what was not found out in time is not taken for the rest of the boot', async () => {

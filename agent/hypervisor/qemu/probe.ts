@@ -109,15 +109,14 @@ const probeAccelerators = async (run: (accelerator: Accelerator, limit: AbortSig
   const control = run('tcg', patience(controlMs));
   if (wanted === null || wanted === 'tcg') return new Map([['tcg', await control]]);
   const late = new AbortController();
-  const guest = run(wanted, late.signal);
-  const [how] = await Promise.allSettled([control]);
-  const timer = setTimeout(() => late.abort(), guestMs);
+  let timer: NodeJS.Timeout | undefined;
+  const [guest, after] = [run(wanted, late.signal), control.finally(() => { timer = setTimeout(() => late.abort(), guestMs).unref(); })];
   try {
-    const best = await guest;
-    if (how.status === 'rejected') throw how.reason;
-    return new Map([[wanted, best], ['tcg', how.value]]);
+    const [best, how] = await Promise.all([guest, after]);
+    return new Map([[wanted, best], ['tcg', how]]);
   } finally {
     clearTimeout(timer);
+    late.abort();
   }
 };
 
