@@ -18,7 +18,11 @@ describe('a guest', () => {
   test('is given memory while it runs, and gives it back; its agent tells what it is', async () => {
     const { linux, runs, edit, all, removed } = scene;
     const uid = await runs(linux('grows', { memory: { size: '256Mi', max: '768Mi' }, interfaces: [{ name: 'net0', user: {} }], probes: { ready: { guestAgent: {} } } }));
-    const told = await guestIs('grows', 'GuestReady=True ProbeSucceeded');
+    // Its agent may answer before it has an address.
+    const told = await until('its agent to tell its address', async () => {
+      const vm = await guestIs('grows', 'GuestReady=True ProbeSucceeded');
+      return vm.status.interfaces?.some(({ addresses }) => addresses?.some((each) => each.startsWith('10.0.2.'))) && vm;
+    }, bootMs);
     expect(told.status).toMatchObject({
       guest: { agentVersion: expect.stringMatching(/^\d/), hostname: 'grows', os: expect.any(String) }, interfaces: [{ addresses: expect.arrayContaining([expect.stringMatching(/^10\.0\.2\./)]) }],
       timings: { accepted: expect.any(String), scheduled: expect.any(String), prepared: expect.any(String), running: expect.any(String), guestReady: expect.any(String) },

@@ -12,7 +12,7 @@ import { catching, until } from '../bed/until.ts';
 import { watchQemus } from '../bed/watchqemus.ts';
 import { startWhole } from '../bed/whole.ts';
 
-const stepMs = 60_000;
+const stepMs = 120_000;
 
 describe('an agent that is killed', () => {
   // Of the agents that are started; changed by the test of a QEMU that hangs.
@@ -62,7 +62,7 @@ describe('an agent that is killed', () => {
     await Promise.all(names.map((name) => all.me.vmGone(name, stepMs)));
     expect(await pids()).toEqual([]);
     for (const uid of uids) expect(await all.node.traces(uid)).toEqual([]);
-  }, 300_000);
+  }, 600_000);
   const placed = async (names: readonly string[]) => (await Promise.all(names.map((name) => all.me.vm(name)))).filter(({ status }) => status.nodeName !== undefined).length;
 
   // What a start leaves behind, in its order; each is a point at which the agent may be gone.
@@ -106,7 +106,7 @@ describe('an agent that is killed', () => {
     await all.me.deleteVm(name);
     await all.me.vmGone(name, stepMs);
     expect(await all.node.traces(uid)).toEqual([]);
-  }, 120_000);
+  }, 4 * stepMs);
 
   test('one whose QEMU program hangs takes up what runs: nothing of that waits for the probe', async () => {
     await all.me.apply(vmManifest('unproved', { memory: { size: '32Mi' } }));
@@ -120,7 +120,7 @@ describe('an agent that is killed', () => {
       await all.node.end('SIGKILL');
       await all.node.start();
       const since = async () => (await all.node.lines()).slice(old);
-      await until('it to be taken up', async () => (await since()).some((each) => each.msg === 'vm' && each.uid === uid && each.state === 'running'), 10_000);
+      await until('it to be taken up', async () => (await since()).some((each) => each.msg === 'vm' && each.uid === uid && each.state === 'running'), stepMs);
       await all.me.patchVm('unproved', { spec: { powerState: 'Paused' } });
       await all.me.vmIs('unproved', 'Ready=True Paused', stepMs);
       expect((await since()).filter(({ msg }) => msg === 'what QEMU can do on this node')).toEqual([]);
