@@ -37,10 +37,13 @@ describe('an image', () => {
     expect([...decide(facts({ users: ['node-2', 'node-1'] }), now).tell.keys()]).toEqual(['node-2']);
   });
 
-  test('is imported by the other nodes once its digest is fixed, and they are told the digest', () => {
-    const decision = decide(answer(facts({ users: ['node-2', 'node-1'] }), 'node-2'), now);
-    expect([...decision.tell].map(([node, desire]) => [node, desire.digest])).toEqual([['node-2', digest], ['node-1', digest]]);
-    expect(decision.status).toMatchObject({ phase: 'Ready', digest, size: 10, virtualSize: '64Mi', progress: '100%', importingNode: 'node-2' });
+  test('is imported by the other nodes once its digest is recorded, and they are told the digest: not before, since another one may be recorded then', () => {
+    const told = answer(facts({ users: ['node-2', 'node-1'] }), 'node-2');
+    const decision = decide(told, now);
+    expect([...decision.tell].map(([node, desire]) => [node, desire.digest])).toEqual([['node-2', undefined]]);
+    const after = decide({ ...told, image: image(decision.status) }, now);
+    expect([...after.tell].map(([node, desire]) => [node, desire.digest])).toEqual([['node-2', digest], ['node-1', digest]]);
+    expect(after.status).toMatchObject({ phase: 'Ready', digest, size: 10, virtualSize: '64Mi', progress: '100%', importingNode: 'node-2' });
   });
 
   test.each([

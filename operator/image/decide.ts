@@ -42,13 +42,13 @@ export const decide = (facts: ImageFacts, now: Date): ImageDecision => {
   const answer = importer === undefined ? undefined : reports.get(importer);
   // Of this very desire: what a node holds from before was perhaps asked for by nobody.
   const digest = old.digest ?? (answer?.digest === desireDigest(first) ? claimOf(answer) : undefined);
-  const desire = digest === undefined ? first : { ...first, digest };
-  // Until the digest is fixed one node alone imports: two first imports could fix two contents.
-  const nodes = digest === undefined ? (importer === undefined ? [] : [importer]) : [...new Set([...users, ...(importer === undefined ? [] : [importer])])];
+  const withDigest = (known: string | undefined): DesiredImage => (known === undefined ? first : { ...first, digest: known });
+  // Until the digest is recorded one node alone imports: two first imports could fix two contents, and what is not written yet may still become another one.
+  const nodes = old.digest === undefined ? (importer === undefined ? [] : [importer]) : [...new Set([...users, ...(importer === undefined ? [] : [importer])])];
   const told = nodes.filter((node) => users.includes(node) || connected.includes(node) || facts.holders.includes(node));
   // Once it is being deleted the API server takes no finalizer more.
   const claims = facts.usedBy.length > 0 && !finalized && !deleting;
-  return { ...(claims ? { finalizer: 'add' as const } : {}), status: statusOf(facts, importer, desire, now), tell: new Map(told.map((node) => [node, desire])), drop: [] };
+  return { ...(claims ? { finalizer: 'add' as const } : {}), status: statusOf(facts, importer, withDigest(digest), now), tell: new Map(told.map((node) => [node, withDigest(old.digest)])), drop: [] };
 };
 
 /**
