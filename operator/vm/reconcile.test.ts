@@ -7,6 +7,7 @@ import { hypervisorNode } from '#crds/v1alpha1/hypervisornode.ts';
 import { type VirtualMachine, virtualMachine } from '#crds/v1alpha1/virtualmachine.ts';
 import { virtualMachineImage } from '#crds/v1alpha1/virtualmachineimage.ts';
 import type { ObservedVm, VmState } from '#crds/wire/observed.ts';
+import { KubeFault } from '../kube/kube.ts';
 import { fakeCache } from '../fakecache.ts';
 import { makeFleet } from '../fleet/fleet.ts';
 import type { TimedStep } from './guest.ts';
@@ -26,6 +27,7 @@ const machine = (name: string, digit: number, hostPort?: number): VirtualMachine
 /** One cluster with one connected node; writes land in the cache as the API server would answer them. */
 const lab = (...vms: VirtualMachine[]) => {
   const refused = new Set<string>();
+  const faults: KubeFault[] = [];
   const time = { ms: 0 };
   const fleet = makeFleet(() => time.ms);
   const store = new Map(vms.map((vm) => [`default/${vm.metadata.name}`, vm]));
@@ -54,7 +56,7 @@ const lab = (...vms: VirtualMachine[]) => {
     namespaces: fakeCache(() => [namespace]),
     recordDisk: async ({ uid, owner: { disk } }, keptFor) => { if (refused.has(disk)) throw new Fault('Forbidden', 'exceeded quota'); writes.push(`record ${disk} of ${keptFor.vm}`); disks.push(virtualDisk.parse({ metadata: { name: disk, namespace: keptFor.namespace, uid, resourceVersion: '1' }, status: { observedGeneration: -1, uid, diskName: disk, vmName: keptFor.vm, namespaceUid: keptFor.namespaceUid, nodeName: keptFor.node } })); },
     nodes: fakeCache(() => [node]),
-    writeStatus: async (vm, status) => { await Promise.resolve(); writes.push(`status ${status.phase}`); put(vm, { status }); },
+    writeStatus: async (vm, status) => { await Promise.resolve(); const fault = faults.shift(); if (fault) throw fault; writes.push(`status ${status.phase}`); put(vm, { status }); },
     writeFinalizers: async (vm, finalizers) => { writes.push(`finalizers ${finalizers.join()}`); put(vm, { metadata: { ...vm.metadata, finalizers: [...finalizers] } }); },
     secret: async (_, name) => { reads.push(name); return secrets.get(name) ?? { is: 'absent' }; },
     stepTaken: (step) => { steps.push(step); },
@@ -65,7 +67,7 @@ const lab = (...vms: VirtualMachine[]) => {
     fleet.member('node-1').vms.set(uidOf(digit), { kind: 'vm', uid: uidOf(digit), generation: 1, epoch: 1, digest: held?.digest ?? '', state, disks: [], forwards: [], ...over });
   };
   const statusOf = (name: string) => store.get(`default/${name}`)?.status;
-  return { refused, time, fleet, disks, store, secrets, reads, steps, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
+  return { refused, faults, time, fleet, disks, store, secrets, reads, steps, writes, notes, say, put, reconcile: makeVmReconciler(hands), statusOf };
 };
 
 describe('a VM', () => {
@@ -237,6 +239,20 @@ describe('a VM', () => {
     await Promise.all([reconcile('default/a'), reconcile('default/b')]);
     expect([statusOf('a')?.nodeName, statusOf('b')?.nodeName]).toEqual(['node-1', undefined]);
     expect(conditionOf(statusOf('b')?.conditions, 'Ready')).toMatchObject({ reason: 'ForwardConflict', message: expect.stringContaining('default/a') });
+  });
+
+  test.each([[0, undefined, 'node-1'], [409, 'node-1', undefined]])('whose binding was answered with %s: without an answer it may be there, and its port is given to no other until that is known', async (status, b, a) => {
+    const { reconcile, faults, statusOf, put } = lab(machine('a', 1, 2222), machine('b', 2, 2222));
+    faults.push(new KubeFault('binding', { status, message: 'no', reason: status === 0 ? 'ApiServerTimeout' : 'Conflict' }));
+    await expect(reconcile('default/a')).rejects.toThrow('binding');
+    await reconcile('default/b');
+    expect(statusOf('b')?.nodeName).toBe(b);
+    await reconcile('default/a');
+    expect(statusOf('a')?.nodeName).toBe(a);
+    // What the cache says of it later counts.
+    if (a) put(machine('a', 1), { status: { observedGeneration: 1 }, spec: machine('a', 1).spec });
+    await reconcile('default/b');
+    expect(statusOf('b')?.nodeName).toBe('node-1');
   });
 
   test('that is edited to take more than its node has is not told so, takes no room from others, and says what to do', async () => {

@@ -12,6 +12,8 @@ import type { KeptDisk } from '#crds/wire/kept.ts';
 import type { KeptFor } from '../disk/record.ts';
 import { machineUidOf } from './identity.ts';
 import { observe, type VmSources } from './observe.ts';
+import { statusOf } from '../kube/kube.ts';
+import { keyOf } from '../kube/resource.ts';
 import { makeSecretReads } from './secretreads.ts';
 import type { SecretFact } from './secrets.ts';
 import { makeWords, onlyWords } from './words.ts';
@@ -40,20 +42,23 @@ const maxPasses = 4;
 export const makeVmReconciler = (hands: VmHands) => {
   // When a passing status was first seen; lost with the process, which costs one write more at most.
   const passingSince = new Map<string, number>();
-  // Bindings, and what is kept for bound ones, that are being written: two VMs that are decided about at the same time must see each other's.
-  const assumed = new Map<string, VirtualMachine>();
+  // Bindings, and what is kept for bound ones, that are being written: two VMs that are decided about at the same time must see each other's. One that got no
+  // answer may have been written, and is assumed until its VM is looked at again, or the cache has it anew.
+  const assumed = new Map<string, { from: VirtualMachine; to: VirtualMachine }>();
   // By key, uids of VMs that have ended and were let go: their objects may be there for a while, by the finalizers of others or in a cache that lags.
   const letGo = new Map<string, string>();
   let listed: { of: readonly VirtualMachine[]; list: readonly VirtualMachine[] } | undefined;
   const list = (): readonly VirtualMachine[] => {
     const of = hands.vms.list();
-    if (listed?.of !== of) listed = { of, list: assumed.size === 0 ? of : of.map((vm) => assumed.get(vm.metadata.uid) ?? vm) };
+    if (listed?.of !== of) listed = { of, list: assumed.size === 0 ? of : of.map((vm) => { const it = assumed.get(keyOf(vm.metadata)); return it?.from === vm ? it.to : vm; }) };
     return listed.list;
   };
-  const assume = (uid: string, vm?: VirtualMachine): void => {
-    if (vm) assumed.set(uid, vm);
-    else assumed.delete(uid);
+  const assume = (from: VirtualMachine, to: VirtualMachine): void => {
+    assumed.set(keyOf(from.metadata), { from, to });
     listed = undefined;
+  };
+  const unassume = (key: string): void => {
+    if (assumed.delete(key)) listed = undefined;
   };
   const vms: VmSources['vms'] = { ...hands.vms, list };
   const readSecrets = makeSecretReads(hands);
@@ -91,7 +96,7 @@ export const makeVmReconciler = (hands: VmHands) => {
       await hands.writeFinalizers(vm, decision.finalizer === 'add' ? [...others, vmFinalizer] : others);
       if (decision.finalizer === 'add') return 'again';
       if (vm.status.nodeName !== undefined) hands.fleet.release(vm.status.nodeName, machineUidOf(vm));
-      letGo.set(`${vm.metadata.namespace}/${vm.metadata.name}`, vm.metadata.uid);
+      letGo.set(keyOf(vm.metadata), vm.metadata.uid);
       passingSince.delete(vm.metadata.uid);
       words.forget(vm.metadata.uid);
       return settled;
@@ -102,11 +107,13 @@ export const makeVmReconciler = (hands: VmHands) => {
     const takes = decision.binds || canonical(decision.status.resolved?.reserved) !== canonical(vm.status.resolved?.reserved);
     const waitMs = takes ? 0 : mayWait(vm.metadata.uid, decision);
     if (waitMs > 0) return waiting('progress', waitMs);
-    if (takes) assume(vm.metadata.uid, { ...vm, status: decision.status });
+    if (takes) assume(vm, { ...vm, status: decision.status });
     try {
       await hands.writeStatus(vm, decision.status);
-    } finally {
-      if (takes) assume(vm.metadata.uid);
+      unassume(keyOf(vm.metadata));
+    } catch (thrown) {
+      if (statusOf(thrown) !== 0) unassume(keyOf(vm.metadata));
+      throw thrown;
     }
     if (isWord) words.written(vm.metadata.uid);
     passingSince.delete(vm.metadata.uid);
@@ -118,6 +125,7 @@ export const makeVmReconciler = (hands: VmHands) => {
   /** One decision and at most one write, or the VirtualDisks of disks that outlive the VM. */
   const pass = async (key: string): Promise<Outcome | 'again'> => {
     const vm = hands.vms.get(key);
+    unassume(key);
     if (letGo.has(key) && letGo.get(key) !== vm?.metadata.uid) letGo.delete(key);
     if (!vm || letGo.has(key)) return settled;
     const secrets = await readSecrets(vm);
