@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { request } from 'undici';
 import { type Cluster, startCluster } from '#hack/bed/cluster.ts';
@@ -100,6 +101,20 @@ describe('the operator\'s process', () => {
     const { metadata: { uid: web } } = await me.vmIs('web', 'Ready=True Running');
     expect([node.running().toSorted(), node.starts(), node.world.disks.has(deleted)]).toEqual([[web, later.metadata.uid].toSorted(), starts + 1, false]);
   }, 300_000);
+
+  test('that stood still for longer than silence takes calls nobody silent: it takes the lead anew, and does what users did meanwhile', async () => {
+    const leaseNow = async () => Object(await cluster.kube.request('GET', '/apis/coordination.k8s.io/v1/namespaces/strato-system/leases/strato-operator')).spec;
+    const dates = async () => (await me.node('node-1')).status.conditions?.map(({ type, lastTransitionTime }) => `${type} ${lastTransitionTime}`);
+    const { metadata: { resourceVersion: before } } = await me.vmIs('web', 'Ready=True Running');
+    const [{ leaseTransitions }, conditions, starts] = [await leaseNow(), await dates(), node.starts()];
+    process_?.kill('SIGSTOP');
+    await me.patchVm('halted', { spec: { powerState: 'Running' } });
+    await until('its agent to give it up', () => !node.agent.joined(), 60_000);
+    await delay(10_000);
+    process_?.kill('SIGCONT');
+    await me.vmIs('halted', 'Ready=True Running');
+    expect([(await leaseNow()).leaseTransitions, (await me.vm('web')).metadata.resourceVersion, await dates(), node.starts()]).toEqual([leaseTransitions + 1, before, conditions, starts + 1]);
+  }, 180_000);
 
   test('SIGTERM ends it whole within seconds, and gives the Lease back', async () => {
     if (!process_) throw new Error('no process');

@@ -44,6 +44,17 @@ describe('leadership', () => {
     expect(it.kube.requests.length).toBeLessThan(125);
   });
 
+  test('that is found to have run out, by whoever asks before the timer of a process that stood still, is lost in that moment', async () => {
+    const it = bed();
+    const stood = { ms: 0 };
+    const mine = await takeLease({
+      kube: it.kube, namespace: 'ns', name: 'leader', identity: 'a', clock: { ...it.clock, monotonicMs: () => it.clock.monotonicMs() + stood.ms }, chance: () => 0.5, log: quiet, signal: it.stop.signal,
+      onLost: (why) => it.lost.push(why),
+    });
+    stood.ms = 60_000;
+    expect([mine.holds(), mine.signal.aborted, it.lost]).toEqual([false, true, ['not renewed for 10 s']]);
+  });
+
   test('a second one waits until the first has been silent for the duration, and has a higher epoch', async () => {
     const it = bed();
     const first = await it.take('a');

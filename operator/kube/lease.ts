@@ -99,10 +99,9 @@ export const takeLease = async (options: LeaseOptions): Promise<Leadership> => {
   let { since } = options;
   for (;;) {
     signal.throwIfAborted();
-    const beganMs = clock.monotonicMs();
     try {
       const now = await readLease(kube, path, signal);
-      if (now === undefined) return keep(options, path, beganMs, await create(options, durationMs));
+      if (now === undefined) return keep(options, path, clock.monotonicMs(), await create(options, durationMs));
       if (since !== undefined && compareVersions(now.version, since) < 0) options.onHistoryWentBack?.();
       since = now.version;
       if (seen?.version !== now.version) {
@@ -112,7 +111,7 @@ export const takeLease = async (options: LeaseOptions): Promise<Leadership> => {
       }
       if (mayTake(now, identity, clock.monotonicMs() - seenAtMs, durationMs)) {
         const spec = { ...times(clock), acquireTime: microTime(clock.now()), holderIdentity: identity, leaseDurationSeconds: durationMs / 1_000, leaseTransitions: nextTransitions(now.transitions) };
-        return keep(options, path, beganMs, await patchLease(kube, path, now.version, spec, signal));
+        return keep(options, path, clock.monotonicMs(), await patchLease(kube, path, now.version, spec, signal));
       }
     } catch (thrown) {
       if (!isConflict(thrown) && messageOf(thrown) !== trouble && !signal.aborted) {
@@ -148,11 +147,11 @@ const create = async ({ kube, namespace, name, identity, clock, signal }: LeaseO
   return parseLease(await kube.request('POST', pathOf(leases, { namespace }), { body, signal, deadlineMs: requestMs }));
 };
 
-const keep = ({ kube, name, identity, clock, log, onLost, onHistoryWentBack, renewMs = 5_000, renewDeadlineMs = 10_000 }: LeaseOptions, path: string, beganMs: number, taken: LeaseView): Leadership => {
+const keep = ({ kube, name, identity, clock, log, onLost, onHistoryWentBack, renewMs = 5_000, renewDeadlineMs = 10_000 }: LeaseOptions, path: string, sentMs: number, taken: LeaseView): Leadership => {
   const over = new AbortController();
   let held = taken;
   // Counted from before the request was sent: the server may have stored it right then, and from that moment the others wait.
-  let renewedMs = beganMs;
+  let renewedMs = sentMs;
   let turn: Promise<unknown> = Promise.resolve();
   /** A confirmation that has not begun. */
   let confirming: Promise<void> | undefined;
@@ -163,6 +162,7 @@ const keep = ({ kube, name, identity, clock, log, onLost, onHistoryWentBack, ren
     log.warn({ lease: name, epoch: held.transitions, why }, 'leadership lost');
     onLost?.(why);
   };
+  const runOut = (): void => lose(`not renewed for ${renewDeadlineMs / 1_000} s`);
   /** One writer at a time: renewals build on each other's version. */
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     const mine = turn.then(() => {
@@ -203,7 +203,7 @@ const keep = ({ kube, name, identity, clock, log, onLost, onHistoryWentBack, ren
   };
   const expire = async (): Promise<void> => {
     for (let leftMs = renewDeadlineMs; leftMs > 0; leftMs = renewedMs + renewDeadlineMs - clock.monotonicMs()) await clock.sleep(leftMs, over.signal);
-    lose(`not renewed for ${renewDeadlineMs / 1_000} s`);
+    runOut();
   };
   renew().catch(() => {}); // both end by `over`
   expire().catch(() => {});
@@ -220,7 +220,11 @@ const keep = ({ kube, name, identity, clock, log, onLost, onHistoryWentBack, ren
   return {
     epoch: () => held.transitions,
     version: () => held.version,
-    holds: () => !over.signal.aborted && clock.monotonicMs() - renewedMs < renewDeadlineMs,
+    holds: () => {
+      // After a stall this may be asked before the timer: what was begun for this lead ends now.
+      if (clock.monotonicMs() - renewedMs >= renewDeadlineMs) runOut();
+      return !over.signal.aborted;
+    },
     signal: over.signal,
     confirm: () => (confirming ??= inTurn(() => {
       confirming = undefined;

@@ -30,6 +30,13 @@ const script = (...outcomes: (Outcome | Error)[]): Reconcile & { passes: number 
 };
 
 describe('the loop', () => {
+  test('says nothing of a pass that failed since the run has ended', async () => {
+    const it = loop(async () => { it.stop.abort(); throw new Error('not ours any more'); });
+    it.queue.add('a');
+    await it.ended;
+    expect(it.lines).toEqual([]);
+  });
+
   test('a settled key is left alone, and nothing is said', async () => {
     const reconcile = script(settled);
     const it = loop(reconcile);

@@ -61,7 +61,8 @@ export const run = async ({ name, reconcile, queue, workers, log, signal }: RunO
       outcome = blocked(asFault(thrown, 'ReconcileFailed', `reconcile ${name} ${key}`));
     }
     requeue(queue, key, outcome);
-    speak(key, outcome);
+    // What ended with the run is no news of its key.
+    if (!signal.aborted) speak(key, outcome);
   };
 
   const worker = async (): Promise<void> => {
