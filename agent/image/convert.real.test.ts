@@ -37,3 +37,9 @@ test('that goes on is never too slow', async () => {
 test('of which nothing comes any more is ended, and tried again', async () => {
   await expect(convertBy('printf "    (20.00/100%%)\\r"; exec sleep 60')).rejects.toMatchObject({ code: 'ConvertFailed', retry: 'later', message: expect.stringContaining('longer than 3 s') });
 });
+
+test.each([
+  ['reading', 'Input/output error', 'ImageRefused', 'never'], ['writing', 'No space left on device', 'ConvertFailed', 'later'], ['writing', 'Input/output error', 'ConvertFailed', 'later'],
+] as const)('that fails by %s (%s) says something of the image, or of the node for a moment', async (what, why, code, retry) => {
+  await expect(convertBy(`echo 'qemu-img: error while ${what} at byte 65536: ${why}' >&2; exit 1`)).rejects.toMatchObject({ code, retry, message: expect.stringContaining(why) });
+});

@@ -70,10 +70,13 @@ export const convert = async (task: ConvertTask, signal: AbortSignal): Promise<v
   }, [0], [1]);
 };
 
+// Of the node's own disk, which may have been full for a moment. Source: QEMU, convert_co_do_copy in qemu-img.c.
+const couldNotWrite = 'error while writing at byte';
+
 // A code of qemu-img itself is a verdict on the image. Anything else came from outside: a limit, a lack of memory, a missing tool.
 const faultOf = (argv: readonly string[], { code, signal, said }: ToolEnd, bad: readonly number[]): Fault => {
   const what = `${argv.slice(0, 2).join(' ')} ended with ${code === undefined ? signal : `code ${code}`}${said === '' ? '' : `: ${said}`}`;
-  return code !== undefined && bad.includes(code)
+  return code !== undefined && bad.includes(code) && !said.includes(couldNotWrite)
     ? new Fault('ImageRefused', `the image is refused: ${what}`, { retry: 'never' })
     : new Fault('ConvertFailed', `converting the image: ${what}`);
 };
