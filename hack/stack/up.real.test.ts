@@ -17,7 +17,7 @@ import { type Layout, layout, type ProcessName, processNames } from './layout.ts
 import { readLive } from './record.ts';
 import { freePortBase, type ScriptResult, startScript } from './scripts.ts';
 
-const scriptMs = 150_000;
+const scriptMs = 300_000;
 let dir = '';
 let env: { STRATO_HOME: string; STRATO_PORT_BASE: string };
 let at: Layout;
@@ -38,7 +38,7 @@ const kill = async (name: ProcessName, group = false): Promise<void> => {
   if (found === undefined) throw new Error(`${name} does not run`);
   if (group) process.kill(-found.pid, 'SIGKILL');
   else await signalIfSame(found, 'SIGKILL');
-  await until(`${name} to be gone`, async () => (await observeProcess(found.pid)) === undefined, 10_000);
+  await until(`${name} to be gone`, async () => (await observeProcess(found.pid)) === undefined, 60_000);
 };
 
 beforeAll(async () => {
@@ -63,7 +63,7 @@ test('./hack/up makes everything, and the guest of the first VM says that it is 
   for (const name of processNames) expect(said).toMatch(new RegExp(`✓ ${name} +\\d+\\.\\d s   started`));
   expect(Object.values(await live())).not.toContain('gone');
   expect(await readFile(join(at.run, 'etcd.pid'), 'utf8')).toMatch(/^\d+\n$/);
-  const ready = await kubectl(at, ['get', 'vm', 'first-vm', '-o', 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'], AbortSignal.timeout(20_000));
+  const ready = await kubectl(at, ['get', 'vm', 'first-vm', '-o', 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'], AbortSignal.timeout(60_000));
   expect(ready).toBe('True');
   const audit = await readFile(join(at.logs, 'audit.log'), 'utf8');
   expect(audit).toContain('"level":"Metadata"');
@@ -74,10 +74,10 @@ test('the five commands that it ends with do what they say; the last one logs in
   const commands = (/Try next:\n((?: {2}.*\n)+)/.exec(goodbye)?.[1] ?? '').trimEnd().split('\n').map((line) => line.replace(/ +# .*$/, '').trim());
   const environment = /^ {2}(export KUBECONFIG=.*)$/m.exec(goodbye)?.[1] ?? '';
   expect(commands).toHaveLength(5);
-  const run = (command: string) => runChild('bash', ['-euc', `${environment}\n${command}`], { cwd: at.root, env: { PATH: process.env.PATH, HOME: dir }, timeoutMs: 130_000 });
+  const run = (command: string) => runChild('bash', ['-euc', `${environment}\n${command}`], { cwd: at.root, env: { PATH: process.env.PATH, HOME: dir }, timeoutMs: 150_000 });
   const [get = '', tail = '', stop = '', own = '', login = ''] = commands;
   expect(await run(get)).toMatch(/first-vm +Running +True +node-1 /);
-  expect(await run(`timeout 2 ${tail} || true`)).toContain('STRATO ready host=first-vm');
+  expect(await run(`timeout 5 ${tail} || true`)).toContain('STRATO ready host=first-vm');
   await run(stop);
   await run('kubectl wait --for=jsonpath={.status.phase}=Stopped vm/first-vm --timeout=100s');
   expect(await run(own)).toContain('ssh-vm condition met');
@@ -88,10 +88,10 @@ test('the five commands that it ends with do what they say; the last one logs in
 }, 3 * scriptMs);
 
 test('after a stop and a start nothing differs from the file that was applied', async () => {
-  const limit = () => AbortSignal.timeout(60_000);
+  const limit = () => AbortSignal.timeout(120_000);
   for (const [powerState, ready] of [['Stopped', 'Stopped'], ['Running', 'Running']] as const) {
     await kubectl(at, ['patch', 'vm', 'first-vm', '--type=merge', '-p', JSON.stringify({ spec: { powerState } })], limit());
-    await kubectl(at, ['wait', `--for=jsonpath={.status.phase}=${ready}`, 'vm/first-vm', '--timeout=50s'], limit());
+    await kubectl(at, ['wait', `--for=jsonpath={.status.phase}=${ready}`, 'vm/first-vm', '--timeout=100s'], limit());
   }
   // What was applied: the example with the ports of this stack.
   const applied = await kubectl(at, ['get', 'vm', 'first-vm', '-o', 'jsonpath={.metadata.annotations.kubectl\\.kubernetes\\.io/last-applied-configuration}'], limit());
@@ -100,15 +100,15 @@ test('after a stop and a start nothing differs from the file that was applied', 
 }, scriptMs);
 
 test('`kubectl wait` for Ready, begun before there is an image, ends when the guest runs', async () => {
-  const limit = AbortSignal.timeout(90_000);
+  const limit = AbortSignal.timeout(scriptMs);
   const url = (await kubectl(at, ['get', 'vmimage', 'guest', '-o', 'jsonpath={.spec.source.http.url}'], limit)).trim();
   const apply = async (object: object) => {
     await writeFile(join(dir, 'object.json'), JSON.stringify({ apiVersion: 'strato.dev/v1alpha1', ...object }));
     await kubectl(at, ['apply', '-f', join(dir, 'object.json')], limit);
   };
   await apply({ kind: 'VirtualMachine', metadata: { name: 'early' }, spec: { cpu: { cores: 1 }, memory: { size: '128Mi' }, disks: [{ name: 'root', image: { name: 'late' } }] } });
-  const waiting = kubectl(at, ['wait', '--for=condition=Ready', 'vm/early', '--timeout=80s'], limit);
-  await kubectl(at, ['wait', '--for=jsonpath={.status.phase}=Pending', 'vm/early', '--timeout=20s'], limit);
+  const waiting = kubectl(at, ['wait', '--for=condition=Ready', 'vm/early', '--timeout=200s'], limit);
+  await kubectl(at, ['wait', '--for=jsonpath={.status.phase}=Pending', 'vm/early', '--timeout=100s'], limit);
   const before = (await guests()).length;
   await apply({ kind: 'VirtualMachineImage', metadata: { name: 'late' }, spec: { source: { http: { url } }, format: 'qcow2' } });
   await waiting;
@@ -165,7 +165,7 @@ test('after ./hack/down there is no process, no guest, no socket and no cgroup o
 
 test('Ctrl-C in the middle leaves what the next ./hack/up goes on with; the guest is started again', async () => {
   const cut = startScript('up', [], env, scriptMs);
-  await until('the API server', () => /✓ kube-apiserver/.test(cut.said()), 60_000);
+  await until('the API server', () => /✓ kube-apiserver/.test(cut.said()), scriptMs);
   cut.interrupt();
   expect(await cut.ended).toMatchObject({ code: 130, said: expect.stringContaining('goes on from here') });
   const { code, said } = await script('up');
