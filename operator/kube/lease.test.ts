@@ -4,6 +4,7 @@ import { handClock } from '../loop/handclock.ts';
 import { makeFakeKube } from './fake.ts';
 import { fakeKinds } from './fakekinds.ts';
 import { heartbeatName, makeHeartbeats } from './heartbeat.ts';
+import { KubeFault } from './kube.ts';
 import { mayTake, parseLease, takeLease } from './lease.ts';
 
 const path = '/apis/coordination.k8s.io/v1/namespaces/ns/leases/leader';
@@ -36,12 +37,31 @@ describe('who may take a lease', () => {
 });
 
 describe('leadership', () => {
-  test('is renewed for as long as the server answers, at 12 requests a minute', async () => {
+  test('is renewed for as long as the server answers, at 30 requests a minute', async () => {
     const it = bed();
     const mine = await it.take('a');
     await it.clock.advance(600_000);
     expect([mine.holds(), mine.epoch(), it.lost]).toEqual([true, 1, []]);
-    expect(it.kube.requests.length).toBeLessThan(125);
+    expect(it.kube.requests.length).toBeLessThan(305);
+  });
+
+  test('is not lost by one request that is never answered', async () => {
+    const it = bed();
+    let hangs = 0;
+    const deaf: typeof it.kube = {
+      ...it.kube,
+      request: async (method, at, options) => {
+        if (method !== 'PATCH' || hangs === 0) return it.kube.request(method, at, options);
+        hangs -= 1;
+        await it.clock.sleep(options?.deadlineMs ?? 0, it.stop.signal);
+        throw new KubeFault('PATCH', { status: 0, message: 'no answer' });
+      },
+    };
+    await it.kube.request('POST', path.slice(0, path.lastIndexOf('/')), { body: { metadata: { name: 'leader', namespace: 'ns' }, spec: { holderIdentity: '', leaseTransitions: 0, leaseDurationSeconds: 1 } } });
+    const mine = await it.take('a', deaf);
+    hangs = 1;
+    await it.clock.advance(60_000);
+    expect([hangs, mine.holds(), it.lost]).toEqual([0, true, []]);
   });
 
   test('that is found to have run out, by whoever asks before the timer of a process that stood still, is lost in that moment', async () => {
