@@ -19,15 +19,16 @@ export const judgeDisks = (history: readonly HistoryEvent[]): Violation[] => {
 };
 
 /**
- * One file for each disk, from its making on. One that an edit took away may go and be made anew, until everything has settled: an edit that
- * gives it back may come before or after its node has heard of the first.
+ * One file for each disk, from its making on. One that an edit took away may go and be made anew, until everything has settled and its VM has it: an edit
+ * that gives it back may come before or after its node has heard of the first.
  */
 const judgeFiles = (history: readonly HistoryEvent[], owed: (file: EventOf<'file'>) => boolean): Violation[] => {
   const violations: Violation[] = [];
   const known = new Map<string, string>();
   const released = new Set<string>();
   for (const each of history) {
-    if (each.is === 'rest') released.clear();
+    // One that its VM is found without goes when its guest lets go of it, at the latest with the next stop.
+    if (each.is === 'rest') for (const { uid, spec } of each.objects) for (const { name } of spec.disks) released.delete(`${uid}/${name}`);
     if (each.is === 'asked') for (const name of leftOut(each)) released.add(`${each.uid}/${name}`);
     if (each.is !== 'file' || !owed(each)) continue;
     const { t, uid, path, id } = each;

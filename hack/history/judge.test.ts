@@ -97,10 +97,17 @@ describe('a lost disk', () => {
     const more = (t: number, id: string | null): HistoryEvent => ({ is: 'file', t, uid, path: 'disks/more.qcow2', id });
     const without: HistoryEvent = { is: 'asked', t: 500, request: 9, verb: 'patch', name: 'ada', uid, body: { spec: { disks: [{ name: 'root' }, { name: 'data' }] } } };
     const unanswered: HistoryEvent = { is: 'answered', t: 505, request: 9, outcome: 'unknown' };
+    const having = { ...spec, disks: [...spec.disks, { name: 'more' }] };
+    const givenBack: HistoryEvent[] = [
+      { is: 'asked', t: 1_005, request: 10, verb: 'patch', name: 'ada', uid, body: { spec: { disks: having.disks } } },
+      { is: 'answered', t: 1_006, request: 10, outcome: 'done', object: { name: 'ada', uid, spec: having, deleting: false } },
+    ];
+    const rest: EventOf<'rest'> = { ...atRest, t: 1_020, objects: [{ ...standing, spec: having }], guests: { [uid]: { ...guest, disks: ['data', 'more', 'root'] } } };
     test.each<[string, readonly HistoryEvent[], string[]]>([
       ['may go', [more(400, '7 born 7'), without, unanswered, more(510, null)], []],
       ['may be made anew', [more(400, '7 born 7'), without, unanswered, more(510, null), more(520, '8 born 8')], []],
-      ['is owed again when all has settled', [more(400, '7 born 7'), without, unanswered, more(510, null), more(520, '8 born 8'), more(1_050, null)], ['no disk is lost']],
+      ['may go when its guest lets go of it, after all has settled', [more(400, '7 born 7'), without, unanswered, more(1_050, null)], []],
+      ['is owed again when all has settled with it', [more(400, '7 born 7'), without, unanswered, more(510, null), more(520, '8 born 8'), ...givenBack, rest, more(1_050, null)], ['no disk is lost']],
       ['is another than one that was not', [more(400, '7 born 7'), without, unanswered, file(510, null)], ['no disk is lost']],
       ['may not go before that', [more(400, '7 born 7'), more(490, null), without, unanswered], ['no disk is lost']],
     ])('%s', (_, events, wrong) => {
