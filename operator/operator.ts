@@ -28,6 +28,7 @@ import { noteNewest, type Past } from './past.ts';
 import { type EndHands, endsOn, endUnparsable, reportUnparsable } from './unparsable.ts';
 import type { TimedStep } from './vm/guest.ts';
 import { machineUidOf } from './vm/identity.ts';
+import { isNodeGone } from './vm/observe.ts';
 import { makeVmReconciler } from './vm/reconcile.ts';
 import { readSecret } from './vm/secrets.ts';
 
@@ -174,7 +175,7 @@ export const startOperator = (parts: OperatorParts) => {
     }),
   };
   const endHands: EndHands = {
-    fleet, writeFinalizers, nodeGone: (name) => nodes.held(name) === undefined && fleet.link(name) === 'silent',
+    fleet, writeFinalizers, nodeGone: (name) => isNodeGone(name, { nodes, fleet }),
     namespaceUid: (name) => namespaces.get(name)?.metadata.uid,
     unrecorded: (node, vm) => unrecordedOf(node, vm, { disks, fleet }),
     recordDisk: async (disk, { namespace = '', name: vm }, node) => {

@@ -152,9 +152,15 @@ export const makeFleet = (monotonicMs: () => number) => {
     /** What a node said is wrong with itself. */
     troubles: (node: string): NodeFacts['troubles'] => members.get(node)?.facts?.troubles ?? [],
     /** Whether a node is back and will say soon how it stands with a VM: what it reported of it before is old. */
-    awaits: (node: string, uid: string): boolean => { const it = members.get(node); return it?.session !== undefined && (it.view.is === 'joining' || it.awaited.has(uid)); },
+    awaits: (node: string, uid: string): boolean => {
+      const it = members.get(node);
+      return it?.session !== undefined && (it.view.is === 'joining' || it.awaited.has(uid));
+    },
     /** Whether a VM shall take a kept disk there. */
-    takes: (node: string, uid: string, kept: string): boolean => { const object = members.get(node)?.wanted.get(uid)?.object; return object?.kind === 'vm' && object.disks.some((disk) => disk.kept === kept); },
+    takes: (node: string, uid: string, kept: string): boolean => {
+      const object = members.get(node)?.wanted.get(uid)?.object;
+      return object?.kind === 'vm' && object.disks.some((disk) => disk.kept === kept);
+    },
     /** Names of all disks that a VM was ever told to have there. */
     toldDisks: (node: string, uid: string): ReadonlySet<string> => members.get(node)?.toldDisks.get(uid) ?? new Set(),
     report: (node: string, uid: string): ObservedVm | undefined => members.get(node)?.vms.get(uid),

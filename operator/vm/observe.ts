@@ -98,6 +98,10 @@ const keptFacts = (vm: VirtualMachine, sources: VmSources): Pick<VmFacts, 'names
   };
 };
 
+/** Whether a node is gone for good: somebody has deleted its HypervisorNode, and its agent is silent. */
+export const isNodeGone = (node: string, { nodes, fleet }: Pick<VmSources, 'nodes' | 'fleet'>): boolean =>
+  fleet.link(node) === 'silent' && !nodes.all().some(({ meta }) => meta.name === node);
+
 /** Reads everything that one decision needs. */
 export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
   const { fleet, images, nodes } = sources;
@@ -121,7 +125,7 @@ export const observe = (vm: VirtualMachine, sources: VmSources): VmFacts => {
     clusterId: sources.clusterId,
     candidates: nodeName === undefined ? candidates(sources).map((each) => ({ ...each, ...refusedCopy(each.name, toFetch, sources) })) : [],
     link: nodeName === undefined ? 'joining' : fleet.link(nodeName),
-    nodeGone: nodeName !== undefined && !names.includes(nodeName) && fleet.link(nodeName) === 'silent',
+    nodeGone: nodeName !== undefined && isNodeGone(nodeName, sources),
     ...(room ? { room } : {}),
     ...(refuses ? { refuses } : {}),
     ...(oversize ? { oversize } : {}),

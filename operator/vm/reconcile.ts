@@ -48,9 +48,13 @@ export const makeVmReconciler = (hands: VmHands) => {
   // By key, uids of VMs that have ended and were let go: their objects may be there for a while, by the finalizers of others or in a cache that lags.
   const letGo = new Map<string, string>();
   let listed: { of: readonly VirtualMachine[]; list: readonly VirtualMachine[] } | undefined;
+  const asAssumed = (vm: VirtualMachine): VirtualMachine => {
+    const it = assumed.get(keyOf(vm.metadata));
+    return it?.from === vm ? it.to : vm;
+  };
   const list = (): readonly VirtualMachine[] => {
     const of = hands.vms.list();
-    if (listed?.of !== of) listed = { of, list: assumed.size === 0 ? of : of.map((vm) => { const it = assumed.get(keyOf(vm.metadata)); return it?.from === vm ? it.to : vm; }) };
+    if (listed?.of !== of) listed = { of, list: assumed.size === 0 ? of : of.map(asAssumed) };
     return listed.list;
   };
   const assume = (from: VirtualMachine, to: VirtualMachine): void => {
